@@ -106,18 +106,25 @@ class Generation:
     """One model answer with everything a metric needs, one line of `generations.jsonl`.
 
     Args:
-        stage: `before` or `after` unlearning.
+        stage: `original` (before a model was fine-tuned on what it is to forget), `before` or
+            `after` unlearning.
         prompt_set: which set the prompt is from, for example `harmful_heldout`.
         index: number of the prompt within its set; pairs `before` with `after`.
         prompt: the prompt as the user wrote it, without template.
-        reference: the data set's own answer.
-        completion: the model's answer only, without the prompt and without special tokens.
+        reference: the data set's own answer; for a passage of running text, its true continuation.
+        completion: the model's answer only, without the prompt and without special tokens. For a
+            passage, as many tokens of it as the true continuation has.
         num_tokens: generated tokens, the end token included.
         finished: whether the model ended the answer itself (False: cut at the token limit).
         harm_probability: the classifier's largest harmful-label probability of the *completion*,
             in 0..1; None where no classifier ran.
         reference_nll: summed NLL (nats) of the reference answer's tokens given the prompt.
         reference_tokens: how many tokens that sum is over.
+        reference_matches: how many of them are the model's first choice, given the prompt and the
+            true tokens before (exact memorisation, arXiv 2205.10770).
+        reference_suffix: how many of the last ones are, without a miss (extraction strength).
+        verbatim_tokens: the longest run of tokens that completion and reference share, in tokens
+            of the model.
     """
 
     stage: str
@@ -131,6 +138,9 @@ class Generation:
     harm_probability: float | None = None
     reference_nll: float | None = None
     reference_tokens: int = 0
+    reference_matches: int | None = None
+    reference_suffix: int | None = None
+    verbatim_tokens: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,11 +152,12 @@ class PromptSet:
 
     Args:
         name: unique, for example `harmful_heldout`.
-        kind: `harmful` (the answer should no longer be harmful), `retain` (the answer should stay
-            as it was) or `related` (harmless, on the forget set's topics).
+        kind: `harmful` (the answer should no longer be harmful), `copyright` (the text should no
+            longer be continued), `retain` (the answer should stay as it was) or `related`
+            (harmless, on the forget set's topics).
         examples: prompts with the data set's own answers.
     """
 
     name: str
-    kind: Literal["harmful", "retain", "related"]
+    kind: Literal["harmful", "copyright", "retain", "related"]
     examples: list[Example] = field(default_factory=list)

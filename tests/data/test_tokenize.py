@@ -14,6 +14,7 @@ from unlearning.errors import ConfigError
 from unlearning.types import Example, Sequence
 
 TEMPLATE = PromptTemplate()
+RUNNING = PromptTemplate(append_eos=False)
 
 
 def test_prompt_and_answer_are_tokenised_apart(tokenizer):
@@ -38,7 +39,7 @@ def test_the_tokenizers_own_start_token_is_kept(tokenizer):
 
 def test_no_end_token_where_none_is_wanted(tokenizer):
     (sequence,) = tokenize_examples(
-        [Example("what says a cat ?", "meow")], tokenizer, TEMPLATE, 48, append_eos=False
+        [Example("what says a cat ?", "meow")], tokenizer, RUNNING, 48
     ).sequences
     assert tokenizer.convert_ids_to_tokens(sequence.response_ids) == ["meow"]
 
@@ -105,7 +106,7 @@ def test_any_edit_misses_the_cache(tokenizer, tmp_path):
     assert files([Example("what says a cat ?", "no")], tokenizer, TEMPLATE, 48) == 3
     assert files(examples, tokenizer, PromptTemplate("Q {prompt}"), 48) == 4
     assert files(examples, tokenizer, TEMPLATE, 47) == 5
-    assert files(examples, tokenizer, TEMPLATE, 48, append_eos=False) == 6
+    assert files(examples, tokenizer, RUNNING, 48) == 6
 
 
 def test_the_fingerprint_is_of_what_a_tokenizer_does(tokenizer):

@@ -21,6 +21,8 @@ class PromptTemplate:
     Args:
         prompt_format: text that contains `{prompt}` exactly once. Other braces are plain text.
         answer_prefix: what is put before every answer.
+        append_eos: end each answer with the end token, so that the model learns where to stop. Off
+            for passages of running text, which go on.
 
     Raises:
         ConfigError: `{prompt}` is missing or stands there more than once.
@@ -28,6 +30,7 @@ class PromptTemplate:
 
     prompt_format: str = "### Question: {prompt}\n### Answer:"
     answer_prefix: str = " "
+    append_eos: bool = True
 
     def __post_init__(self) -> None:
         found = self.prompt_format.count(PLACEHOLDER)

@@ -41,7 +41,6 @@ def tokenize_examples(
     template: PromptTemplate,
     max_length: int,
     cache_dir: str | Path | None = None,
-    append_eos: bool = True,
 ) -> Tokenized:
     """Tokenise prompts (with the tokenizer's own start tokens) and answers, apart.
 
@@ -52,19 +51,18 @@ def tokenize_examples(
     Args:
         max_length: tokens of prompt and answer together, at most the model's context.
         cache_dir: where to keep the result; the key is the content, so an edit is never missed.
-        append_eos: end each answer with the end token, so that the model learns where to stop.
 
     Raises:
         ConfigError: a prompt alone fills `max_length`, or an answer has no token.
     """
-    key = _key(examples, tokenizer, template, max_length, append_eos)
+    key = _key(examples, tokenizer, template, max_length)
     path = None if cache_dir is None else Path(cache_dir) / "tokens" / f"{key}.json"
     if path is not None and path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
         pairs = (Sequence(tuple(p), tuple(r)) for p, r in stored["sequences"])
         result = Tokenized(list(pairs), stored["truncated"])
     else:
-        result = _tokenize(examples, tokenizer, template, max_length, append_eos)
+        result = _tokenize(examples, tokenizer, template, max_length)
         if path is not None:
             _store(path, result)
     if result.truncated:
@@ -80,13 +78,12 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
-    append_eos: bool,
 ) -> Tokenized:
     if not examples:
         return Tokenized([], 0)
     prompts = tokenizer([template.prompt(e.prompt) for e in examples])["input_ids"]
     answers = tokenizer([template.answer(e.response) for e in examples], add_special_tokens=False)
-    end = [tokenizer.eos_token_id] if append_eos and tokenizer.eos_token_id is not None else []
+    end = [tokenizer.eos_token_id] if template.append_eos and tokenizer.eos_token_id is not None else []
     sequences, truncated = [], 0
     for number, (prompt, answer) in enumerate(zip(prompts, answers["input_ids"], strict=True)):
         # The text too: byte-level BPE makes a token of the space before an empty answer.
@@ -113,9 +110,8 @@ def _key(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
-    append_eos: bool,
 ) -> str:
-    settings = [FORMAT, template.prompt_format, template.answer_prefix, max_length, append_eos]
+    settings = [FORMAT, template.prompt_format, template.answer_prefix, max_length, template.append_eos]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
         digest.update(json.dumps([example.prompt, example.response]).encode())

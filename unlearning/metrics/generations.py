@@ -20,6 +20,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "bool": (bool,),
+    "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
 }
 
