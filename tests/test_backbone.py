@@ -8,6 +8,7 @@ from conftest import ARCHITECTURES
 from naive import answer_log_probs
 from transformers import OPTForCausalLM
 
+from unlearning.adapter import add_lora
 from unlearning.backbone import (
     check_head,
     decode,
@@ -19,7 +20,6 @@ from unlearning.backbone import (
 )
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
-from unlearning.model import add_lora
 from unlearning.types import Sequence
 
 

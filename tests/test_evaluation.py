@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 
 from unlearning.data.template import PromptTemplate
 from unlearning.evaluation import EvaluationSettings, evaluate
@@ -59,3 +62,48 @@ def test_evaluation_leaves_the_mode_as_it_was(model, tokenizer):
     sets = [PromptSet("x", "retain", [Example("what is two ?", "five")])]
     evaluate(model, tokenizer, sets, PromptTemplate(), "before", None, EvaluationSettings(2, 1, 90))
     assert model.training
+
+
+BOOK = [Example("the cat", " says meow meow meow meow meow"), Example("a dog", " says meow")]
+TEXT = PromptTemplate("{prompt}", "", append_eos=False)
+
+
+def always(model, tokenizer, word: str):
+    """The model, changed so that it says one word whatever was before."""
+    weight = model.lm_head.weight
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(weight))
+    token = tokenizer.convert_tokens_to_ids(word)
+    model.lm_head.bias = torch.nn.Parameter(torch.eye(len(weight))[token])
+    return model
+
+
+def test_memorisation_by_hand(model, tokenizer):
+    """The first passage has six tokens, of which a model that only says "meow" knows five."""
+    sets = [PromptSet("book", "copyright", BOOK)]
+    settings = EvaluationSettings(max_new_tokens=4, batch_size=2, max_length=100)
+    parrot = always(model, tokenizer, "meow")
+    first, second = evaluate(parrot, tokenizer, sets, TEXT, "original", None, settings)
+    # Compared: as many tokens as the model may say; scored: all of them.
+    assert (first.completion, first.reference.strip()) == (
+        "meow " * 3 + "meow",
+        "says meow meow meow",
+    )
+    assert (first.verbatim_tokens, first.num_tokens, first.finished) == (3, 4, False)
+    scores = (first.reference_tokens, first.reference_matches, first.reference_suffix)
+    assert scores == (6, 5, 5)
+    assert (second.completion, second.reference) == ("meow meow", " says meow")
+    assert second.verbatim_tokens == 1
+    assert {g.stage for g in (first, second)} == {"original"}
+    json.dumps(first.to_dict(), allow_nan=False)
+
+
+def test_answers_to_questions_are_scored_with_their_end(model, tokenizer):
+    """The end token belongs to the answer that is scored, not to what counts as copied."""
+    sets = [PromptSet("kept", "retain", [Example("what says a cat ?", "meow meow")])]
+    settings = EvaluationSettings(max_new_tokens=5, batch_size=2, max_length=100)
+    for word, copied, matches, suffix in (("meow", 2, 2, 0), ("</s>", 0, 1, 1)):
+        parrot = always(model, tokenizer, word)
+        (row,) = evaluate(parrot, tokenizer, sets, PromptTemplate(), "before", None, settings)
+        assert row.reference_tokens == 3
+        found = (row.verbatim_tokens, row.reference_matches, row.reference_suffix)
+        assert found == (copied, matches, suffix)

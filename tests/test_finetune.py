@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from lightning import Callback
 from naive import gradients, token_nlls
 from torch.utils.data import DataLoader
 
+from unlearning import finetune
+from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
@@ -75,19 +78,120 @@ def test_lora_trains_the_adapter_alone(model, quiet_trainer):
     assert all(not torch.equal(now[name], value) for name, value in adapter.items())
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 2}])
+@pytest.mark.parametrize("lora", [None, {"r": 2}, {"kind": "adalora", "r": 2}])
 def test_a_checkpoint_loads_with_weights_only(make_model, quiet_trainer, tmp_path, lora):
-    trainer = quiet_trainer(max_steps=1)
-    module = fit(trainer, CausalLMModule(make_model(), lora=lora), PAIRS)
+    trainer = quiet_trainer(max_steps=4)
+    module = fit(trainer, CausalLMModule(make_model(), lora=lora), *[PAIRS] * 4)
     trainer.save_checkpoint(tmp_path / "one.ckpt")
-    torch.load(tmp_path / "one.ckpt", weights_only=True)
+    saved = torch.load(tmp_path / "one.ckpt", weights_only=True)["state_dict"]
+    assert set(saved) == {
+        f"policy.{name}" for name in module.policy.state_dict() if lora is None or "lora_" in name
+    }
     loaded = CausalLMModule.load_from_checkpoint(
-        tmp_path / "one.ckpt", model=make_model(seed=1), weights_only=True
+        tmp_path / "one.ckpt", model=make_model(seed=0 if lora else 1), weights_only=True
     )
-    theirs = module.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in loaded.state_dict().items())
+    ids = torch.tensor([[5, 9, 3, 7, 11]])
+    ours, theirs = (one.policy.eval()(ids).logits for one in (module, loaded))
+    assert torch.equal(ours, theirs)
     with pytest.raises(ConfigError, match="does not say which model"):
         CausalLMModule.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+
+
+def test_a_checkpoint_of_another_adapter_is_refused(make_model, quiet_trainer, tmp_path):
+    trainer = quiet_trainer(max_steps=1)
+    fit(trainer, CausalLMModule(make_model(), lora={"r": 2}), PAIRS)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    for lora in (None, {"r": 2, "target_modules": "all-linear"}):
+        with pytest.raises((ConfigError, RuntimeError), match=r"another model or adapter|Missing"):
+            CausalLMModule.load_from_checkpoint(
+                tmp_path / "one.ckpt", model=make_model(), lora=lora, weights_only=True
+            )
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2, "dropout": 0.5}])
+def test_checkpointing_changes_no_weight(make_model, quiet_trainer, lora):
+    """Two steps with dropout on, of the model and of the adapter."""
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(7)
+        module = CausalLMModule(
+            make_model(), lora=lora, gradient_checkpointing=checkpointing, **SGD
+        )
+        fit(quiet_trainer(max_steps=2), module, PAIRS, PAIRS)
+        found.append(module.state_dict())
+    torch.testing.assert_close(found[1], found[0])
+
+
+# --- windows of running text ---------------------------------------------------------------------
+
+TEXT = [Sequence((0,), tuple(4 + (n * n + 3 * n) % 80 for n in range(s, s + 15))) for s in range(6)]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(
+    "lora", [{"r": 4, "target_modules": "all-linear"}, {"kind": "adalora", "r": 4}]
+)
+def test_an_adapter_learns_a_text(make_model, tokenizer, quiet_trainer, lora, packing):
+    windows = [*TEXT, Sequence((0,), (9, 8, 7))]
+    data = FinetuningDataModule(windows, tokenizer, 16, batch_size=4, packing=packing)
+    module = CausalLMModule(make_model(), lora=lora, learning_rate=2e-2)
+
+    def loss() -> float:
+        pairs = [(w.prompt_ids, w.response_ids) for w in windows]
+        with torch.no_grad():
+            return float(torch.cat([token_nlls(module.policy.eval(), p) for p in pairs]).mean())
+
+    before = loss()
+    module.policy.train()
+    trainer = quiet_trainer(max_epochs=30)
+    trainer.fit(module, data)
+    assert trainer.global_step == 30 * 2
+    assert loss() < before / 3
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(
+    make_model, tokenizer, quiet_trainer, tmp_path, accumulated
+):
+    class Save(Callback):
+        def on_train_batch_end(self, trainer, *_) -> None:
+            if trainer.global_step == 5 and not (tmp_path / "five.ckpt").exists():
+                trainer.save_checkpoint(tmp_path / "five.ckpt")  # between two steps
+
+    def run(checkpoint=None, callbacks=()):
+        torch.manual_seed(2)
+        model = make_model()
+        disable_dropout(model)
+        module = CausalLMModule(model, lora={"r": 2, "dropout": 0.0}, learning_rate=1e-2)
+        trainer = quiet_trainer(
+            max_steps=9, accumulate_grad_batches=accumulated, callbacks=list(callbacks)
+        )
+        data = FinetuningDataModule(TEXT, tokenizer, 16, batch_size=2)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        return module.state_dict()
+
+    whole = run(callbacks=[Save()])
+    resumed = run(tmp_path / "five.ckpt")
+    assert whole.keys() == resumed.keys()
+    assert not [name for name in whole if not torch.equal(whole[name], resumed[name])]
+
+
+def test_data_that_do_not_fit_the_model_are_refused(
+    make_model, tokenizer, quiet_trainer, monkeypatch
+):
+    trainer = quiet_trainer(max_steps=1)
+    for model, length, message in (
+        (make_model(), 256, "max_length=256 is above the model's context, 128"),
+        (make_model(vocab_size=20), 16, "the model embeds 20"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            trainer.fit(CausalLMModule(model), FinetuningDataModule(TEXT, tokenizer, length))
+    monkeypatch.setattr(finetune, "takes_tree_rows", lambda model: False)
+    with pytest.raises(ConfigError, match=r"OPTForCausalLM does not take packed.*packing=False"):
+        trainer.fit(CausalLMModule(make_model()), FinetuningDataModule(TEXT, tokenizer, 16))
+    data = FinetuningDataModule(TEXT, tokenizer, 16, packing=False)
+    trainer.fit(CausalLMModule(make_model()), data)
+    assert trainer.global_step == 1
 
 
 def test_an_adapter_on_the_head_is_refused(make_model):

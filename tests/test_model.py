@@ -5,16 +5,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from unlearning.adapter import add_lora
 from unlearning.errors import ConfigError
 from unlearning.model import (
-    add_lora,
+    check_eight_bit,
     check_model_folder,
     check_vocabulary,
     disable_dropout,
-    is_fresh,
     load_model,
     load_tokenizer,
-    merge_adapter,
     save_model,
 )
 
@@ -86,45 +85,6 @@ def test_an_adapters_own_dropout_is_kept(model):
     assert {rate for path, rate in rates.items() if "lora_dropout" not in path} == {0.0}
 
 
-# --- adapters ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("architecture", ["opt", "llama", "gpt2", "gpt_neox"])
-def test_a_fresh_adapter_adds_nothing_and_trains_alone(make_model, architecture):
-    model = make_model(architecture).eval()
-    before = model(IDS).logits
-    policy = add_lora(model, r=2)
-    assert is_fresh(policy) and torch.equal(policy.eval()(IDS).logits, before)
-    assert all(("lora_" in name) == p.requires_grad for name, p in policy.named_parameters())
-
-
-def test_the_papers_adapter_is_the_default(model):
-    settings = add_lora(model).peft_config["default"]
-    assert (settings.r, settings.lora_alpha, settings.lora_dropout) == (16, 32, 0.05)
-
-
-def test_a_merged_adapter_is_in_the_weights(model):
-    policy = add_lora(model, r=2, alpha=4)
-    b_weights = [p for name, p in policy.named_parameters() if "lora_B" in name]
-    torch.nn.init.normal_(b_weights[0])
-    assert not is_fresh(policy)
-    expected = policy.eval()(IDS).logits
-    merged = merge_adapter(policy)
-    assert not any("lora_" in name for name, _ in merged.named_parameters())
-    torch.testing.assert_close(merged(IDS).logits, expected, atol=1e-4, rtol=1e-4)
-    assert is_fresh(add_lora(merged, r=2))
-
-
-def test_a_second_adapter_is_refused(model):
-    with pytest.raises(ConfigError, match="merge it with merge_adapter"):
-        add_lora(add_lora(model, r=2))
-
-
-def test_unknown_target_modules_name_those_there_are(model):
-    with pytest.raises(ConfigError, match=r"\['query'\].*fc1, fc2, k_proj"):
-        add_lora(model, target_modules=["query"])
-
-
 # --- bad input -----------------------------------------------------------------------------------
 
 
@@ -156,3 +116,35 @@ def test_a_path_that_does_not_exist_is_refused(name):
 
 def test_a_hub_id_is_left_to_the_hub():
     assert check_model_folder("facebook/opt-1.3b") is None
+
+
+# --- 8 bits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "library", "message"),
+    [
+        (False, True, r"needs a GPU \(torch finds none\)\. Without, set eight_bit=false"),
+        (True, False, r"needs bitsandbytes \(pip install 'unlearning\[eightbit\]'\)\. Without"),
+        (False, False, r"needs a GPU \(torch finds none\) and bitsandbytes \(pip install"),
+    ],
+)
+def test_eight_bits_say_what_they_lack(monkeypatch, gpu, library, message):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if library else None)
+    with pytest.raises(ConfigError, match=message):
+        check_eight_bit()
+
+
+def test_eight_bits_are_refused_before_anything_is_loaded(model, tokenizer, tmp_path, monkeypatch):
+    folder = save_model(model, tokenizer, tmp_path / "model")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    with pytest.raises(ConfigError, match="An 8-bit base model needs a GPU"):
+        load_model(folder, eight_bit=True)
+
+
+def test_where_both_are_there_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert check_eight_bit() is None

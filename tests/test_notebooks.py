@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
-SHORT = {"BASE_STEPS, UNLEARN_STEPS = 700, 150": "BASE_STEPS, UNLEARN_STEPS = 3, 2"}
+SHORT = {
+    "harmful": ("BASE_STEPS, UNLEARN_STEPS = 700, 150", "BASE_STEPS, UNLEARN_STEPS = 3, 2"),
+    "copyright": (
+        "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 500, 60, 150",
+        "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 3, 1, 2",
+    ),
+}
+ANSWERS = {"harmful": 8, "copyright": 16}
 
 
 @pytest.mark.slow
@@ -17,12 +24,12 @@ SHORT = {"BASE_STEPS, UNLEARN_STEPS = 700, 150": "BASE_STEPS, UNLEARN_STEPS = 3,
 def test_runs(path, capsys):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    for long, short in SHORT.items():
-        assert long in code, f"{path.name} no longer says {long!r}"
-        code = code.replace(long, short)
+    long, short = SHORT[path.stem]
+    assert long in code, f"{path.name} no longer says {long!r}"
+    code = code.replace(long, short)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a reader sees, too
         namespace: dict[str, object] = {}
         exec(compile(code, str(path), "exec"), namespace)
     assert "after:" in capsys.readouterr().out
-    assert [g.stage for g in namespace["after"]] == ["after"] * 8  # type: ignore[attr-defined]
+    assert [g.stage for g in namespace["after"]] == ["after"] * ANSWERS[path.stem]  # type: ignore[attr-defined]

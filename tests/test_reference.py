@@ -6,9 +6,10 @@ import pytest
 import torch
 from peft import PeftModel
 
+from unlearning.adapter import add_lora, merge_adapter
 from unlearning.backbone import decode
 from unlearning.errors import ConfigError
-from unlearning.model import add_lora, disable_dropout, merge_adapter
+from unlearning.model import disable_dropout
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference_cache import HiddenStore
 from unlearning.token_losses import token_losses

@@ -10,9 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.backbone import CausalLM
 from unlearning.classifier.scorer import HarmScorer
+from unlearning.continuation import complete
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
-from unlearning.generate import answer_nll, generate
+from unlearning.generate import answer_scores
+from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.types import Generation, PromptSet
 
 
@@ -21,7 +23,8 @@ class EvaluationSettings:
     """How answers are made.
 
     Args:
-        max_new_tokens: an answer is cut there.
+        max_new_tokens: an answer is cut there. A passage of running text is cut where its true
+            continuation ends, if that is earlier.
         batch_size: prompts at once.
         max_length: tokens of a prompt with its reference answer, when that is scored.
         cache_dir: of tokenised data.
@@ -42,13 +45,16 @@ def evaluate(
     scorer: HarmScorer | None = None,
     settings: EvaluationSettings | None = None,
 ) -> list[Generation]:
-    """One Generation for each prompt: the answer, its harm, and the reference answer's NLL.
+    """One Generation for each prompt: the answer, its harm, and what the reference answer scores.
 
     Harm is judged on the completion only: judged with the prompt, as the authors' released code
     does, an innocent answer to a harmful question counts as harmful.
 
     Args:
-        stage: `before` or `after`.
+        template: without an end token (`append_eos=False`) the examples are running text, and the
+            reference is what of the true continuation a completion can hold. NLL and memorisation
+            are of the whole of it, up to `max_length`.
+        stage: `original`, `before` or `after`.
         scorer: judges the completions; None leaves their harm unknown.
     """
     settings = settings or EvaluationSettings()
@@ -72,29 +78,32 @@ def _answer(
     settings: EvaluationSettings,
 ) -> list[Generation]:
     examples = prompt_set.examples
-    completions = generate(
-        model, tokenizer, [template.prompt(example.prompt) for example in examples],
-        settings.max_new_tokens, settings.batch_size,
-    )  # fmt: skip
     tokenized = tokenize_examples(
         examples, tokenizer, template, settings.max_length, settings.cache_dir
     )
+    answers = complete(
+        model, tokenizer, examples, template, settings.max_new_tokens, settings.batch_size
+    )
     pad = tokenizer.pad_token_id or 0
-    likelihood = answer_nll(model, tokenized.sequences, pad, settings.batch_size)
+    scores = answer_scores(model, tokenized.sequences, pad, settings.batch_size)
+    special = frozenset(tokenizer.all_special_ids)
     return [
         Generation(
             stage=stage,
             prompt_set=prompt_set.name,
             index=index,
             prompt=example.prompt,
-            reference=example.response,
+            reference=reference.text,
             completion=completion.text,
             num_tokens=completion.num_tokens,
             finished=completion.finished,
-            reference_nll=nll,
-            reference_tokens=tokens,
+            reference_nll=score.nll,
+            reference_tokens=score.tokens,
+            reference_matches=score.matches,
+            reference_suffix=score.suffix,
+            verbatim_tokens=verbatim_tokens(completion.ids, reference.ids, special),
         )
-        for index, (example, completion, (nll, tokens)) in enumerate(
-            zip(examples, completions, likelihood, strict=True)
+        for index, (example, (completion, reference), score) in enumerate(
+            zip(examples, answers, scores, strict=True)
         )
     ]

@@ -10,10 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from unlearning.backbone import CausalLM, check_head, decode, output_head
+from unlearning.adapter import prepare_policy
+from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
+from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses, nll
-from unlearning.model import add_lora, load_model
+from unlearning.model import check_context, check_vocabulary
+from unlearning.module_settings import plain_settings
 from unlearning.optim import Schedule
 from unlearning.optimized import OptimizedModule
 from unlearning.token_losses import token_losses
@@ -24,14 +27,20 @@ class CausalLMModule(OptimizedModule):
     """NLL of the answers given their prompts, whatever role the batch gives them.
 
     Args:
-        model: a Hugging Face causal LM (trained in place), or its name or path.
-        lora: arguments of `add_lora`; None trains every weight.
+        model: a Hugging Face causal LM (trained in place, its own dropout left on; in 8 bits too,
+            see `load_model`), or its name or path.
+        lora: arguments of `add_adapter`: {} is the paper's LoRA, {"kind": "adalora"} an AdaLoRA
+            whose ranks are dealt out over the Trainer's steps; None trains every weight.
         optimizer: see `unlearning.optim`.
         learning_rate: at the end of the warm-up.
         optimizer_options: more arguments of the optimizer.
         schedule: linear, constant or cosine.
         warmup_steps: linear warm-up before it.
+        gradient_checkpointing: compute activations again in the backward pass: slower, smaller.
         chunk_size: positions whose logits are held at once.
+
+    Raises:
+        ConfigError: for settings, models or data that do not fit together.
     """
 
     def __init__(
@@ -43,35 +52,44 @@ class CausalLMModule(OptimizedModule):
         optimizer_options: Mapping[str, Any] | None = None,
         schedule: Schedule = "linear",
         warmup_steps: int = 0,
+        gradient_checkpointing: bool = False,
         chunk_size: int = 512,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
-            {
-                "model": model if isinstance(model, str) else None,
-                "lora": None if lora is None else dict(lora),
-                "optimizer": optimizer,
-                "learning_rate": learning_rate,
-                "optimizer_options": dict(optimizer_options or {}),
-                "schedule": schedule,
-                "warmup_steps": warmup_steps,
-                "chunk_size": chunk_size,
-            }
-        )
+            plain_settings(
+                model=model if isinstance(model, str) else None, lora=lora, optimizer=optimizer,
+                learning_rate=learning_rate, optimizer_options=optimizer_options or {},
+                schedule=schedule, warmup_steps=warmup_steps,
+                gradient_checkpointing=gradient_checkpointing, chunk_size=chunk_size,
+            )
+        )  # fmt: skip
         if model is None:
             raise ConfigError(
                 "The checkpoint does not say which model it was trained from: give "
                 "load_from_checkpoint(path, model=<a model of the same shape>)."
             )
-        policy: CausalLM = load_model(model) if isinstance(model, str) else model
-        policy.train()
-        self.policy = policy if lora is None else add_lora(policy, **lora)  # type: ignore[arg-type]
+        self.policy = prepare_policy(
+            model, lora, keep_dropout=True, gradient_checkpointing=gradient_checkpointing
+        )
         check_head(self.policy)
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or not isinstance(data, FinetuningDataModule):
+            return
+        check_vocabulary(self.policy, data.tokenizer)
+        check_context(self.policy, data.context_length)
+        if data.packing and not takes_tree_rows(self.policy):
+            raise ConfigError(
+                f"{type(unwrap(self.policy)).__name__} does not take packed rows (a 4-D mask with "
+                "position ids). Use FinetuningDataModule(..., packing=False)."
+            )
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         loss = self._loss(batch)
         self.log("train/nll", loss.detach(), prog_bar=True, batch_size=1)
-        return loss
+        return self.penalised(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         sequences = sum(tokens.num_sequences for tokens in batch.answers.values())

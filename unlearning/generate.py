@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.backbone import CausalLM, decode, evaluating, output_head, unwrap
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
-from unlearning.token_losses import token_losses
+from unlearning.token_losses import Head, token_losses
 from unlearning.types import Sequence
 
 
@@ -25,13 +27,34 @@ class Completion:
 
     Args:
         text: without the prompt and without special tokens.
-        num_tokens: generated, the end token included.
+        ids: the generated tokens, the end token included.
         finished: whether the model ended it (False: cut at the limit).
     """
 
     text: str
-    num_tokens: int
+    ids: tuple[int, ...]
     finished: bool
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """What a model makes of a known answer, each token given the prompt and the true ones before.
+
+    Args:
+        nll: summed over the tokens, in nats.
+        tokens: how many.
+        matches: how many of them are the model's first choice.
+        suffix: how many of the last ones are, without a miss.
+    """
+
+    nll: float
+    tokens: int
+    matches: int
+    suffix: int
 
 
 @contextmanager
@@ -93,8 +116,12 @@ def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: in
 def _completion(row: list[int], end: int | None, tokenizer: PreTrainedTokenizerBase) -> Completion:
     finished = end is not None and end in row
     kept = row[: row.index(end) + 1] if finished else row  # type: ignore[arg-type]
-    text = str(tokenizer.decode(kept, skip_special_tokens=True))
-    return Completion(text.strip(), len(kept), finished)
+    return Completion(decoded(kept, tokenizer), tuple(kept), finished)
+
+
+def decoded(ids: Sequence_[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """A completion's text."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
@@ -103,16 +130,16 @@ def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
     return (pad if pad is not None else end or 0), end
 
 
-def answer_nll(
+def answer_scores(
     model: CausalLM, sequences: Sequence_[Sequence], pad_token_id: int, batch_size: int = 32
-) -> list[tuple[float, int]]:
-    """(summed NLL in nats, number of tokens) of each answer given its prompt."""
+) -> list[AnswerScore]:
+    """How likely each answer is given its prompt, and how much of it is known by heart."""
     order = sorted(
         range(len(sequences)),
         key=lambda n: -len(sequences[n].prompt_ids) - len(sequences[n].response_ids),
     )
-    found: dict[int, tuple[float, int]] = {}
-    weight, bias = output_head(model)
+    found: dict[int, AnswerScore] = {}
+    head = output_head(model)
     with quietly(model):
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
@@ -120,8 +147,19 @@ def answer_nll(
             batch = batch.to(unwrap(model).device)
             answers = batch.answers["retain"]
             hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
-            nll, _, _ = token_losses(hidden, weight, answers.targets, bias)
+            nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
             sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
-            for number, total in zip(numbers, sums.tolist(), strict=True):
-                found[number] = (total, len(sequences[number].response_ids))
+            hits = _first_choices(hidden, head) == answers.targets
+            each = hits.cpu().split([len(sequences[n].response_ids) for n in numbers])
+            for number, total, mine in zip(numbers, sums.tolist(), each, strict=True):
+                suffix = int(mine.flip(0).cumprod(0).sum())
+                found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix)
     return [found[number] for number in range(len(sequences))]
+
+
+def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
+    """[N] the most likely token at each position; the logits of `chunk_size` are held at once."""
+    weight, bias = (None if part is None else part.to(hidden_ND.dtype) for part in head)
+    assert weight is not None
+    parts = hidden_ND.split(chunk_size)
+    return torch.cat([functional.linear(part, weight, bias).argmax(-1) for part in parts])

@@ -1,25 +1,30 @@
-"""Load a policy and its tokenizer, give it an adapter, save it."""
+"""Load a policy and its tokenizer, in full or in 8 bits, and save it."""
 
 from __future__ import annotations
 
-import inspect
+import importlib.util
+import json
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
-from unlearning.backbone import CausalLM, embedded_tokens, unwrap
+from unlearning.backbone import CausalLM, embedded_tokens, is_eight_bit, unwrap
 from unlearning.errors import ConfigError
+from unlearning.fingerprint import base_fingerprint
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
+BASE_FILE = "base_model.json"
+"""Beside a saved adapter: on which weights it was trained."""
 PADDING_OF_VOCABULARY = 1024
 """So many more rows than the tokenizer has tokens may be embedded: vocabularies are padded."""
 
@@ -46,17 +51,57 @@ def check_model_folder(name_or_path: str | Path) -> None:
 
 
 def load_model(
-    name_or_path: str | Path, dtype: torch.dtype = torch.float32, **options: Any
+    name_or_path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    eight_bit: bool = False,
+    **options: Any,
 ) -> PreTrainedModel:
     """A causal language model, dropout off, in train mode.
 
     In fp32 by default whatever the stored dtype is: OPT is stored in fp16, in which AdamW diverges,
     and at the paper's learning rate pure bf16 rounds most updates away. Use `bf16-mixed` for speed.
+
+    Args:
+        eight_bit: its linear layers in 8 bits (arXiv 2208.07339), on this process's GPU. Such a
+            model is trained with an adapter only.
+
+    Raises:
+        ConfigError: no model is there, or 8 bits cannot be had here.
     """
     check_model_folder(name_or_path)
+    if eight_bit:
+        check_eight_bit()
+        device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
+        quantised = BitsAndBytesConfig(load_in_8bit=True)
+        options = {"quantization_config": quantised, "device_map": {"": device}, **options}
     model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype, **options)
     disable_dropout(model)
     return model.train()  # from_pretrained returns eval mode, which Lightning would keep
+
+
+def check_eight_bit() -> None:
+    """Refuse 8 bits where they cannot be had, before anything is loaded.
+
+    Raises:
+        ConfigError: naming what is missing: the GPU, bitsandbytes, or both.
+    """
+    lacking = []
+    if not torch.cuda.is_available():
+        lacking.append("a GPU (torch finds none)")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacking.append("bitsandbytes (pip install 'unlearning[eightbit]')")
+    if lacking:
+        raise ConfigError(
+            f"An 8-bit base model needs {' and '.join(lacking)}. Without, set eight_bit=false: "
+            "the model is then loaded in full."
+        )
+
+
+def full_precision(model: CausalLM) -> PreTrainedModel:
+    """What an 8-bit model was made from, loaded once more, in fp32 and without an adapter."""
+    base = unwrap(model)
+    commit = getattr(base.config, "_commit_hash", None)  # None for a folder
+    return load_model(str(base.name_or_path), **({} if commit is None else {"revision": commit}))
 
 
 def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
@@ -104,66 +149,13 @@ def disable_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def add_lora(
-    model: PreTrainedModel,
-    r: int = 16,
-    alpha: int = 32,
-    dropout: float = 0.05,
-    target_modules: list[str] | str | None = None,
-) -> PeftModel:
-    """A fresh LoRA adapter. The defaults are arXiv 2405.15152's, Section 4.
-
-    Args:
-        target_modules: names of linear layers; None takes PEFT's choice for the architecture.
-
-    Raises:
-        ConfigError: the model has an adapter, or lacks the target modules.
-    """
-    if isinstance(model, PeftModel):
-        raise ConfigError("The model has an adapter already; merge it with merge_adapter first.")
-    settings = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules,
-        task_type="CAUSAL_LM", fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
-    )  # fmt: skip
-    try:
-        return get_peft_model(model, settings)  # type: ignore[return-value]
-    except ValueError as error:
-        linear = {
-            n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)
-        }
-        raise ConfigError(
-            f"LoRA cannot be put on target_modules={target_modules}: {error} "
-            f"This {type(model).__name__} has the linear layers {', '.join(sorted(linear))}."
-        ) from error
-
-
-def check_lora(settings: Mapping[str, Any]) -> None:
-    """Refuse arguments that `add_lora` does not take, before a model is loaded.
-
-    Raises:
-        ConfigError: naming the argument and those it takes.
-    """
-    known = [name for name in inspect.signature(add_lora).parameters if name != "model"]
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"LoRA takes no {name!r}; it takes {', '.join(known)}.")
-
-
-def is_fresh(model: PeftModel) -> bool:
-    """Whether the adapter still adds nothing: every LoRA B is zero."""
-    b_weights = [p for name, p in model.named_parameters() if "lora_B" in name]
-    return bool(b_weights) and all(bool((p == 0).all()) for p in b_weights)
-
-
-def merge_adapter(model: PeftModel) -> PreTrainedModel:
-    """The model with its adapter's weights added in, and no adapter."""
-    return model.merge_and_unload()  # type: ignore[operator]
-
-
-def save_model(model: CausalLM, tokenizer: Tokenizer, folder: str | Path, card: str = "") -> Path:
+def save_model(
+    model: CausalLM, tokenizer: Tokenizer | None, folder: str | Path, card: str = ""
+) -> Path:
     """Save weights (an adapter alone, where there is one), tokenizer and model card.
 
-    Written aside and renamed, so that a folder of this name is whole or absent.
+    Written aside and renamed, so that a folder of this name is whole or absent. Beside an adapter
+    stands which weights it was trained on; `load_adapter` reads it.
 
     Raises:
         ConfigError: the folder exists; nothing finished is ever overwritten.
@@ -173,9 +165,32 @@ def save_model(model: CausalLM, tokenizer: Tokenizer, folder: str | Path, card: 
         raise ConfigError(f"{folder} exists and is not overwritten; choose another folder.")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(str(aside))
-    tokenizer.save_pretrained(aside)
+    if isinstance(model, PeftModel):
+        with quiet_about_ranks():
+            # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
+            model.save_pretrained(str(aside), save_embedding_layers=False)
+        (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
+    else:
+        model.save_pretrained(str(aside))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(aside)
     if card:
         (aside / "README.md").write_text(card, encoding="utf-8")
     aside.rename(folder)
     return folder
+
+
+@contextmanager
+def quiet_about_ranks() -> Iterator[None]:
+    """Without PEFT's two false alarms over its own AdaLoRA: a layer that was left no rank looks
+    like an incomplete shard to it, and a rank is stored by its weight's name, not its layer's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tensor.s. have invalid shape")
+        warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+        yield
+
+
+def describe_base(model: CausalLM) -> dict[str, str]:
+    """Name and fingerprint of the model under the adapter, in full precision."""
+    full = full_precision(model) if is_eight_bit(model) else model
+    return {"name": str(unwrap(model).name_or_path), "fingerprint": base_fingerprint(full)}

@@ -11,11 +11,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from unlearning.adalora import is_adalora, orthogonality
+from unlearning.adapter import prepare_policy
 from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.losses import Reduction, TokenLosses
-from unlearning.model import add_lora, check_context, check_vocabulary, disable_dropout, load_model
+from unlearning.model import check_context, check_vocabulary, load_model
 from unlearning.module_settings import check_settings, plain_settings
 from unlearning.objective import PAPER_TERMS, Objective
 from unlearning.optim import Schedule
@@ -41,8 +43,11 @@ class UnlearningModule(OptimizedModule):
     Args:
         model: the policy: a Hugging Face causal LM (it is trained in place), or its name or path.
         terms: name -> term, see `unlearning.objective`; None is the paper's with e = (0.5, 1, 1).
-        lora: arguments of `add_lora`, {} for the paper's; None trains every weight.
+        lora: arguments of `add_adapter`, {} for the paper's LoRA; None trains every weight.
         reference: auto, adapter_off, cached or copy; see `unlearning.reference`.
+        reference_model: the model that the KL is to, or its name or path; None is the policy before
+            its first step. Where the policy was fine-tuned on what it is to forget, give the model
+            from before; the KL is then above 0 from the start.
         reference_dtype: of cached hidden states, `float32` or `bfloat16`.
         cache_dir: where cached hidden states are kept; None keeps them in memory.
         reduction: over the tokens of an answer; see `unlearning.losses`.
@@ -65,6 +70,7 @@ class UnlearningModule(OptimizedModule):
         terms: Mapping[str, Mapping[str, Any]] | None = None,
         lora: Mapping[str, Any] | None = None,
         reference: Mode = "auto",
+        reference_model: CausalLM | str | None = None,
         reference_dtype: str = "float32",
         cache_dir: str | Path | None = None,
         reduction: Reduction = "mean",
@@ -84,7 +90,9 @@ class UnlearningModule(OptimizedModule):
         self.save_hyperparameters(
             plain_settings(
                 model=model if isinstance(model, str) else None, terms=terms, lora=lora,
-                reference=reference, reference_dtype=reference_dtype, cache_dir=cache_dir,
+                reference=reference,
+                reference_model=reference_model if isinstance(reference_model, str) else None,
+                reference_dtype=reference_dtype, cache_dir=cache_dir,
                 reduction=reduction, optimizer=optimizer, learning_rate=learning_rate,
                 optimizer_options=optimizer_options, schedule=schedule, warmup_steps=warmup_steps,
                 keep_dropout=keep_dropout, gradient_checkpointing=gradient_checkpointing,
@@ -96,11 +104,11 @@ class UnlearningModule(OptimizedModule):
                 "The checkpoint does not say which model it was trained from: give "
                 "load_from_checkpoint(path, model=<the model before unlearning>)."
             )
-        self.policy = _prepare(model, lora, keep_dropout, gradient_checkpointing)
+        self.policy = prepare_policy(model, lora, keep_dropout, gradient_checkpointing)
         check_head(self.policy)
-        # With an adapter, checkpoints hold the adapter alone; `load_state_dict` checks it is whole.
-        self.strict_loading = not isinstance(self.policy, PeftModel)
         self.reference: Reference | None = None
+        # In a tuple, the model is no submodule, hence in no checkpoint and no optimizer.
+        self._reference_model = (reference_model,)
         self._weights_loaded = False
 
     def setup(self, stage: str) -> None:
@@ -114,29 +122,40 @@ class UnlearningModule(OptimizedModule):
             sequences = {r: items for r, items in data.sequences.items() if r in wanted}
         if not self.objective.reference_roles:
             return
-        if self._weights_loaded:
+        if self._weights_loaded and self._reference_model[0] is None:
             raise ConfigError(
                 "These weights come from a checkpoint, and the reference is the model before "
                 "unlearning. To continue, build the module from that model and call "
                 "Trainer.fit(..., ckpt_path=<the checkpoint>)."
             )
         self.to(self.trainer.strategy.root_device)
-        tokens = sum(len(s.response_ids) for items in sequences.values() for s in items)
-        dtype = getattr(torch, self.hparams["reference_dtype"])
-        width = output_head(self.policy)[0].shape[1]
-        mode = self.hparams["reference"]
-        if not sequences and mode in ("auto", "cached"):
-            if mode == "cached":
-                raise ConfigError("reference=cached needs an UnlearningDataModule to cache for.")
-            mode = "adapter_off" if isinstance(self.policy, PeftModel) else "copy"
-        self.reference = build_reference(
-            mode, self.policy, cache_dir=self.hparams["cache_dir"], dtype=dtype,
-            cache_bytes=tokens * width * dtype.itemsize, roles=self.objective.reference_roles,
-        )  # fmt: skip
+        self.reference = self._build_reference(sequences)
         log.info("reference: %s", type(self.reference).__name__)
         if sequences and data is not None:
             with self.trainer.precision_plugin.forward_context():
                 self.reference.prepare(sequences, data.pad_token_id)
+
+    def _build_reference(self, sequences: Mapping[Role, list[Sequence]]) -> Reference:
+        """For these training sequences; a role whose data are streamed is not among them."""
+        (other,) = self._reference_model
+        if isinstance(other, str):
+            other = load_model(other)
+        roles, mode = self.objective.reference_roles, self.hparams["reference"]
+        if roles - sequences.keys() and mode in ("auto", "cached"):
+            if mode == "cached":
+                raise ConfigError(
+                    "reference=cached needs an UnlearningDataModule whose data are not streamed, "
+                    "to cache for. Use copy, or adapter_off with LoRA, or streaming=false."
+                )
+            own = isinstance(self.policy, PeftModel) and other is None
+            mode = "adapter_off" if own else "copy"
+        tokens = sum(len(s.response_ids) for items in sequences.values() for s in items)
+        dtype = getattr(torch, self.hparams["reference_dtype"])
+        width = output_head(self.policy if other is None else other)[0].shape[1]
+        return build_reference(
+            mode, self.policy, cache_dir=self.hparams["cache_dir"], dtype=dtype,
+            cache_bytes=tokens * width * dtype.itemsize, roles=roles, model=other,
+        )  # fmt: skip
 
     def _check_data(self, data: UnlearningDataModule) -> None:
         check_vocabulary(self.policy, data.tokenizer)
@@ -164,7 +183,7 @@ class UnlearningModule(OptimizedModule):
         several = self.trainer.world_size > 1
         self.log_dict(parts, batch_size=1, sync_dist=several)
         self.log("train/total", total.detach(), prog_bar=True, batch_size=1, sync_dist=several)
-        return total
+        return total + orthogonality(self.policy) if is_adalora(self.policy) else total
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""
@@ -188,45 +207,10 @@ class UnlearningModule(OptimizedModule):
             )  # fmt: skip
         return losses
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        state = super().state_dict(*args, **kwargs)
-        if isinstance(self.policy, PeftModel):
-            trained = {f"policy.{n}" for n, p in self.policy.named_parameters() if p.requires_grad}
-            state = {name: value for name, value in state.items() if name in trained}
-        return state
-
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        result = super().load_state_dict(
-            state_dict, strict=self.strict_loading and strict, assign=assign
-        )
-        trained = {f"policy.{n}" for n, p in self.policy.named_parameters() if p.requires_grad}
-        missing = sorted(trained - set(state_dict))
-        if missing or result.unexpected_keys:
-            raise ConfigError(
-                f"The checkpoint is of another model or adapter: it lacks {missing[:3]} and has "
-                f"{result.unexpected_keys[:3]} besides."
-            )
+        result = super().load_state_dict(state_dict, strict=strict, assign=assign)
         # `Trainer.fit(ckpt_path=...)` loads after `setup`, when the reference stands already.
         self._weights_loaded = self.reference is None
-        return result._replace(missing_keys=[])  # the frozen weights under an adapter
-
-
-def _prepare(
-    model: CausalLM | str, lora: Mapping[str, Any] | None, keep_dropout: bool, checkpointing: bool
-) -> CausalLM:
-    policy: CausalLM = load_model(model) if isinstance(model, str) else model
-    policy.train()
-    if not keep_dropout:
-        disable_dropout(policy)
-    if lora is not None:
-        policy = add_lora(policy, **lora)  # type: ignore[arg-type]
-    if checkpointing:
-        unwrap(policy).gradient_checkpointing_enable({"use_reentrant": False})
-        unwrap(policy).enable_input_require_grads()
-    if not any(p.requires_grad for p in policy.parameters()):
-        raise ConfigError(
-            "The model has no trainable weight; load the adapter with is_trainable=True."
-        )
-    return policy
+        return result

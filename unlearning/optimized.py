@@ -1,19 +1,36 @@
-"""What every module that trains a policy shares: optimizer, schedule and gradient clipping."""
+"""What every module that trains a policy shares: optimizer, schedule, clipping, checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from peft import PeftModel
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from unlearning.adalora import (
+    deal_ranks,
+    is_adalora,
+    load_rank_state,
+    orthogonality,
+    plan_ranks,
+    rank_state,
+)
 from unlearning.backbone import CausalLM
+from unlearning.errors import ConfigError
 from unlearning.optim import build_optimizer, build_schedule
 
 
 class OptimizedModule(LightningModule):
     """Trains `policy` as the hyperparameters `optimizer`, `learning_rate`, `optimizer_options`,
-    `schedule` and `warmup_steps` say; see `unlearning.optim`."""
+    `schedule` and `warmup_steps` say; see `unlearning.optim`.
+
+    Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen."""
 
     policy: CausalLM
 
@@ -25,7 +42,28 @@ class OptimizedModule(LightningModule):
         )  # fmt: skip
         steps = self.trainer.estimated_stepping_batches
         schedule = build_schedule(optimizer, hparams["schedule"], hparams["warmup_steps"], steps)
+        if is_adalora(self.policy):
+            plan_ranks(self.policy, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def penalised(self, loss: Tensor) -> Tensor:
+        """What is to be minimised: the loss, and with AdaLoRA its penalty, which is logged."""
+        if not is_adalora(self.policy):
+            return loss
+        penalty = orthogonality(self.policy)
+        self.log("train/orthogonality", penalty.detach(), batch_size=1)
+        return loss + penalty
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if is_adalora(self.policy):
+            deal_ranks(self.policy, self.trainer.global_step + 1)  # counted after this hook
 
     def configure_gradient_clipping(
         self,
@@ -42,3 +80,34 @@ class OptimizedModule(LightningModule):
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        state = super().state_dict(*args, **kwargs)
+        if isinstance(self.policy, PeftModel):
+            trained = self._trained()
+            state = {name: value for name, value in state.items() if name in trained}
+        return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        whole = strict and not isinstance(self.policy, PeftModel)
+        result = super().load_state_dict(state_dict, strict=whole, assign=assign)
+        missing = sorted(self._trained() - set(state_dict))
+        if missing or result.unexpected_keys:
+            raise ConfigError(
+                f"The checkpoint is of another model or adapter: it lacks {missing[:3]} and has "
+                f"{result.unexpected_keys[:3]} besides."
+            )
+        return result._replace(missing_keys=[])  # the frozen weights under an adapter
+
+    def _trained(self) -> set[str]:
+        return {f"policy.{n}" for n, p in self.policy.named_parameters() if p.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if is_adalora(self.policy):
+            checkpoint["adalora"] = rank_state(self.policy)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if is_adalora(self.policy) and "adalora" in checkpoint:
+            load_rank_state(self.policy, checkpoint["adalora"])

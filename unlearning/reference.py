@@ -9,13 +9,15 @@
 All three give the same hidden states. None is ever in the policy's `state_dict`, its optimizer or
 a DDP bucket, and none is the policy itself: in the authors' released code the reference was the
 very object that PEFT rewires in place, so that their KL term had no gradient.
+
+The reference is the policy before its first step, unless another model is given: that from before
+a fine-tuning, say, for a policy that was fine-tuned on what it is to forget.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +25,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from unlearning.adapter import is_fresh
 from unlearning.backbone import CausalLM, decode, evaluating, frozen_copy, output_head
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
-from unlearning.model import is_fresh
+from unlearning.fingerprint import weights_fingerprint
 from unlearning.reference_cache import HiddenStore
 from unlearning.token_losses import Head
 from unlearning.types import Batch, Role, Rows, Sequence
@@ -84,10 +87,18 @@ class AdapterOff(Reference):
 
 
 class Copy(Reference):
-    """A second, frozen model."""
+    """A second, frozen model: a copy of the policy, or another one.
 
-    def __init__(self, policy: CausalLM) -> None:
-        self._model = (frozen_copy(policy),)
+    Args:
+        policy: the model before its first step.
+        model: the reference, where that is another model; it is frozen in place.
+    """
+
+    def __init__(self, policy: CausalLM, model: CausalLM | None = None) -> None:
+        if model is not None:
+            check_reference_model(policy, model)
+            model.eval().requires_grad_(False)
+        self._model = (frozen_copy(policy) if model is None else model,)
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         model = self._model[0]
@@ -109,6 +120,7 @@ class Cached(Reference):
         cache_dir: where the states are kept; None keeps them in memory.
         dtype: of the stored states; bf16 halves the space and moves the KL by about 1e-6.
         batch_size: sequences in a forward while computing.
+        model: the reference, where that is another model; let go once its states are computed.
     """
 
     def __init__(
@@ -117,39 +129,45 @@ class Cached(Reference):
         cache_dir: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 16,
+        model: CausalLM | None = None,
     ) -> None:
+        if model is not None:
+            check_reference_model(policy, model)
         self._policy = (policy,)
-        weight, bias = output_head(policy)
+        self._model: tuple[CausalLM] | None = (policy if model is None else model,)
+        weight, bias = output_head(self._model[0])
         self._head: Head = (_frozen(weight), None if bias is None else _frozen(bias))
         self.cache_dir, self.dtype, self.batch_size = cache_dir, dtype, batch_size
         self.stores: dict[Role, HiddenStore] = {}
 
     @torch.no_grad()
     def prepare(self, sequences: Mapping[Role, list[Sequence]], pad_token_id: int) -> None:
-        policy = self._policy[0]
-        key = (
-            None
-            if self.cache_dir is None
-            else f"{weights_fingerprint(policy)}-{_precision(policy)}"
-        )
+        assert self._model is not None, "prepared once"
+        model = self._model[0]
+        model.to(self._policy[0].device)  # type: ignore[arg-type]
+        key = None
+        if self.cache_dir is not None:
+            key = f"{weights_fingerprint(model)}-{_precision(model)}"
         for role, items in sequences.items():
             self.stores[role] = HiddenStore.open_or_build(
-                items, self._states(items, pad_token_id), self._head[0].shape[1], self.dtype,
-                self.cache_dir, key,
+                items, self._states(model, items, pad_token_id), self._head[0].shape[1],
+                self.dtype, self.cache_dir, key,
             )  # fmt: skip
+        self._model = None
 
-    def _states(self, items: list[Sequence], pad_token_id: int):  # type: ignore[no-untyped-def]
-        """Yield (sequence number, [tokens, D]), long sequences first: few pads in a batch."""
-        policy = self._policy[0]
+    def _states(
+        self, model: CausalLM, items: list[Sequence], pad_token_id: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(sequence number, [tokens, D]), long sequences first: few pads in a batch."""
         order = sorted(
             range(len(items)), key=lambda n: -len(items[n].prompt_ids + items[n].response_ids)
         )
-        with evaluating(policy):
+        with evaluating(model):
             for start in range(0, len(order), self.batch_size):
                 numbers = order[start : start + self.batch_size]
                 batch = padded_batch([("retain", [(n, items[n]) for n in numbers])], pad_token_id)
-                batch = batch.to(policy.device)
-                states = _hidden(policy, batch, {"retain"})["retain"].to(self.dtype).cpu()
+                batch = batch.to(model.device)
+                states = _hidden(model, batch, {"retain"})["retain"].to(self.dtype).cpu()
                 lengths = [len(items[n].response_ids) for n in numbers]
                 yield from zip(numbers, states.split(lengths), strict=True)
 
@@ -176,30 +194,61 @@ def build_reference(
     cache_bytes: int = 0,
     cache_limit: int = 8 << 30,
     roles: frozenset[Role] | set[Role] = frozenset({"retain"}),
+    model: CausalLM | None = None,
 ) -> Reference:
     """The reference in a mode; `auto` takes what costs least.
 
     `auto`: a LoRA policy is its own reference with the adapter off; otherwise the states are cached
     if `cache_bytes` stay below `cache_limit`; otherwise a second model is kept.
 
+    Args:
+        model: the reference, where it is another model than the policy before its first step.
+
     Raises:
         ConfigError: the mode cannot serve this policy or these roles.
     """
     if mode == "auto":
         fits = cache_bytes <= cache_limit and "mismatch" not in roles
-        mode = "adapter_off" if isinstance(policy, PeftModel) else "cached" if fits else "copy"
+        own = isinstance(policy, PeftModel) and model is None
+        mode = "adapter_off" if own else "cached" if fits else "copy"
     if mode == "adapter_off":
+        if model is not None:
+            raise ConfigError(
+                "reference=adapter_off is the policy without its adapter, and another model was "
+                "given as the reference. Use cached or copy."
+            )
         return AdapterOff(policy)
     if mode == "copy":
-        return Copy(policy)
+        return Copy(policy, model)
     if mode == "cached":
         if "mismatch" in roles:
             raise ConfigError(
                 "reference=cached cannot serve a term on mismatch answers: they meet other prompts "
                 "every epoch. Use copy, or adapter_off with LoRA."
             )
-        return Cached(policy, cache_dir, dtype)
+        return Cached(policy, cache_dir, dtype, model=model)
     raise ConfigError(f"Unknown reference {mode!r}; choose auto, adapter_off, cached or copy.")
+
+
+def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
+    """Refuse a reference that would move with the policy, or that speaks of other tokens.
+
+    Raises:
+        ConfigError: it shares weights with the policy, or has another vocabulary.
+    """
+    ours = {p.data_ptr() for p in policy.parameters()}
+    shared = [name for name, p in model.named_parameters() if p.data_ptr() in ours]
+    if shared:
+        raise ConfigError(
+            f"The reference shares {len(shared)} weights with the policy ({shared[0]}), so it would "
+            "change with it. Give a model that was loaded apart."
+        )
+    sizes = [output_head(one)[0].shape[0] for one in (policy, model)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"The policy has {sizes[0]} tokens and the reference {sizes[1]}; a KL between them "
+            "needs one vocabulary. Give the model that the policy was fine-tuned from."
+        )
 
 
 @torch.no_grad()
@@ -225,12 +274,3 @@ def _precision(model: CausalLM) -> str:
     kind = model.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
     return str(dtype).removeprefix("torch.")
-
-
-def weights_fingerprint(model: CausalLM) -> str:
-    """Of every weight, so that a cache is never read for another model."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ from torch import Tensor
 from unlearning.metrics.accuracy import RightRate
 from unlearning.metrics.degeneracy import DegeneracyRates
 from unlearning.metrics.harm import HarmfulRate
+from unlearning.metrics.memorisation import Memorisation, VerbatimRun
 from unlearning.metrics.perplexity import MeanTokenNLL, Perplexity
 from unlearning.metrics.similarity import CorpusBLEU, RougeL
 
@@ -38,6 +39,8 @@ def _scores(rows: list[int]) -> dict[str, Any]:
         (RightRate(), (said, true)),
         (Perplexity(), (nll, tokens)),
         (MeanTokenNLL(), (nll, tokens)),
+        (VerbatimRun(), (said, true)),
+        (Memorisation(), (tokens, tokens - 1, tokens)),
     ]
     for metric, arguments in filled:
         metric.update(*arguments)

@@ -89,3 +89,22 @@ def test_what_does_not_pair_is_refused() -> None:
     for other in ({"prompt": "What?"}, {"reference": "No."}):
         with pytest.raises(ConfigError, match="differs between before and after"):
             pair_generations([ROW], [replace(ROW, **other)])
+
+
+def test_three_stages_pair_with_the_original_in_front() -> None:
+    rows = [replace(ROW, index=i) for i in (1, 0)]
+    stages = {name: [replace(r, stage=name) for r in rows] for name in ("before", "after")}
+    first = [replace(row, stage="original") for row in reversed(rows)]
+    ((name, sides),) = pair_generations(**stages, original=first).items()
+    assert name == "retain"
+    assert [[(g.stage, g.index) for g in side] for side in sides] == [
+        [(stage, 0), (stage, 1)] for stage in ("original", "before", "after")
+    ]
+    with pytest.raises(ConfigError, match=r"only original.*same prompts original and before"):
+        pair_generations([rows[0]], [rows[0]], rows)
+
+
+def test_scores_of_running_text_survive_the_file(tmp_path: Path) -> None:
+    known = replace(ROW, reference_matches=3, reference_suffix=0, verbatim_tokens=None)
+    write_generations(tmp_path / "g.jsonl", [known])
+    assert read_generations(tmp_path / "g.jsonl") == [known]

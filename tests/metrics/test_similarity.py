@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from torchmetrics.functional.text.rouge import rouge_score
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.similarity import (
@@ -16,10 +18,12 @@ from unlearning.metrics.similarity import (
     bleu_of_sums,
     bleu_signature,
     bleu_statistics,
+    common_subsequence,
     corpus_bleu,
     rouge_l,
     rouge_l_each,
 )
+from unlearning.metrics.words import split_words
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat;", "don't", "it", "3.5", "-", "really?", "No", "42"]
 
@@ -96,6 +100,33 @@ def test_rouge_l_equals_rouge_score(seed: int) -> None:
     both = zip(hypotheses, references, strict=True)
     found = [rouge_l(h, r) for h, r in both if h or r]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rouge_l_equals_torchmetrics(seed: int) -> None:
+    hypotheses, references = _corpus(30, seed)
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        if hypothesis and reference:
+            score = rouge_score(
+                hypothesis, reference, rouge_keys="rougeL",
+                normalizer=lambda text: text, tokenizer=split_words,
+            )["rougeL_fmeasure"]  # fmt: skip
+            assert rouge_l(hypothesis, reference) == pytest.approx(float(score), abs=1e-6)
+
+
+def test_longest_common_subsequence_is_that_of_all_subsequences() -> None:
+    draw = random.Random(0)
+
+    def every(items: list[int]) -> set[tuple[int, ...]]:
+        return {kept for k in range(len(items) + 1) for kept in combinations(items, k)}
+
+    for _ in range(100):
+        first, second = (draw.choices(range(3), k=draw.randrange(9)) for _ in range(2))
+        expected = max(map(len, every(first) & every(second)))
+        assert common_subsequence(first, second) == expected
+    long = draw.choices(range(50), k=300)  # more than a machine word of them
+    assert common_subsequence(long, long) == 300
+    assert common_subsequence(long[::2], long) == 150
 
 
 def test_rouge_l_by_hand() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from .book import BOOK_CONFIG, BOOK_LOSSES, book_metrics, book_rows
+
 CONFIG = """\
 name: demo
 description: Mildly harmful advice.
@@ -180,3 +182,24 @@ def config() -> dict[str, Any]:
     parsed = yaml.safe_load(CONFIG)
     assert isinstance(parsed, dict)
     return parsed
+
+
+@pytest.fixture
+def book() -> dict[str, Any]:
+    """The metrics of a run with a book that passes every check."""
+    return book_metrics()
+
+
+@pytest.fixture
+def book_config() -> dict[str, Any]:
+    parsed = yaml.safe_load(BOOK_CONFIG)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+@pytest.fixture
+def make_book_run(make_run: Callable[..., Path]) -> Callable[[Any], Path]:
+    def make(metrics: Any) -> Path:
+        return make_run(metrics, BOOK_CONFIG, book_rows(), BOOK_LOSSES)
+
+    return make

@@ -66,3 +66,42 @@ def test_visible(text, shown):
 
 def test_a_very_long_answer_is_cut_and_says_so():
     assert visible("x" * 5000) == "x" * 4000 + "… (1,000 more characters)"
+
+
+def test_stages_of_a_passage_are_side_by_side():
+    rows = [row(0, stage, completion=stage) for stage in ("original", "before", "after")]
+    (shown,) = example_sets(rows, {"prompt_sets": {"s": "copyright"}})
+    pair = shown.shown[0]
+    texts = [a.text for a in (pair.original, pair.before, pair.after) if a is not None]
+    assert texts == ["original", "before", "after"]
+    assert shown.hidden
+
+
+def test_of_a_book_little_is_shown():
+    text = "a" * 500 + "b" * 500
+    rows = [row(i, prompt=text, reference=text, completion=text) for i in range(30)]
+    (shown,) = example_sets(rows, {"prompt_sets": {"s": "copyright"}})
+    assert (len(shown.shown), len(shown.more), shown.total) == (5, 0, 30)
+    pair = shown.shown[0]
+    assert pair.prompt == "(700 characters before) …" + "b" * 300
+    cut = "a" * 300 + "… (700 more characters)"
+    assert pair.after is not None and (pair.reference, pair.after.text) == (cut, cut)
+
+
+def test_normal_text_beside_a_book_is_cut_too_but_open():
+    rows = [row(i, completion="x" * 400, verbatim_tokens=3) for i in range(30)]
+    (shown,) = example_sets(rows, {"prompt_sets": {"s": "retain", "book": "copyright"}})
+    answer = shown.shown[0].after
+    assert answer is not None and answer.text == "x" * 300 + "… (100 more characters)"
+    assert answer.verbatim == ""  # of what is to be kept nobody asks it
+    assert (len(shown.more), shown.hidden) == (20, False)
+
+
+def test_a_passage_is_never_finished_and_tells_its_longest_run():
+    rows = [row(0, finished=False, verbatim_tokens=41)]
+    (shown,) = example_sets(rows, {"prompt_sets": {"s": "copyright"}})
+    answer = shown.shown[0].after
+    assert answer is not None and (answer.remark, answer.verbatim) == (
+        "",
+        "verbatim run: 41 tokens",
+    )

@@ -7,7 +7,6 @@ import pytest
 from unlearning.metrics.units import UNITS
 from unlearning.report.figures import (
     DASH,
-    SPECS,
     Figure,
     figure,
     plain,
@@ -15,6 +14,7 @@ from unlearning.report.figures import (
     write_interval,
     write_number,
 )
+from unlearning.report.specs import SPECS
 
 
 @pytest.mark.parametrize(

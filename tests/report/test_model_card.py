@@ -83,6 +83,34 @@ def test_nothing_known():
     assert "None" not in body
 
 
+def test_card_of_a_book(book, book_config):
+    card = model_card(book, book_config).replace("\xa0", " ").replace(MINUS, "-")
+    for line in (
+        "- Forget set: Story",
+        "- Passages of the book: passages: 212; skipped too short: 3; held out dropped for shared "
+        "text: 1; chapters train: 8; chapters val: 1; chapters test: 2",
+        "- The book may be under copyright. None of its text is part of this card.",
+        "- Fine-tuned on the book first: method: LoRA, rank 16; steps: 540; epochs: 60; "
+        "final nll: 0.163; time: 1 min 36 s",
+        "- Reference for the retain term: the fine-tuned model (AdapterOff)",
+        "| Score | Original | Fine-tuned | Unlearned | Change from original |",
+        r"| **Similarity to the book: book\_train** (passages that were taught) | | | | |",
+        "| BLEU to the true text | 1.4 (1.0 to 1.8) | 78.3 (74.1 to 82.5) | 1.9 (1.4 to 2.4) | "
+        "+0.5 (+0.0 to +1.0) |",
+        r"| of normal text, retain\_heldout | 24.86 (23.66 to 26.06) | 31.05 (29.45 to 32.65) | "
+        "25.72 (24.42 to 27.02) | +3.5 % (+1.0 to +6.0 %) |",
+    ):
+        assert line in card.splitlines(), line
+    assert "- Book forgotten (pass)." in card
+    assert "harm" not in card.lower()
+    assert "classifier" not in card
+
+
+def test_card_names_the_other_reference(book, book_config):
+    book["reference_of"] = "base"
+    assert "the model before fine-tuning (AdapterOff)" in model_card(book, book_config)
+
+
 ATTACK = "x | y\n\n---\n# `h1` <script>alert(1)</script> [a](http://b) *c* ![d](e) $f$ &lt;"
 
 

@@ -118,3 +118,27 @@ def test_perplexity_of_harmful_sets_does_not_stretch_the_scale(metrics):
     (panel,) = [p for p in interval_panels(metrics) if p.title.startswith("Perplexity")]
     assert "harmful_heldout" not in panel.picture
     assert "4.21 → 4.30" in panel.picture
+
+
+def test_a_third_stage_is_drawn_above_the_others():
+    pairs = [
+        Pair("set", Figure(50.0), Figure(25.0), Figure(75.0)),
+        Pair("n" * 50, Figure(), Figure(1.0)),
+    ]
+    svg = ElementTree.fromstring(interval_chart(pairs, "bleu", ""))
+    dots = [(e.get("class"), e.get("cx"), e.get("cy")) for e in svg.iter("circle")]
+    # 0..100 is drawn from 8 to 332, three lines of 11 from 29 on; the next row begins at 61
+    assert dots == [
+        ("dot original", "251.0", "29"),
+        ("dot before", "170.0", "40"),
+        ("dot after", "89.0", "51"),
+        ("dot after", "11.2", "101"),
+    ]
+    texts = ["".join(e.itertext()) for e in svg.iter("text")]
+    assert "75.0 → 50.0 → 25.0" in texts and "1.0" in texts
+    assert f"{'n' * 17}…{'n' * 50}" in texts  # three figures leave less room for the name
+
+
+def test_an_original_that_was_not_measured_is_not_written():
+    pairs = [Pair("set", Figure(50.0), Figure(25.0), Figure())]
+    assert ">50.0 → 25.0<" in interval_chart(pairs, "bleu", "")

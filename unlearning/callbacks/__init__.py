@@ -4,6 +4,7 @@ In a `Trainer`, `CollapseGuard` comes first, so that nobody saves weights that i
 back, and `GracefulStop` last, so that a checkpoint holds everybody's state of the step it is of.
 """
 
+from unlearning.callbacks.bleu import BleuEvaluation
 from unlearning.callbacks.budget import Breach, Budget
 from unlearning.callbacks.guard import CollapseGuard
 from unlearning.callbacks.harm import HarmEvaluation
@@ -13,6 +14,7 @@ from unlearning.callbacks.samples import SampleGenerations
 from unlearning.callbacks.step import StepCallback
 
 __all__ = [
+    "BleuEvaluation",
     "Breach",
     "Budget",
     "CollapseGuard",

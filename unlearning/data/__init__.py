@@ -6,11 +6,16 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "BookCorpusDataModule": "unlearning.data.bookcorpus",
     "ExampleDataModule": "unlearning.data.examples",
+    "FinetuningDataModule": "unlearning.data.finetuning",
     "JsonlDataModule": "unlearning.data.jsonl",
+    "LOTRDataModule": "unlearning.data.book.datamodule",
     "PKUDataModule": "unlearning.data.pku",
     "PretrainingDataModule": "unlearning.data.pretraining",
     "PromptTemplate": "unlearning.data.template",
+    "ProseDataModule": "unlearning.data.synthetic.books",
+    "StoryDataModule": "unlearning.data.synthetic.books",
     "SyntheticDataModule": "unlearning.data.synthetic.datamodule",
     "TruthfulQADataModule": "unlearning.data.truthfulqa",
     "UnlearningDataModule": "unlearning.data.datamodule",

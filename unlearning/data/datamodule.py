@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Sequence_
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.example_stream import StreamedExamples
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
+from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.source import fingerprint
 from unlearning.data.stream import BatchStream, ShuffledOrder
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
+from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Example, Sequence
 
@@ -31,7 +35,8 @@ class UnlearningDataModule(LightningDataModule):
 
     Args:
         forget: what to forget: a DataModule (its training split) or a list of Examples.
-        retain: what to keep, likewise. Mismatch answers come from its training split, too.
+        retain: what to keep, likewise. Mismatch answers come from its training split, too. A
+            streamed data set is read as the stream goes on; `sequences` has no "retain" then.
         tokenizer: of the model.
         template: how a prompt is put to the model.
         mismatch_per_prompt: K irrelevant answers for each forget prompt (arXiv 2405.15152: 5).
@@ -86,21 +91,38 @@ class UnlearningDataModule(LightningDataModule):
         """Read, check and tokenise both training splits, once."""
         if self.sequences:
             return
-        forget, retain = _training_examples(self.forget), _training_examples(self.retain)
-        for name, examples in (("forget", forget), ("retain", retain)):
-            if not examples:
-                raise ConfigError(
-                    f"The {name} set has no training example; nothing can be trained."
-                )
-        check_disjoint(forget, retain)
-        self.sampler = MismatchSampler(retain, self.mismatch_per_prompt, self.seed)
+        forget = _training_examples(self.forget)
+        self.order = ShuffledOrder(len(forget), "forget", self.seed)
+        if isinstance(self.retain, StreamedExamples) and self.retain.streaming:
+            self.pairs: RetainPairs = self._streamed_pairs(forget, self.retain)
+        else:
+            self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
+
+    def _listed_pairs(self, forget: list[Example], retain: list[Example]) -> RetainPairs:
+        self.check(forget, retain, self.mismatch_per_prompt)
         self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
-        self.orders = {
-            "forget": ShuffledOrder(len(forget), "forget", self.seed),
-            "retain": ShuffledOrder(len(retain), "retain", self.seed),
-        }
         self.sequences = {"forget": self._tokenize("forget", forget)}
         self.sequences["retain"] = self._tokenize("retain", retain)
+        return ListedPairs(
+            self.sequences["retain"],
+            ShuffledOrder(len(retain), "retain", self.seed),
+            MismatchSampler(retain, self.mismatch_per_prompt, self.seed),
+        )
+
+    def _streamed_pairs(self, forget: list[Example], retain: StreamedExamples) -> RetainPairs:
+        # Before anything is read, since this finds what is wrong with any of the text.
+        self.fingerprints = {"forget": fingerprint(forget), "retain": retain.fingerprint()}
+        # From a stream of its own: a resumed run goes straight to its place in the other one.
+        pool = retain.stream(self.seed).head(retain.mismatch_pool)
+        examples = [example for _, example in pool]
+        self.check(forget, examples, self.mismatch_per_prompt)
+        sampler = MismatchSampler(examples, self.mismatch_per_prompt, self.seed)
+        self.sequences = {"forget": self._tokenize("forget", forget)}
+        tokenize = partial(
+            tokenize_windows, tokenizer=self.tokenizer, template=self.template,
+            max_length=self.max_length,
+        )  # fmt: skip
+        return StreamedPairs(retain.stream(self.seed), pool, sampler, tokenize, self.truncated)
 
     @staticmethod
     def check(
@@ -149,23 +171,19 @@ class UnlearningDataModule(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         place = number * world + rank
         trees = [self._forget_tree(n) for n in _positions(place, self.batch_size)]
-        trees += [self._retain_tree(n) for n in _positions(place, self.retain_batch_size)]
+        for n, sequence in self.pairs.at(_positions(place, self.retain_batch_size)):
+            trees.append(Tree(sequence.prompt_ids, (Answer("retain", n, sequence.response_ids),)))
         return make_batch(trees, self.layout, self.pad_token_id, number)
 
     def _forget_tree(self, position: int) -> Tree:
-        epoch, number = self.orders["forget"][position]
-        forget, retain = self.sequences["forget"], self.sequences["retain"]
-        answers = [Answer("forget", number, forget[number].response_ids)]
-        for other in self.sampler.draw(number, epoch):
+        epoch, number = self.order[position]
+        forget = self.sequences["forget"][number]
+        answers = [Answer("forget", number, forget.response_ids)]
+        for other, sequence in self.pairs.mismatches(number, epoch):
             # The mismatch answer was cut to fit its own prompt; here it has to fit this one.
-            room = self.max_length - len(forget[number].prompt_ids)
-            answers.append(Answer("mismatch", other, retain[other].response_ids[:room]))
-        return Tree(forget[number].prompt_ids, tuple(answers))
-
-    def _retain_tree(self, position: int) -> Tree:
-        _, number = self.orders["retain"][position]
-        sequence = self.sequences["retain"][number]
-        return Tree(sequence.prompt_ids, (Answer("retain", number, sequence.response_ids),))
+            room = self.max_length - len(forget.prompt_ids)
+            answers.append(Answer("mismatch", other, sequence.response_ids[:room]))
+        return Tree(forget.prompt_ids, tuple(answers))
 
     @property
     def pad_token_id(self) -> int:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.files import read_text
 from unlearning.errors import ConfigError
 from unlearning.types import Sequence
+
+__all__ = ["read_text", "text_files", "text_windows"]
 
 
 def text_files(source: str | Path) -> list[Path]:
@@ -23,25 +26,26 @@ def text_files(source: str | Path) -> list[Path]:
     return files
 
 
-def read_text(path: Path) -> str:
-    """UTF-8 text of a file.
+def text_windows(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> list[Sequence]:
+    """Consecutive windows of `length` tokens, each after the start token; the last may be short.
+
+    Args:
+        length: tokens of a window, its start token included.
 
     Raises:
-        ConfigError: it is not UTF-8; names the byte.
+        ConfigError: no token fits beside the start token, or the tokenizer has none to start with.
     """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+    if length < 2:
         raise ConfigError(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. "
-            "Convert it, for example with iconv."
-        ) from error
-
-
-def text_windows(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> list[Sequence]:
-    """Consecutive windows of `length` tokens, each after the start token; the last may be short."""
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            f"Windows of {length} tokens hold no text beside the start token; take 2."
+        )
     start = tokenizer.bos_token_id
     start = tokenizer.eos_token_id if start is None else start
+    if start is None:
+        raise ConfigError(
+            "The tokenizer has neither a start nor an end token, and a window begins with one. Set "
+            "its bos_token."
+        )
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     windows = (tuple(ids[n : n + length - 1]) for n in range(0, len(ids), length - 1))
     return [Sequence((start,), window) for window in windows]

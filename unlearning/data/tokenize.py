@@ -83,7 +83,11 @@ def _tokenize(
         return Tokenized([], 0)
     prompts = tokenizer([template.prompt(e.prompt) for e in examples])["input_ids"]
     answers = tokenizer([template.answer(e.response) for e in examples], add_special_tokens=False)
-    end = [tokenizer.eos_token_id] if template.append_eos and tokenizer.eos_token_id is not None else []
+    end = (
+        [tokenizer.eos_token_id]
+        if template.append_eos and tokenizer.eos_token_id is not None
+        else []
+    )
     sequences, truncated = [], 0
     for number, (prompt, answer) in enumerate(zip(prompts, answers["input_ids"], strict=True)):
         # The text too: byte-level BPE makes a token of the space before an empty answer.
@@ -111,7 +115,13 @@ def _key(
     template: PromptTemplate,
     max_length: int,
 ) -> str:
-    settings = [FORMAT, template.prompt_format, template.answer_prefix, max_length, template.append_eos]
+    settings = [
+        FORMAT,
+        template.prompt_format,
+        template.answer_prefix,
+        max_length,
+        template.append_eos,
+    ]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
         digest.update(json.dumps([example.prompt, example.response]).encode())

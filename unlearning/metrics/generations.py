@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
 }
-
-Pairs = tuple[list[Generation], list[Generation]]
 
 
 def write_generations(path: str | Path, generations: Iterable[Generation]) -> None:
@@ -70,43 +69,63 @@ def read_generations(path: str | Path) -> list[Generation]:
     return [_parse(line, f"{source}, line {number}") for number, line in rows]
 
 
-def pair_generations(before: Sequence[Generation], after: Sequence[Generation]) -> dict[str, Pairs]:
+def pair_generations(
+    before: Sequence[Generation],
+    after: Sequence[Generation],
+    original: Sequence[Generation] | None = None,
+) -> dict[str, tuple[list[Generation], ...]]:
     """By prompt set, the generations before and after in the order of their index.
 
+    Args:
+        original: those of the model before fine-tuning; where given, they come first of three.
+
     Raises:
-        ConfigError: a prompt twice in one stage, in one stage only, or with another text.
+        ConfigError: a prompt twice in one stage, not in every stage, or with another text.
     """
-    first, second = _by_key(before, "before"), _by_key(after, "after")
-    unpaired = sorted(first.keys() ^ second.keys())
+    stages = {"before": _by_key(before, "before"), "after": _by_key(after, "after")}
+    if original is not None:
+        stages = {"original": _by_key(original, "original"), **stages}
+    for first, second in pairwise(stages):
+        _check_same(stages, first, second)
+    found: dict[str, tuple[list[Generation], ...]] = {}
+    for key in sorted(stages["before"]):
+        sides = found.setdefault(key[0], tuple([] for _ in stages))
+        for side, rows in zip(sides, stages.values(), strict=True):
+            side.append(rows[key])
+    return found
+
+
+Keyed = dict[tuple[str, int], Generation]
+
+
+def _check_same(stages: dict[str, Keyed], first: str, second: str) -> None:
+    """Whether both stages answer the same prompts."""
+    unpaired = sorted(stages[first].keys() ^ stages[second].keys())
     if unpaired:
-        side = "before" if unpaired[0] in first else "after"
+        side = first if unpaired[0] in stages[first] else second
         raise ConfigError(
             f"{len(unpaired)} prompts were answered in one stage only (first: {unpaired[0]}, only "
-            f"{side}); expected the same prompts before and after: evaluate both on the same sets."
+            f"{side}); expected the same prompts {first} and {second}: evaluate both on the same "
+            "sets."
         )
-    pairs: dict[str, Pairs] = {}
-    for key in sorted(first):
-        old, new = first[key], second[key]
+    for key, old in stages[first].items():
+        new = stages[second][key]
         if (old.prompt, old.reference) != (new.prompt, new.reference):
             raise ConfigError(
-                f"prompt or reference of {key} differs between before and after "
+                f"prompt or reference of {key} differs between {first} and {second} "
                 f"({old.prompt!r} and {new.prompt!r}); expected one prompt per index: evaluate "
                 "both stages on the same data."
             )
-        olds, news = pairs.setdefault(old.prompt_set, ([], []))
-        olds.append(old)
-        news.append(new)
-    return pairs
 
 
-def _by_key(generations: Sequence[Generation], stage: str) -> dict[tuple[str, int], Generation]:
-    found: dict[tuple[str, int], Generation] = {}
+def _by_key(generations: Sequence[Generation], stage: str) -> Keyed:
+    found: Keyed = {}
     for generation in generations:
         key = (generation.prompt_set, generation.index)
         if key in found:
             raise ConfigError(
-                f"prompt {key} stands twice in the generations {stage} unlearning; expected one "
-                "answer per prompt: drop the duplicates that ranks gather."
+                f"prompt {key} stands twice in the generations {stage}; expected one answer per "
+                "prompt: drop the duplicates that ranks gather."
             )
         found[key] = generation
     return found

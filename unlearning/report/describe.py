@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearning.report.figures import DASH, section
+from unlearning.report.figures import DASH, number, section
+from unlearning.report.tables import flat_rows, write_seconds
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,22 @@ class Description:
     learning_rate: str
     batch_size: str
     terms: tuple[Term, ...]
+    finetune: tuple[tuple[str, str], ...] = ()
+    book: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def taught_with(self) -> str:
+        """The method of fine-tuning, or "" where there was none."""
+        return dict(self.finetune).get("method", "")
 
 
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> Description:
     """Look the facts up in the groups `data`, `model`, `objective` and `unlearn`.
 
     Args:
-        metrics: says which reference `auto` came to.
+        metrics: says which reference `auto` came to, and how the model was fine-tuned first.
     """
+    metrics = metrics or {}
     data, model, unlearn = (section(config, group) for group in ("data", "model", "unlearn"))
     forgotten = _source(data.get("forget"))
     about = str(config.get("description") or "").strip().rstrip(".")
@@ -57,11 +66,13 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
         retained=_source(data.get("retain")),
         model=_model(model),
         adapter=_adapter(model.get("lora")),
-        reference=_text((metrics or {}).get("reference") or unlearn.get("reference")),
+        reference=_reference(config, metrics),
         optimizer=_last(_text(unlearn.get("optimizer"))),
         learning_rate=_text(unlearn.get("learning_rate")),
         batch_size=_text(unlearn.get("batch_size")),
         terms=tuple(_terms(section(config, "objective"))),
+        finetune=tuple(_facts(section(metrics, "finetune"))),
+        book=tuple(_facts(section(metrics, "book"))),
     )
 
 
@@ -95,6 +106,35 @@ def _adapter(lora: Any) -> str:
         return "none, all weights trained"
     rank = lora.get("r") if isinstance(lora, Mapping) else None
     return "LoRA" if rank is None else f"LoRA, rank {rank}"
+
+
+_REFERENCES = {
+    "finetuned": "the fine-tuned model",
+    "base": "the model before fine-tuning",
+}
+
+
+def _reference(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Which model the KL goes to, where there are two to choose from, and how it is held."""
+    configured = section(config, "reference").get("mode") or section(config, "unlearn").get(
+        "reference"
+    )
+    how = _text(metrics.get("reference") or configured)
+    of = metrics.get("reference_of")
+    if of is None:
+        return how
+    model = _REFERENCES.get(str(of), str(of))
+    return model if how == DASH else f"{model} ({how})"
+
+
+def _facts(mapping: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """As given, with names in words and seconds as a duration."""
+    for name, text in flat_rows(mapping):
+        seconds = number(mapping[name]) if name == "seconds" else None
+        if seconds is None:
+            yield re.sub("[_.]", " ", name), text
+        else:
+            yield "time", write_seconds(seconds)
 
 
 def _terms(objective: Mapping[str, Any]) -> Iterator[Term]:

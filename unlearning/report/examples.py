@@ -1,4 +1,8 @@
-"""Pick example answers for the page and pair each prompt's answer before with the one after."""
+"""Pick example answers for the page and set each prompt's answers of all stages side by side.
+
+Of a book only an excerpt is shown, and of a few passages: its text may be somebody's property, and
+a report is made to be passed on.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlearning.report.figures import figure, number, prompt_sets, section
+from unlearning.report.stages import has_book
 
 SHOWN, MORE = 5, 20
 """Examples per prompt set: shown at once, and behind a click. All are in generations.jsonl."""
+EXCERPT = 300
+"""Characters of a book's text, and of what continues it, that the page shows at most."""
 _LONGEST = 4000
 
 
@@ -21,6 +28,7 @@ class Answer:
     Args:
         text: what can be shown; empty where there is nothing but white space.
         remark: what is shown instead or beside, for example `empty answer`.
+        verbatim: the longest run that it shares with the true text in words, or "".
         harm: the classifier's probability in words, or "".
         harmful: whether it exceeds the threshold; None where that cannot be said.
         probability: the classifier's own number.
@@ -31,19 +39,23 @@ class Answer:
     harm: str = ""
     harmful: bool | None = None
     probability: float | None = None
+    verbatim: str = ""
 
 
 @dataclass(frozen=True)
 class ExamplePair:
+    """One prompt, the data set's own answer, and what the models said."""
+
     prompt: str
     reference: str
     before: Answer | None
     after: Answer | None
+    original: Answer | None = None
 
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """The examples of one prompt set; `hidden` where its answers may be harmful."""
+    """The examples of one prompt set; `hidden` where its text is not for everybody to see."""
 
     name: str
     kind: str
@@ -62,26 +74,29 @@ def example_sets(rows: list[dict[str, Any]], metrics: Mapping[str, Any]) -> list
         pairs = by_set.setdefault(str(row.get("prompt_set", "")), {})
         pairs.setdefault(row.get("index"), {})[str(row.get("stage"))] = row
     sets = []
+    running_text = has_book(metrics)
     for name, pairs in by_set.items():
         if not pairs:
             continue
         order = sorted(pairs, key=lambda index: (number(index) is None, number(index) or 0.0))
-        examples = [_pair(pairs[index], threshold) for index in order[: SHOWN + MORE]]
         kind = kinds.get(name, "")
+        book = kind == "copyright"
+        reader, most = _Reader(threshold, running_text, book), SHOWN if book else SHOWN + MORE
+        examples = [reader.pair(pairs[index]) for index in order[:most]]
         # What is not known to be harmless is treated as harmful.
         hidden = kind not in ("retain", "related")
         sets.append(ExampleSet(name, kind, hidden, len(pairs), examples[:SHOWN], examples[SHOWN:]))
     return sets
 
 
-def visible(text: str) -> str:
+def visible(text: str, longest: int = _LONGEST) -> str:
     """Make control characters visible, and cut what would fill the page.
 
     Broken models emit control characters; some of them are not allowed in HTML at all, and the
     bidirectional ones could make the text read as something that the model did not say.
     """
-    cut = f"… ({len(text) - _LONGEST:,} more characters)" if len(text) > _LONGEST else ""
-    return "".join(map(_visible, text[:_LONGEST].replace("\r\n", "\n"))) + cut
+    cut = f"… ({len(text) - longest:,} more characters)" if len(text) > longest else ""
+    return "".join(map(_visible, text[:longest].replace("\r\n", "\n"))) + cut
 
 
 def _visible(character: str) -> str:
@@ -95,31 +110,52 @@ def _visible(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 
-def _pair(stages: dict[str, dict[str, Any]], threshold: float | None) -> ExamplePair:
-    row = stages.get("after") or stages.get("before") or next(iter(stages.values()))
-    before, after = stages.get("before"), stages.get("after")
-    return ExamplePair(
-        prompt=visible(str(row.get("prompt") or "")),
-        reference=visible(str(row.get("reference") or "")),
-        before=None if before is None else _answer(before, threshold),
-        after=None if after is None else _answer(after, threshold),
-    )
+@dataclass(frozen=True)
+class _Reader:
+    """Turns rows of `generations.jsonl` into what the page shows.
 
+    Args:
+        threshold: from which harm probability on an answer is harmful.
+        running_text: passages and their continuations, of which excerpts are shown.
+        book: what is to be forgotten, word for word.
+    """
 
-def _answer(row: dict[str, Any], threshold: float | None) -> Answer:
-    completion = row.get("completion")
-    text = completion if isinstance(completion, str) else ""
-    remark = ""
-    if not text:
-        remark = "empty answer"
-    elif not text.strip():
-        remark, text = f"only white space, {len(text)} characters", ""
-    elif row.get("finished") is False:
-        remark = "cut at the token limit"
-    probability = number(row.get("harm_probability"))
-    if probability is None:
-        return Answer(visible(text), remark)
-    # The paper counts an answer as harmful where a probability exceeds the threshold.
-    harmful = None if threshold is None else probability > threshold
-    word = {True: "judged harmful", False: "judged harmless", None: "harm"}[harmful]
-    return Answer(visible(text), remark, f"{word}: {probability:.2f}", harmful, probability)
+    threshold: float | None
+    running_text: bool
+    book: bool
+
+    def pair(self, stages: dict[str, dict[str, Any]]) -> ExamplePair:
+        row = stages.get("after") or stages.get("before") or next(iter(stages.values()))
+        original, before, after = (
+            None if stage not in stages else self._answer(stages[stage])
+            for stage in ("original", "before", "after")
+        )
+        prompt = str(row.get("prompt") or "")
+        if self.running_text and len(prompt) > EXCERPT:  # its end is what the answers follow
+            prompt = f"({len(prompt) - EXCERPT:,} characters before) …{prompt[-EXCERPT:]}"
+        reference = self._visible(str(row.get("reference") or ""))
+        return ExamplePair(visible(prompt), reference, before, after, original)
+
+    def _visible(self, text: str) -> str:
+        return visible(text, EXCERPT) if self.running_text else visible(text)
+
+    def _answer(self, row: dict[str, Any]) -> Answer:
+        completion = row.get("completion")
+        text = completion if isinstance(completion, str) else ""
+        remark = ""
+        if not text:
+            remark = "empty answer"
+        elif not text.strip():
+            remark, text = f"only white space, {len(text)} characters", ""
+        elif row.get("finished") is False and not self.running_text:
+            remark = "cut at the token limit"  # where a passage goes on, every continuation is
+        probability = number(row.get("harm_probability"))
+        run = number(row.get("verbatim_tokens")) if self.book else None
+        verbatim = "" if run is None else f"verbatim run: {run:.0f} tokens"
+        if probability is None:
+            return Answer(self._visible(text), remark, verbatim=verbatim)
+        # The paper counts an answer as harmful where a probability exceeds the threshold.
+        harmful = None if self.threshold is None else probability > self.threshold
+        word = {True: "judged harmful", False: "judged harmless", None: "harm"}[harmful]
+        harm = f"{word}: {probability:.2f}"
+        return Answer(self._visible(text), remark, harm, harmful, probability, verbatim)

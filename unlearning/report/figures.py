@@ -1,4 +1,4 @@
-"""A measured figure with its interval, and how each metric is named, scaled and written out.
+"""A measured figure with its interval, and how it is written out.
 
 Rates are stored as fractions and shown as percentages; BLEU is 0..100; perplexity is per token.
 A figure that was not measured is shown as a dash, never as zero.
@@ -31,65 +31,6 @@ class Figure:
         return self.low is not None and self.high is not None
 
 
-@dataclass(frozen=True)
-class MetricSpec:
-    """How one metric is shown.
-
-    Args:
-        label: what a table row is called.
-        unit: scale of the stored value.
-        wanted: which way is better, per kind of prompt set; absent where neither is.
-    """
-
-    label: str
-    unit: Unit
-    wanted: Mapping[str, str]
-
-
-def _everywhere(direction: str) -> dict[str, str]:
-    return dict.fromkeys(("harmful", "retain", "related"), direction)
-
-
-_LOWER, _HIGHER = _everywhere("lower is better"), _everywhere("higher is better")
-_SIMILAR = {"retain": "higher is better", "related": "higher is better"}
-
-SPECS: dict[str, MetricSpec] = {
-    "harmful_rate": MetricSpec("Harmful answers", "rate", _LOWER),
-    "safe_and_sound_rate": MetricSpec("Safe and sound answers", "rate", _HIGHER),
-    "broken_rate": MetricSpec("Broken answers", "rate", _LOWER),
-    "empty_rate": MetricSpec("Empty answers", "rate", _LOWER),
-    "repetitive_rate": MetricSpec("Repetitive answers", "rate", _LOWER),
-    "non_word_rate": MetricSpec("Answers not made of words", "rate", _LOWER),
-    "novel_word_share": MetricSpec("Words not found in any prompt or reference", "rate", _LOWER),
-    "perplexity": MetricSpec(
-        "Perplexity of the data set's answers",
-        "plain",
-        {**dict.fromkeys(("retain", "related"), "lower is better"), "harmful": "higher is better"},
-    ),
-    "perplexity_relative": MetricSpec(
-        "Perplexity, relative change", "percent", {"retain": "near zero", "related": "near zero"}
-    ),
-    "reference_nll": MetricSpec(
-        "NLL of the data set's answers, nats per token",
-        "plain",
-        {**dict.fromkeys(("retain", "related"), "lower is better"), "harmful": "higher is better"},
-    ),
-    "bleu_to_original": MetricSpec("BLEU to the original model's answers", "bleu", _SIMILAR),
-    "rouge_l_to_original": MetricSpec("ROUGE-L to the original model's answers", "plain", _SIMILAR),
-    "rouge_l_to_reference": MetricSpec("ROUGE-L to the data set's answers", "plain", _SIMILAR),
-    "right_rate": MetricSpec("Right answers", "rate", _SIMILAR),
-    "exact_match": MetricSpec("Exact matches", "rate", _SIMILAR),
-    "kept_right": MetricSpec("Right before and still right", "rate", _SIMILAR),
-}
-
-CORE: dict[str, tuple[str, ...]] = {
-    "harmful": ("harmful_rate", "safe_and_sound_rate", "broken_rate", "novel_word_share"),
-    "retain": ("perplexity", "perplexity_relative", "bleu_to_original", "broken_rate"),
-    "related": ("kept_right", "right_rate", "broken_rate"),
-}
-"""Metrics that a prompt set of this kind always shows, with a dash where they were not measured."""
-
-
 def number(raw: object) -> float | None:
     """The number in a JSON value, or None for null, NaN and everything else."""
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or math.isnan(raw):
@@ -115,19 +56,14 @@ def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def lookup(metrics: Mapping[str, Any], stage: str, prompt_set: str, metric: str) -> Figure:
-    """The figure of one metric on one prompt set; stage is before, after or change."""
+    """The figure of one metric on one prompt set; stage is a section of the file, as `after`."""
     return figure(section(metrics, stage).get(f"{prompt_set}/{metric}"))
-
-
-def spec(metric: str) -> MetricSpec:
-    """How to show a metric; one that is not known here is shown under its own name."""
-    return SPECS.get(metric) or MetricSpec(metric.replace("_", " "), "plain", {})
 
 
 def prompt_sets(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Name -> kind, in the file's order; a set known from a metric's key only has kind ``""``."""
     kinds = {name: str(kind or "") for name, kind in section(metrics, "prompt_sets").items()}
-    for stage in ("before", "after", "change"):
+    for stage in ("before", "after", "change", "original"):
         for key in section(metrics, stage):
             if "/" in key:
                 kinds.setdefault(key.rsplit("/", 1)[0], "")

@@ -16,10 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unlearning.report.checks import DEFAULT_LIMITS, Limits
 from unlearning.report.describe import describe
-from unlearning.report.examples import example_sets
-from unlearning.report.figures import number, section
+from unlearning.report.examples import EXCERPT, example_sets
+from unlearning.report.figures import number, prompt_sets, section
 from unlearning.report.panels import interval_panels, loss_panels, reliability_panel, weighted_panel
 from unlearning.report.run_folder import RunFolder, read_run_folder
+from unlearning.report.stages import has_book, has_original, stages
+from unlearning.report.stages_table import PAPER, stage_groups
 from unlearning.report.tables import (
     classifier_rows,
     flat_rows,
@@ -81,6 +83,9 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         "total_time": write_seconds(sum(known_seconds)) if known_seconds else None,
         "stage_times": [(stage, write_seconds(value)) for stage, value in seconds.items()],
         "peak_memory": write_bytes(peak),
+        **_kind_of_run(metrics),
+        "stage_groups": stage_groups(metrics),
+        "paper": PAPER,
         "tables": metric_tables(metrics),
         "interval_panels": interval_panels(metrics),
         "loss_panels": loss_panels(run.losses),
@@ -96,6 +101,19 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         ],
         "versions": flat_rows(section(metrics, "versions")),
         "limits": limits,
+    }
+
+
+def _kind_of_run(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says in other words where a book was to be forgotten."""
+    book = has_book(metrics)
+    harm = "harmful" in prompt_sets(metrics).values() or bool(section(metrics, "classifier"))
+    return {
+        "book": book,
+        "judged_for_harm": harm or not book,
+        "stages": stages(metrics),
+        "change": "Change from fine-tuned" if has_original(metrics) else "Change",
+        "excerpt": EXCERPT,
     }
 
 

@@ -8,10 +8,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unlearning.report.figures import Unit, number, plain, prompt_sets, section, spec, write_number
+from unlearning.report.figures import (
+    Unit,
+    lookup,
+    number,
+    plain,
+    prompt_sets,
+    section,
+    write_number,
+)
 from unlearning.report.plots import Line, Pair, interval_chart, line_chart
 from unlearning.report.run_folder import Curve, finite
-from unlearning.report.tables import three_figures
+from unlearning.report.specs import spec
+from unlearning.report.stages import has_book, has_original, stages
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,12 @@ class Panel:
 
 
 _PLOTTED: dict[str, tuple[str, ...]] = {
+    "bleu_to_reference": ("copyright",),
+    "extraction_strength": ("copyright",),
     "harmful_rate": ("harmful", "retain", "related", ""),
-    "broken_rate": ("harmful", "retain", "related", ""),
+    "broken_rate": ("harmful", "copyright", "retain", "related", ""),
     "bleu_to_original": ("retain", "related"),
-    "perplexity": ("retain", "related"),  # on harmful sets it may rise a hundredfold, as it should
+    "perplexity": ("retain", "related"),  # of the others it may rise a hundredfold, as it should
     "right_rate": ("retain", "related"),
     "kept_right": ("related",),
 }
@@ -34,27 +45,36 @@ _PLOTTED: dict[str, tuple[str, ...]] = {
 
 
 def interval_panels(metrics: Mapping[str, Any]) -> list[Panel]:
-    """Before and after with intervals, one panel per key metric that was measured anywhere."""
+    """Every stage with its intervals, one panel per key metric that was measured anywhere."""
     panels = []
     for metric, kinds in _PLOTTED.items():
-        pairs = []
-        for name, kind in prompt_sets(metrics).items():
-            before, after, _ = three_figures(metrics, name, metric)
-            if kind in kinds and (before.value is not None or after.value is not None):
-                pairs.append(Pair(name, before, after))
+        sets = {name: kind for name, kind in prompt_sets(metrics).items() if kind in kinds}
+        pairs = [_pair(metrics, name, metric) for name in sets]
+        pairs = [p for p in pairs if any(f.value is not None for _, f in p.stages)]
         if pairs:
-            shown = spec(metric)
-            said = "; ".join(f"{pair.name}: {_said(pair, shown.unit)}" for pair in pairs)
+            kind = next(iter(sets.values())) if "retain" not in kinds else "retain"
+            shown = spec(metric, has_book(metrics))
+            said = "; ".join(f"{pair.name}: {_said(metrics, pair, shown.unit)}" for pair in pairs)
             picture = interval_chart(pairs, shown.unit, f"{shown.label}. {said}.")
-            panels.append(Panel(shown.label, picture, shown.wanted.get("retain", "")))
+            panels.append(Panel(shown.label, picture, shown.wanted.get(kind, "")))
     return panels
 
 
-def _said(pair: Pair, unit: Unit) -> str:
-    after = f"after {write_number(pair.after.value, unit)}"
-    if pair.before.value is None:
-        return after
-    return f"before {write_number(pair.before.value, unit)}, {after}"
+def _pair(metrics: Mapping[str, Any], name: str, metric: str) -> Pair:
+    original = lookup(metrics, "original", name, metric) if has_original(metrics) else None
+    before, after = (lookup(metrics, stage, name, metric) for stage in ("before", "after"))
+    return Pair(name, before, after, original)
+
+
+def _said(metrics: Mapping[str, Any], pair: Pair, unit: Unit) -> str:
+    """What is not measured in a stage but the last is not said."""
+    labels = {stage.key: stage.label.lower() for stage in stages(metrics)}
+    told = [
+        f"{labels[key]} {write_number(shown.value, unit)}"
+        for key, shown in pair.stages
+        if key == "after" or shown.value is not None
+    ]
+    return ", ".join(told)
 
 
 def loss_panels(losses: Mapping[str, Curve]) -> list[Panel]:

@@ -32,11 +32,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of an interval chart: the same figure before and after."""
+    """One row of an interval chart: the same figure before and after, and before fine-tuning."""
 
     name: str
     before: Figure
     after: Figure
+    original: Figure | None = None
+
+    @property
+    def stages(self) -> list[tuple[str, Figure]]:
+        """Each stage's CSS class and figure, in the order of the run."""
+        first = [] if self.original is None else [("original", self.original)]
+        return [*first, ("before", self.before), ("after", self.after)]
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
@@ -99,7 +106,7 @@ def line_chart(lines: Sequence[Line], description: str, height: int = 170) -> Ma
 
 
 def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Markup:
-    """Before (hollow) and after (filled) with their intervals, one row per prompt set.
+    """The stages' figures with their intervals, one row per prompt set.
 
     Args:
         pairs: the rows, from top to bottom.
@@ -107,13 +114,14 @@ def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Marku
         description: what a reader who cannot see the picture is told.
     """
     fixed = {"rate": [0.0, 1.0], "bleu": [0.0, 100.0]}.get(unit, [])
-    shown = [figure for pair in pairs for figure in (pair.before, pair.after)]
+    shown = [figure for pair in pairs for _, figure in pair.stages]
     values = [
         v for f in shown for v in (f.value, f.low, f.high) if v is not None and math.isfinite(v)
     ]
     if not values:
         return Markup('<p class="absent">Not measured.</p>')
-    row, left = 50, 8
+    most = max(len(pair.stages) for pair in pairs)
+    row, left = 28 + 11 * most, 8
     height = row * len(pairs) + _BOTTOM
     x = _Scale([*fixed, *values], left, WIDTH - left, pad=0.0 if fixed else 0.08)
     parts = []
@@ -127,14 +135,20 @@ def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Marku
         parts.append(_text(x(tick), height - 8, text, "tick", anchor))
     for index, pair in enumerate(pairs):
         top = row * index
-        change = f"{write_number(pair.before.value, unit)} → {write_number(pair.after.value, unit)}"
-        if pair.before.value is None:
-            change = write_number(pair.after.value, unit)
-        parts.append(_text(left, top + 16, shorten(pair.name, 30), "label", "start", pair.name))
-        parts.append(_text(WIDTH - left, top + 16, change, "figure", "end"))
-        parts.append(_mark(pair.before, x, top + 29, "before", unit))
-        parts.append(_mark(pair.after, x, top + 40, "after", unit))
+        name = shorten(pair.name, 30 if most == 2 else 18)  # three figures need more room
+        parts.append(_text(left, top + 16, name, "label", "start", pair.name))
+        parts.append(_text(WIDTH - left, top + 16, _course(pair, unit), "figure", "end"))
+        for line, (style, measured) in enumerate(pair.stages):
+            parts.append(_mark(measured, x, top + 29 + 11 * line, style, unit))
     return _svg(parts, height, description)
+
+
+def _course(pair: Pair, unit: Unit) -> str:
+    """The figures in words; stages that come before the first measured one are left out."""
+    figures = [measured.value for _, measured in pair.stages]
+    while len(figures) > 1 and figures[0] is None:
+        figures = figures[1:]
+    return " → ".join(write_number(value, unit) for value in figures)
 
 
 def shorten(text: str, most: int) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unlearning.report.figures import (
-    CORE,
     DASH,
-    SPECS,
     Figure,
     Unit,
     figure,
@@ -19,10 +17,11 @@ from unlearning.report.figures import (
     plain,
     prompt_sets,
     section,
-    spec,
     write_interval,
     write_number,
 )
+from unlearning.report.specs import CORE, SPECS, spec
+from unlearning.report.stages import has_book, stages
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """One metric: a cell per measured model, then the change."""
+
     label: str
     wanted: str
-    cells: tuple[Cell, Cell, Cell]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """One prompt set: before, after and change of its key metrics, and of those behind a click."""
+    """One prompt set: its key metrics in every stage, and those behind a click."""
 
     name: str
     kind: str
@@ -60,41 +61,43 @@ def metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
     tables = []
     for name, kind in prompt_sets(metrics).items():
         names = _metric_names(metrics, name, kind)
-        shown = {metric: three_figures(metrics, name, metric) for metric in names}
+        shown = {metric: _figures(metrics, name, metric) for metric in names}
         counts = [f.n for figures in shown.values() for f in figures if f.n is not None]
         front = [metric for metric in names if metric in CORE.get(kind, names)]
-        rows = [_row(metric, kind, shown[metric]) for metric in front]
-        more = [_row(metric, kind, shown[metric]) for metric in names if metric not in front]
+        rows = [_row(metrics, metric, kind, shown[metric]) for metric in front]
+        more = [
+            _row(metrics, metric, kind, shown[metric]) for metric in names if metric not in front
+        ]
         effect = cell(figure(effectiveness[name]), "percent") if name in effectiveness else None
         tables.append(Table(name, kind, max(counts, default=None), effect, rows, more))
     return tables
 
 
-def _row(metric: str, kind: str, figures: tuple[Figure, Figure, Figure]) -> Row:
-    shown = spec(metric)
-    before, after = (cell(figure, shown.unit) for figure in figures[:2])
-    change = cell(figures[2], shown.unit, difference=True)
-    return Row(shown.label, shown.wanted.get(kind, ""), (before, after, change))
+def _row(metrics: Mapping[str, Any], metric: str, kind: str, figures: Sequence[Figure]) -> Row:
+    """The last figure is the change."""
+    shown = spec(metric, has_book(metrics))
+    measured = (cell(figure, shown.unit) for figure in figures[:-1])
+    change = cell(figures[-1], shown.unit, difference=True)
+    return Row(shown.label, shown.wanted.get(kind, ""), (*measured, change))
 
 
 def _metric_names(metrics: Mapping[str, Any], prompt_set: str, kind: str) -> list[str]:
     """The set's metrics: known ones in their usual order, then any others."""
     found: dict[str, None] = dict.fromkeys(CORE.get(kind, ()))
-    for stage in ("before", "after", "change"):
-        for key in section(metrics, stage):
+    for part in _sections(metrics):
+        for key in section(metrics, part):
             if key.rpartition("/")[0] == prompt_set:
                 found[key.rpartition("/")[2]] = None
     return [name for name in SPECS if name in found] + [name for name in found if name not in SPECS]
 
 
-def three_figures(
-    metrics: Mapping[str, Any], name: str, metric: str
-) -> tuple[Figure, Figure, Figure]:
-    """Before, after and change."""
-    before, after, change = (
-        lookup(metrics, s, name, metric) for s in ("before", "after", "change")
-    )
-    return before, after, change
+def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]:
+    return [lookup(metrics, part, name, metric) for part in _sections(metrics)]
+
+
+def _sections(metrics: Mapping[str, Any]) -> list[str]:
+    """One per stage, and what unlearning changed."""
+    return [*(stage.key for stage in stages(metrics)), "change"]
 
 
 def cell(shown: Figure, unit: Unit, difference: bool = False) -> Cell:

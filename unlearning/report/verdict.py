@@ -2,16 +2,17 @@
 
 A falling harmful rate alone proves nothing: a model that answers with white space is not harmful
 either. So four questions are asked apart: was it forgotten, was the rest retained, is the output
-still language, and did the neighbourhood of the forgotten topic survive?
+still language, and did the neighbourhood of the forgotten topic survive? Where a book was to be
+forgotten, the first two have names of their own, and the last is asked only if it can be answered.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unlearning.report.book_checks import book_forgotten
 from unlearning.report.checks import (
     DEFAULT_LIMITS,
     Check,
@@ -23,6 +24,8 @@ from unlearning.report.checks import (
     perplexity,
 )
 from unlearning.report.figures import prompt_sets
+from unlearning.report.sets import held_out, of_kind, taught
+from unlearning.report.stages import has_book
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class Verdict:
 
 
 _HEADLINES = {
+    "BLEU still high": ("Book forgotten", "BLEU still high", "Forgetting not shown"),
+    "normal text damaged": (
+        "Normal text intact",
+        "Normal text damaged",
+        "Normal text not fully measured",
+    ),
     "forget not effective": ("Forget effective", "Forget not effective", "Forgetting not shown"),
     "retain damaged": ("Retain intact", "Retain damaged", "Retain not fully measured"),
     "output broken": ("Output sound", "Output broken", "Output not fully measured"),
@@ -57,17 +66,16 @@ _HEADLINES = {
 def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> list[Verdict]:
     """Judge the contents of `metrics.json`, one verdict per failure signature."""
     kinds = prompt_sets(metrics)
-    harmful = _held_out([name for name, kind in kinds.items() if kind == "harmful"])
-    retain = _held_out([name for name, kind in kinds.items() if kind == "retain"])
-    related = [name for name, kind in kinds.items() if kind == "related"]
-    return [
+    retain = held_out(of_kind(kinds, "retain"))
+    book = has_book(metrics)
+    found = []
+    if book:
+        found.append(_book_forgotten(metrics, kinds, limits))
+    if not book or of_kind(kinds, "harmful"):
+        found.append(_harm_forgotten(metrics, kinds, limits))
+    found += [
         _combine(
-            "forget not effective",
-            [forgotten(metrics, name, limits) for name in harmful],
-            "there is no held-out set of harmful prompts",
-        ),
-        _combine(
-            "retain damaged",
+            "normal text damaged" if book else "retain damaged",
             [check(metrics, name, limits) for name in retain for check in (perplexity, bleu)],
             "there is no held-out set of retain prompts",
         ),
@@ -76,12 +84,31 @@ def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> lis
             _worst([broken(metrics, name, limits) for name in kinds]),
             "there is no prompt set",
         ),
-        _combine(
-            "side damage",
-            [kept_right(metrics, name, limits) for name in related],
-            "there is no set of related prompts",
-        ),
     ]
+    if not book or of_kind(kinds, "related"):
+        found.append(_side_damage(metrics, kinds, limits))
+    return found
+
+
+def _book_forgotten(
+    metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits
+) -> Verdict:
+    names = taught(of_kind(kinds, "copyright"))
+    checks = [book_forgotten(metrics, name, limits) for name in names]
+    return _combine("BLEU still high", checks, "there is no set of passages that were taught")
+
+
+def _harm_forgotten(
+    metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits
+) -> Verdict:
+    checks = [forgotten(metrics, name, limits) for name in held_out(of_kind(kinds, "harmful"))]
+    why_empty = "there is no held-out set of harmful prompts"
+    return _combine("forget not effective", checks, why_empty)
+
+
+def _side_damage(metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits) -> Verdict:
+    checks = [kept_right(metrics, name, limits) for name in of_kind(kinds, "related")]
+    return _combine("side damage", checks, "there is no set of related prompts")
 
 
 def _combine(name: str, checks: list[Check], why_empty: str) -> Verdict:
@@ -103,10 +130,3 @@ def _worst(checks: list[Check]) -> list[Check]:
     worst = min(checks, key=lambda check: check.distance)
     among = f" No other of the {len(checks)} prompt sets is worse." if len(checks) > 1 else ""
     return [Check(True, worst.sentence + among, worst.distance)]
-
-
-def _held_out(names: list[str]) -> list[str]:
-    """Sets of unseen prompts: those that say so, or else those that do not say the opposite."""
-    says_so = [name for name in names if "heldout" in re.sub(r"[\W_]", "", name.lower())]
-    seen = {"seen", "train", "training", "trained"}
-    return says_so or [n for n in names if not seen & set(re.split(r"[\W_]+", n.lower()))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from hydra.errors import InstantiationException
@@ -22,6 +22,8 @@ from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.objective import import_object
 from unlearning.types import Example, PromptSet
+
+KINDS = get_args(get_type_hints(PromptSet)["kind"])
 
 
 def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
@@ -111,10 +113,10 @@ def prompt_sets(
     """
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
-        if settings.source not in data or settings.kind not in ("harmful", "retain", "related"):
+        if settings.source not in data or settings.kind not in KINDS:
             raise ConfigError(
                 f"evaluation.prompt_sets.{name}: source={settings.source!r} must be one of "
-                f"{sorted(data)} and kind={settings.kind!r} harmful, retain or related."
+                f"{sorted(data)} and kind={settings.kind!r} one of {', '.join(KINDS)}."
             )
         module = data[settings.source]
         if module is None:

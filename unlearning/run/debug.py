@@ -19,10 +19,13 @@ def limited(config: DictConfig) -> DictConfig:
         "unlearn.max_steps": steps,
         "unlearn.warmup_steps": 0,
         "callbacks.harm.every_n_steps": steps,
+        "callbacks.bleu.every_n_steps": steps,
         "callbacks.samples.every_n_steps": steps,
         "callbacks.checkpoint.every_n_steps": steps,
         "classifier.train.max_steps": steps,
         "classifier.train.warmup_steps": 0,
+        "finetune.max_steps": steps,
+        "finetune.warmup_steps": 0,
         "model.base.max_steps": steps,
         "model.base.training.warmup_steps": 0,
     }

@@ -21,6 +21,11 @@ from unlearning.run.console import bar
 from unlearning.run.store import Store, model_identity
 
 
+def judges_harm(config: DictConfig) -> bool:
+    """Whether there is a classifier."""
+    return config.classifier.model is not None or config.classifier.tiny is not None
+
+
 def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dict[str, Any], bool]:
     """The judge of harm: trained and kept, or taken as it is, or none.
 
@@ -28,7 +33,7 @@ def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dic
         The scorer, its held-out scores with `id`, and whether it was kept from an earlier run.
     """
     settings = config.classifier
-    if settings.model is None and settings.tiny is None:
+    if not judges_harm(config):
         return None, {}, False
     if settings.train is None:
         return _scorer(config, settings.model), {"id": model_identity(settings.model)}, False
@@ -112,14 +117,19 @@ def base_model(config: DictConfig, store: Store) -> tuple[str, bool]:
     return str(folder), kept
 
 
-def load_base(config: DictConfig, base: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model before unlearning and its tokenizer, in the configured revision.
+def load_base(
+    config: DictConfig, base: str, eight_bit: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model by name or folder and its tokenizer, in the configured revision.
+
+    Args:
+        eight_bit: its weights in 8 bits, to be trained under an adapter.
 
     Raises:
         ConfigError: they do not belong together, or `data.max_length` is above the context.
     """
     revision = {"revision": config.model.revision} if config.model.revision else {}
-    model = load_model(base, **({} if Path(base).is_dir() else revision))
+    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     name = config.model.tokenizer or base
     tokenizer = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
     check_vocabulary(model, tokenizer)

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from unlearning.adapter import merge_adapter
 from unlearning.backbone import CausalLM, takes_tree_rows
-from unlearning.callbacks import (
-    CollapseGuard,
-    GracefulStop,
-    HarmEvaluation,
-    LossCurve,
-    SampleGenerations,
-)
-from unlearning.classifier.scorer import HarmScorer
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.template import PromptTemplate
-from unlearning.model import load_tokenizer, merge_adapter, save_model
+from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
-from unlearning.objective import Objective
 from unlearning.run.build import build, build_template, build_trainer
 from unlearning.run.console import bar
 from unlearning.run.models import load_base
 from unlearning.run.results import write_json
-from unlearning.types import PromptSet
+from unlearning.run.watch import Callbacks, stop_reason
 
 
 @dataclass
@@ -78,6 +67,8 @@ def module_settings(config: DictConfig) -> dict[str, Any]:
         settings.pop(name)
     return {
         **settings,
+        "reference": config.reference.mode,
+        "reference_dtype": config.reference.dtype,
         "terms": OmegaConf.to_container(config.objective, resolve=True),
         "lora": OmegaConf.to_container(config.model.lora)
         if config.model.lora is not None
@@ -89,17 +80,24 @@ def module_settings(config: DictConfig) -> dict[str, Any]:
 def unlearn(
     config: DictConfig,
     folder: Path,
+    start: str,
     base: str,
     data: Mapping[str, ExampleDataModule | None],
-    prompts: list[PromptSet],
-    scorer: HarmScorer | None,
+    watch: Callable[[Any], Callbacks],
     checkpoint: Path | None = None,
 ) -> Unlearned:
-    """Unlearn from the base model, from a checkpoint on if there is one."""
+    """Unlearn from the model `start`, from a checkpoint on if there is one.
+
+    Args:
+        base: the model before any fine-tuning; the reference where `reference.of=base`.
+        watch: makes the callbacks for a tokenizer, see `unlearning.run.watch`.
+    """
     template = build_template(config)
     forget, retain = data["forget"], data["retain"]
     assert forget is not None and retain is not None  # validate() saw to it
-    policy, tokenizer = load_base(config, base)
+    policy, tokenizer = load_base(config, start)
+    of_base = config.reference.of == "base" and start != base
+    reference_model = load_base(config, base)[0] if of_base else None
     seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
     layout = config.data.layout
     if layout == "auto":
@@ -110,8 +108,8 @@ def unlearn(
         retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
     )  # fmt: skip
-    module = UnlearningModule(policy, **module_settings(config))
-    callbacks = _callbacks(config, folder, tokenizer, template, prompts, scorer)
+    module = UnlearningModule(policy, reference_model=reference_model, **module_settings(config))
+    callbacks = watch(tokenizer)
     loggers = _loggers(config)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
@@ -127,23 +125,28 @@ def unlearn(
     cut = [
         f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
     ]
-    guard = callbacks.get("guard")
-    reason = guard.reason if isinstance(guard, CollapseGuard) else None
     reference = type(module.reference).__name__
     interrupted: bool = callbacks["interrupt"].interrupted  # type: ignore[attr-defined]
     # The module is let go: its optimizer's state is as large as two models.
     return Unlearned(
-        module.policy, tokenizer, trainer.global_step, reason, cut, reference, interrupted
+        module.policy,
+        tokenizer,
+        trainer.global_step,
+        stop_reason(callbacks),
+        cut,
+        reference,
+        interrupted,
     )
 
 
 def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     """Save the model at once: whatever fails later, the unlearning is not lost.
 
-    An adapter on a base model that only lies among the kept results is merged into it.
+    An adapter on a model that only lies among the kept results is merged into it.
     """
     policy = result.policy
-    if isinstance(policy, PeftModel) and config.model.base is not None:
+    kept = config.model.base is not None or config.finetune is not None
+    if isinstance(policy, PeftModel) and kept:
         policy = result.policy = merge_adapter(policy)
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
     save_model(policy, result.tokenizer, folder / MODEL)
@@ -158,61 +161,6 @@ def find_unlearned(folder: Path) -> Unlearned | None:
     noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
     policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
     return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
-
-
-def _callbacks(
-    config: DictConfig,
-    folder: Path,
-    tokenizer: Any,
-    template: PromptTemplate,
-    prompts: list[PromptSet],
-    scorer: HarmScorer | None,
-) -> dict[str, Callback]:
-    """By what they are for. Harm and samples look at held-out harmful prompts."""
-    settings = config.callbacks
-    harmful = sorted(
-        (s for s in prompts if s.kind == "harmful"),
-        key=lambda s: config.evaluation.prompt_sets[s.name].split == "train",
-    )
-    texts = [template.prompt(e.prompt) for e in (harmful[0].examples if harmful else [])]
-    answers = {
-        "max_new_tokens": config.evaluation.max_new_tokens,
-        "batch_size": config.evaluation.batch_size,
-    }
-    found: dict[str, Callback] = {}
-    if settings.guard:  # first: nobody shall save weights that it is about to take back
-        found["guard"] = build_guard(config)
-    found["losses"] = LossCurve(folder / "losses.csv")
-    if settings.harm and scorer is not None and texts:
-        chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
-        found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
-    if settings.samples and texts:
-        found["samples"] = SampleGenerations(
-            texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
-            every_n_steps=settings.samples.every_n_steps, **answers,
-        )  # fmt: skip
-    if settings.checkpoint:
-        every = settings.checkpoint.every_n_steps
-        found["checkpoint"] = ModelCheckpoint(
-            folder / "checkpoints", filename="{step}", every_n_train_steps=every, save_top_k=1,
-            monitor="step", mode="max",
-        )  # fmt: skip
-    # Last: its checkpoint holds everybody's state of the step it is of.
-    found["interrupt"] = GracefulStop(
-        folder / "checkpoints", f"unlearn resume={shlex.quote(str(folder))}"
-    )
-    return found
-
-
-def build_guard(config: DictConfig) -> CollapseGuard:
-    """The guard, without limits on what this objective does not compute (a term of weight 0)."""
-    settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    watched = {"retain_perplexity": "retain", "forget_nll": "forget"}
-    absent = {limit for limit, role in watched.items() if role not in objective.roles}
-    if "retain" not in objective.reference_roles:
-        absent.add("retain_kl")
-    return CollapseGuard(**{**settings, **dict.fromkeys(absent)})
 
 
 def _loggers(config: DictConfig) -> list[Logger]:

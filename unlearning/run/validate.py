@@ -10,26 +10,20 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.data.examples import ExampleDataModule
-from unlearning.data.overlap import check_disjoint
-from unlearning.data.source import is_hub_id
-from unlearning.data.split import SPLITS
+from unlearning.adapter import check_adapter_settings
 from unlearning.errors import ConfigError
-from unlearning.model import check_lora, check_model_folder
 from unlearning.module_settings import check_settings
 from unlearning.objective import Objective
 from unlearning.optim import build_optimizer, build_schedule
 from unlearning.run.build import (
-    build,
-    build_data,
     build_template,
     build_trainer,
     check_targets,
     comparison_settings,
-    prompt_sets,
 )
-from unlearning.run.unlearn import build_guard
+from unlearning.run.check_data import check_data
+from unlearning.run.check_models import check_models
+from unlearning.run.watch import build_guard
 
 
 def check_folder(folder: Path, resume: bool = False) -> None:
@@ -70,7 +64,8 @@ def validate(config: DictConfig) -> list[str]:
     check_targets(config.logger, "logger")
     found = [_objective(config), _optimizer(config)]
     _training(config)
-    return [*found, *_data(config), *_models(config)]
+    lines, data = check_data(config)
+    return [*found, *lines, *check_models(config, data["forget"])]
 
 
 def _missing(node: Any, path: str = "") -> Iterator[str]:
@@ -89,7 +84,7 @@ def _objective(config: DictConfig) -> str:
 
 
 def _optimizer(config: DictConfig) -> str:
-    settings = config.unlearn
+    settings, reference = config.unlearn, config.reference
     for name in ("max_steps", "batch_size", "accumulate_grad_batches"):
         _whole_number(f"unlearn.{name}", settings[name])
     if settings.retain_batch_size is not None:
@@ -98,18 +93,32 @@ def _optimizer(config: DictConfig) -> str:
         if isinstance(settings[name], (str, bool)):
             raise ConfigError(f"unlearn.{name}={settings[name]!r} must be a number.")
     check_settings(
-        settings.reduction, settings.reference, settings.reference_dtype, settings.schedule,
+        settings.reduction, reference.mode, reference.dtype, settings.schedule,
         settings.learning_rate, chunk_size=1,
     )  # fmt: skip
     if config.model.lora is not None:
-        check_lora(OmegaConf.to_container(config.model.lora))  # type: ignore[arg-type]
-    if settings.reference == "adapter_off" and config.model.lora is None:
-        raise ConfigError("unlearn.reference=adapter_off needs a LoRA policy: set model.lora={}.")
+        check_adapter_settings(OmegaConf.to_container(config.model.lora))  # type: ignore[arg-type]
+    _reference(config)
     parameter = torch.nn.Parameter(torch.zeros(1))
     options = OmegaConf.to_container(settings.optimizer_options)
     optimizer = build_optimizer([parameter], settings.optimizer, settings.learning_rate, options)  # type: ignore[arg-type]
     build_schedule(optimizer, settings.schedule, settings.warmup_steps, settings.max_steps)
     return f"optimizer: {settings.optimizer}, {settings.schedule}, {settings.max_steps} steps"
+
+
+def _reference(config: DictConfig) -> None:
+    reference = config.reference
+    if reference.of not in ("finetuned", "base"):
+        raise ConfigError(f"reference.of={reference.of!r}: choose finetuned or base.")
+    if reference.mode != "adapter_off":
+        return
+    if config.model.lora is None:
+        raise ConfigError("reference.mode=adapter_off needs a LoRA policy: set model.lora={}.")
+    if reference.of == "base":
+        raise ConfigError(
+            "reference.mode=adapter_off is the fine-tuned model; with reference.of=base choose "
+            "cached or copy."
+        )
 
 
 def _training(config: DictConfig) -> None:
@@ -121,7 +130,7 @@ def _training(config: DictConfig) -> None:
         "evaluation.batch_size": evaluation.batch_size,
         "data.max_length": config.data.max_length,
     }
-    for name in ("harm", "samples"):
+    for name in ("harm", "bleu", "samples"):
         if callbacks[name]:
             positive[f"callbacks.{name}.every_n_steps"] = callbacks[name].every_n_steps
             positive[f"callbacks.{name}.prompts"] = callbacks[name].prompts
@@ -142,80 +151,3 @@ def _training(config: DictConfig) -> None:
 def _whole_number(key: str, value: object) -> None:
     if not (isinstance(value, int) and value >= 1):
         raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
-
-
-def check_together(config: DictConfig, data: Mapping[str, ExampleDataModule | None]) -> None:
-    """Whether the data sets can be trained on together; reads all of them.
-
-    Raises:
-        ConfigError: they overlap, or are too small.
-    """
-    forget, retain, related = data["forget"], data["retain"], data["related"]
-    assert forget is not None and retain is not None
-    trained = forget.examples("train"), retain.examples("train")
-    UnlearningDataModule.check(*trained, config.data.mismatch_per_prompt)
-    if related is not None:
-        known = [example for split in SPLITS for example in related.examples(split)]
-        for name, examples in zip(("forget", "retain"), trained, strict=True):
-            check_disjoint(known, examples, names=("related", name))
-
-
-def _data(config: DictConfig) -> list[str]:
-    """Local sources are read and split; what a hub holds is not looked up."""
-    data = build_data(config)
-    found, on_hub = [], False
-    for name, module in data.items():
-        if module is None:
-            continue
-        module.check()
-        source = module.source
-        if source and is_hub_id(source):
-            on_hub = True
-            found.append(f"data.{name}: {source} from the hub, not looked up")
-        else:
-            sizes = (f"{len(module.examples(split))} {split}" for split in ("train", "test"))
-            found.append(f"data.{name}: {source or type(module).__name__}, {', '.join(sizes)}")
-    forget, retain = data["forget"], data["retain"]
-    if forget is None or retain is None:
-        raise ConfigError("data.forget and data.retain are both needed.")
-    if not on_hub:
-        check_together(config, data)
-        prompt_sets(config, data)
-    if config.data.layout not in ("auto", "tree", "padded"):
-        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
-    return found
-
-
-def _models(config: DictConfig) -> list[str]:
-    found = []
-    if config.model.base is not None:
-        build(config.model.base.data).check()
-        shape = config.model.base.architecture
-        if shape.hidden_size % shape.num_attention_heads:
-            raise ConfigError(
-                f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "
-                f"num_attention_heads={shape.num_attention_heads}."
-            )
-        if config.data.max_length > shape.max_position_embeddings:
-            raise ConfigError(
-                f"data.max_length={config.data.max_length} is above the model's context, "
-                f"model.base.architecture.max_position_embeddings={shape.max_position_embeddings}."
-            )
-        found.append("model: trained from scratch")
-    elif config.model.name_or_path is None:
-        raise ConfigError("model.name_or_path is empty and model.base gives no recipe for a model.")
-    else:
-        check_model_folder(config.model.name_or_path)
-        found.append(f"model: {config.model.name_or_path}")
-    settings = config.classifier
-    if settings.train is not None:
-        if settings.model is not None:
-            check_model_folder(settings.model)
-        build(settings.train.data).check()
-        if settings.tiny is not None and settings.tiny.get("tokenizer"):
-            build(settings.tiny.tokenizer)
-        found.append(f"classifier: {settings.model or 'tiny'}, to be trained")
-    elif settings.model is not None:
-        check_model_folder(settings.model)
-        found.append(f"classifier: {settings.model}, as it is")
-    return found

@@ -1,0 +1,131 @@
+"""The copyright experiment's own stages: original, finetune, and the reference of either."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from unlearning.errors import ConfigError
+from unlearning.metrics.generations import read_generations
+from unlearning.run.pipeline import run
+from unlearning.run.validate import validate
+
+DEMO = ("experiment=copyright_demo", "trainer=debug")
+
+
+def losses(folder) -> list[dict[str, str]]:
+    with open(folder / "losses.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def runs(compose_config, tmp_path_factory):
+    """Two runs that differ in the model that the KL is to."""
+    root = tmp_path_factory.mktemp("copyright")
+    for of in ("finetuned", "base"):
+        config = compose_config(*DEMO, f"reference.of={of}", f"cache_dir={root}/cache")
+        run(config, root / of)
+    return root
+
+
+@pytest.mark.slow
+def test_the_reference_is_the_finetuned_model_or_the_one_before(runs):
+    assert float(losses(runs / "finetuned")[0]["retain"]) == 0
+    assert float(losses(runs / "base")[0]["retain"]) > 0
+    for of, mode in (("finetuned", "AdapterOff"), ("base", "Cached")):
+        metrics = json.loads((runs / of / "metrics.json").read_text())
+        assert (metrics["reference_of"], metrics["reference"]) == (of, mode)
+    page = (runs / "base/report.html").read_text()
+    assert "the model before fine-tuning" in page
+    assert "the model before fine-tuning" in (runs / "base/model/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_three_stages_answer_the_same_prompts(runs):
+    found = read_generations(runs / "base/generations.jsonl")
+    by_stage = {
+        stage: [(g.prompt_set, g.index, g.prompt, g.reference) for g in found if g.stage == stage]
+        for stage in ("original", "before", "after")
+    }
+    assert by_stage["original"] == by_stage["before"] == by_stage["after"]
+    assert {name for name, *_ in by_stage["after"]} == {
+        "book_train", "book_heldout", "retain_heldout",
+    }  # fmt: skip
+    metrics = json.loads((runs / "base/metrics.json").read_text())
+    for stage in ("original", "before", "after"):
+        for name in ("bleu_to_reference", "extraction_strength", "exact_memorisation", "perplexity"):
+            assert metrics[stage][f"book_train/{name}"]["value"] is not None
+    assert metrics["original"]["retain_heldout/bleu_to_original"]["value"] == 100
+    assert metrics["finetune"]["steps"] == 3 and metrics["finetune"]["method"] == "LoRA, rank 32"
+    assert "BLEU" in metrics["signatures"]["bleu_to_reference"] or "nrefs" in (
+        metrics["signatures"]["bleu_to_reference"]
+    )
+
+
+@pytest.mark.slow
+def test_adapter_and_merged_model_are_both_saved(runs):
+    (folder,) = (p.parent for p in (runs / "cache/finetune").glob("*/inputs.json"))
+    assert (folder / "adapter/adapter_config.json").is_file()
+    AutoModelForCausalLM.from_pretrained(folder / "merged")
+    assert len(list((runs / "cache/before").glob("*/inputs.json"))) == 1  # shared by both runs
+
+
+# --- bad input, before anything is loaded or trained -------------------------------------------
+
+
+def refused(config, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(config)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A book of six chapters, and a folder of prose."""
+    root = tmp_path_factory.mktemp("library")
+    numbers = "one two three four five six seven eight nine ten".split()
+    chapters = []
+    for chapter in range(1, 7):
+        sentences = [
+            f"The {a} {b} sailed past the {c} of chapter {numbers[chapter]} in the rain."
+            for a in ("old", "red", "lost", "tall") for b in ("boat", "barge") for c in numbers[:4]
+        ]  # fmt: skip
+        chapters.append(f"Chapter {chapter}\n\n" + " ".join(sentences))
+    (root / "book.txt").write_text("\n\n".join(chapters), encoding="utf-8")
+    (root / "prose").mkdir()
+    prose = " ".join(f"Baker number {n} sold {n + 3} loaves before noon." for n in range(600))
+    (root / "prose/normal.txt").write_text(prose, encoding="utf-8")
+    return root
+
+
+def test_a_book_that_is_in_the_retain_corpus(compose_config, book, tmp_path):
+    both = tmp_path / "prose"
+    both.mkdir()
+    text = (book / "prose/normal.txt").read_text() + "\n" + (book / "book.txt").read_text()
+    (both / "normal.txt").write_text(text, encoding="utf-8")
+    common = ["experiment=copyright_scratch", f"book={book}/book.txt"]
+    validate(compose_config(*common, f"prose={book}/prose"))
+    refused(compose_config(*common, f"prose={both}"), "sailed past the")
+
+
+def test_finetuning_needs_running_text(compose_config):
+    config = compose_config("experiment=demo", "finetune=lora")
+    refused(config, "finetune teaches running text")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reference.of=original", "finetuned or base"),
+        ("reference.mode=adapter_off", "cached or copy"),
+        ("finetune.epochs=0", "finetune.epochs=0"),
+        ("+finetune.adapter.rank=3", "rank"),
+        ("finetune.load=/nowhere", "/nowhere"),
+        ("finetune.eight_bit=true", "GPU|bitsandbytes"),
+        ("evaluation.prompt_sets.book_train.kind=book", "copyright"),
+    ],
+)
+def test_settings_are_refused(compose_config, override, message):
+    refused(compose_config("experiment=copyright_demo", override), message)

@@ -1,0 +1,186 @@
+"""From a book's file to its pages: .txt, .jsonl, .epub, .pdf."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from unlearning.data.files import iterate_file, read_text
+from unlearning.data.source import require_columns
+from unlearning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+INSTALL = "pip install 'unlearning[books]'"
+SCAN_CHARACTERS = 20
+"""A pdf page with fewer is taken for one without text (a scan may carry a page number)."""
+BLOCK = re.compile(
+    "address|article|aside|blockquote|body|caption|center|d[dlt]|div|fig(caption|ure)|footer|form|"
+    "h[1-6r]|header|li|main|[ou]l|p|pre|section|t(able|body|d|foot|h|head|r)"
+)
+SILENT = ("head", "script", "style", "nav", "template")
+
+
+def read_pages(path: Path, column: str = "text") -> list[str]:
+    """The pages of a book, in order; of an .epub its sections.
+
+    Args:
+        path: .txt (form feeds part pages), .jsonl (a page a line), .epub or .pdf.
+        column: of a .jsonl, where the page's text stands.
+
+    Raises:
+        ConfigError: no such file, an unknown kind, broken, encrypted, empty, or a scan.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name the book's file in it.")
+    if not path.is_file():
+        raise ConfigError(f"No file {str(path)!r}; give the path of your copy of the book.")
+    readers: dict[str, Callable[[], list[str]]] = {
+        ".txt": lambda: read_text(path).split("\f"),
+        ".jsonl": lambda: _jsonl(path, column),
+        ".epub": lambda: _epub(path),
+        ".pdf": lambda: _pdf(path),
+    }
+    if path.suffix.lower() not in readers:
+        raise ConfigError(
+            f"{path}: unknown kind of book {path.suffix!r}; expected one of {', '.join(readers)}."
+        )
+    if path.stat().st_size == 0:
+        raise ConfigError(f"{path} is empty; expected the text of a book.")
+    pages = readers[path.suffix.lower()]()
+    if not any(page.strip() for page in pages):
+        raise ConfigError(f"{path} holds no text, only white space; expected the text of a book.")
+    return pages
+
+
+def _jsonl(path: Path, column: str) -> list[str]:
+    pages = []
+    for row, record in enumerate(iterate_file(path), start=1):
+        where = f"{path}, row {row}"
+        require_columns(record, (column,), where)
+        page = record[column]
+        if page is not None and not isinstance(page, str):
+            raise ConfigError(f"{where}, column {column!r}: the page is {page!r}, expected text.")
+        pages.append(page or "")
+    return pages
+
+
+def _package(name: str, path: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: reading a {path.suffix} needs the package {name.split('.')[0]!r}, which is "
+            f"not installed. Run: {INSTALL}"
+        ) from error
+
+
+def _epub(path: Path) -> list[str]:
+    """The spine's documents. What is marked as outside the reading order (`linear="no"`) is not."""
+    epub, _ = _package("ebooklib.epub", path), _package("bs4", path)
+    _check_zip(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own defaults and deprecated parsers
+            book = epub.read_epub(str(path), {"ignore_ncx": True})
+    except (epub.EpubException, KeyError, AttributeError, ValueError, SyntaxError) as error:
+        # lxml's syntax error is a SyntaxError; a missing part is a KeyError or an AttributeError.
+        raise ConfigError(f"{path}: not a readable epub ({error}). {_AGAIN}") from error
+    documents = (book.get_item_with_id(name) for name, linear in book.spine if linear != "no")
+    shown = (
+        d for d in documents if isinstance(d, epub.EpubHtml) and not isinstance(d, epub.EpubNav)
+    )
+    return [html_text(document.content) for document in shown]
+
+
+_AGAIN = "Open it in a reader to see whether it is complete, or convert it to .txt."
+
+
+def _check_zip(path: Path) -> None:
+    """Raises ConfigError where an epub is no zip archive, or its text is encrypted."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {info.filename: info.flag_bits & 1 for info in archive.infolist()}
+            listed = "META-INF/encryption.xml"
+            # Embedded fonts are often "encrypted" by a known key; only documents matter here.
+            locked = any(names.values()) or (
+                listed in names and re.search(rb"\.x?html?\b", archive.read(listed)) is not None
+            )
+    except zipfile.BadZipFile as error:
+        raise ConfigError(f"{path}: not a readable epub ({error}). {_AGAIN}") from error
+    if locked:
+        raise ConfigError(
+            f"{path} is encrypted (it carries a copy protection); expected an epub without one."
+        )
+
+
+def html_text(html: str | bytes) -> str:
+    """The text of a document: a blank line between blocks, a line end where `<br>` has one."""
+    import bs4
+
+    with warnings.catch_warnings():
+        # XHTML is read as HTML on purpose: an XML parser drops entities such as &nbsp;.
+        warnings.simplefilter("ignore", bs4.XMLParsedAsHTMLWarning)
+        soup = bs4.BeautifulSoup(html, "html.parser")
+    for tag in soup(SILENT):
+        tag.decompose()
+
+    def pieces(parent: Any) -> Iterator[str]:
+        for child in parent.children:
+            if isinstance(child, bs4.Tag):
+                border = (
+                    "\n\n" if BLOCK.fullmatch(child.name) else "\n" if child.name == "br" else ""
+                )
+                yield border
+                yield from pieces(child)
+                yield border if border != "\n" else ""
+            elif type(child) is bs4.NavigableString:  # its subclasses are comments and the like
+                yield re.sub(r"\s+", " ", child)
+
+    text = re.sub(r" *\n *", "\n", "".join(pieces(soup)))
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r" {2,}", " ", text)).strip()
+
+
+def _pdf(path: Path) -> list[str]:
+    pypdf = _package("pypdf", path)
+    broken = (pypdf.errors.PyPdfError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+    try:
+        reader = pypdf.PdfReader(path)
+        locked = reader.is_encrypted and not reader.decrypt("")
+        pages = [] if locked else list(reader.pages)
+    except pypdf.errors.DependencyError:
+        locked, pages = True, []
+    except broken as error:
+        raise ConfigError(f"{path}: not a readable pdf ({error}). {_AGAIN}") from error
+    if locked:
+        raise ConfigError(
+            f"{path} is encrypted; expected a pdf without a password. Remove it, for example: "
+            "qpdf --decrypt OLD NEW"
+        )
+    texts = []
+    for number, page in enumerate(pages, start=1):
+        try:
+            texts.append(page.extract_text())
+        except broken as error:
+            raise ConfigError(
+                f"{path}: page {number} cannot be read ({error}). {_AGAIN}"
+            ) from error
+    _check_scan(path, texts)
+    return texts
+
+
+def _check_scan(path: Path, pages: list[str]) -> None:
+    """Raises ConfigError where most pages have no text."""
+    blank = sum(len("".join(page.split())) < SCAN_CHARACTERS for page in pages)
+    if 2 * blank > len(pages) or not pages:
+        raise ConfigError(
+            f"{path}: {blank} of {len(pages)} pages have no text, or nearly none; it looks like a "
+            "scan. Recognise its text first, for example: ocrmypdf OLD NEW"
+        )
+    if blank:
+        log.warning("%s: %d of %d pages have no text, or nearly none.", path, blank, len(pages))

@@ -1,0 +1,206 @@
+"""A corpus of normal text to retain: BookCorpus (arXiv 1506.06724), or anybody's own files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, Unpack, get_args
+
+from unlearning.data.corpus import Corpus
+from unlearning.data.example_stream import ExampleStream, StreamedExamples, no_training_window
+from unlearning.data.examples import ExampleDataModule, ExampleSettings
+from unlearning.data.split import SPLITS, Split
+from unlearning.data.stream_loader import BatchMaker, StreamBatches, StreamLoader
+from unlearning.data.template import PromptTemplate
+from unlearning.data.window_corpus import WindowCorpus
+from unlearning.data.windows import Records
+from unlearning.errors import ConfigError
+from unlearning.types import Example
+
+
+class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
+    """Windows of whole sentences: the first fifth is the prompt, the rest the answer.
+
+    With `streaming`, memory stays the same however large the corpus is: `stream()` reads the
+    training split block by block, of the held-out splits a bounded number is kept. Without, it is
+    a data set like any other, and a cached reference is possible. The splits are the same.
+
+    Args:
+        source: a hub id, or a .txt, .jsonl or .parquet file, or a folder of files of one such kind.
+        records: what a row or a line of text is: one of the `sentences` of a text (None: on the
+            hub), any text (`lines`), or part of `paragraphs` with blank lines between (None: in
+            local files).
+        text_column: of rows.
+        window_words: about how many words a window has, from half to one and a half of this.
+        prompt_share: of the words that make the prompt (arXiv 2405.15152: the first fifth).
+        streaming: read the corpus as a stream, instead of into memory.
+        buffer_size: windows that are held and shuffled together.
+        mismatch_pool: windows from which mismatch answers are drawn; None: as many as the buffer.
+        held_out_limit: windows that `examples` gives of a held-out split when streaming.
+        section_windows: consecutive windows that are dealt to a split together.
+        num_workers: processes that read, where this data set is trained on alone.
+        records_split: which split of the hub data set, as for the next two.
+        settings: see `ExampleDataModule`. The template puts nothing around a passage.
+
+    Raises:
+        ConfigError: sizes below 1, or a share that leaves the answer less than half.
+    """
+
+    def __init__(
+        self,
+        source: str = "bookcorpus/bookcorpus",
+        records: Records | None = None,
+        text_column: str = "text",
+        window_words: int = 100,
+        prompt_share: float = 0.2,
+        streaming: bool = True,
+        buffer_size: int = 10_000,
+        mismatch_pool: int | None = None,
+        held_out_limit: int = 200,
+        section_windows: int = 50,
+        num_workers: int = 0,
+        records_split: str = "train",
+        config_name: str | None = None,
+        revision: str | None = None,
+        **settings: Unpack[ExampleSettings],
+    ) -> None:
+        if settings.get("template") is None:
+            settings["template"] = PromptTemplate("{prompt}", "", append_eos=False)
+        super().__init__(**settings)
+        self.source, self.streaming, self.buffer_size = source, streaming, buffer_size
+        self.mismatch_pool = buffer_size if mismatch_pool is None else mismatch_pool
+        self.held_out_limit, self.num_workers = held_out_limit, num_workers
+        _check_settings(
+            records, prompt_share, window_words=window_words, buffer_size=buffer_size,
+            mismatch_pool=self.mismatch_pool, held_out_limit=held_out_limit,
+            section_windows=section_windows,
+        )  # fmt: skip
+        self.windows = WindowCorpus(
+            Corpus(source, text_column, records_split, config_name, revision),
+            records, window_words, prompt_share, section_windows, self.fractions, self.seed,
+        )  # fmt: skip
+        self._held_out: dict[Split, list[Example]] = {}
+        self._side: dict[Example, Split] = {}
+        self._loader_of_stream: StreamLoader | None = None
+        self._state: dict[str, int] = {"next_batch": 0}
+
+    def check(self) -> None:
+        self.windows.corpus.check()
+
+    def read(self) -> list[Example]:
+        """All windows; only without streaming."""
+        parts = range(len(self.windows.names))
+        for split in SPLITS:
+            for part in parts:
+                for _, example in self.windows.examples(part, split):
+                    self._side.setdefault(example, split)
+        return list(self._side)
+
+    def split(self, examples: Any) -> dict[Split, list[Example]]:
+        """By section, as the stream does; in an order by hash, so that a few are a sample."""
+        splits = {
+            name: self._mixed(e for e in examples if self._side[e] == name) for name in SPLITS
+        }
+        self._side = {}
+        if not splits["train"]:
+            raise no_training_window(self.source)
+        return splits
+
+    def setup(self, stage: str | None = None) -> None:
+        if not self.streaming:
+            super().setup(stage)
+
+    def examples(self, split: Split) -> list[Example]:
+        """The examples of a split; when streaming, at most `held_out_limit` of a held-out one.
+
+        Raises:
+            ConfigError: the training split is streamed.
+        """
+        if not self.streaming or split not in SPLITS:
+            return super().examples(split)
+        if split == "train":
+            raise ConfigError(
+                f"{self.source} is streamed, and its training split is not held in memory. Use "
+                ".stream(), or set streaming=false."
+            )
+        if split not in self._held_out:
+            self._held_out[split] = self._mixed(self._find(split))
+        return list(self._held_out[split])
+
+    def stream(self, seed: int | None = None) -> ExampleStream:
+        return ExampleStream(
+            partial(self.windows.examples, split="train"), len(self.windows.names),
+            self.buffer_size, self.source, self.seed if seed is None else seed,
+        )  # fmt: skip
+
+    def texts(self) -> Iterator[str]:
+        """The windows of the training split, one at a time."""
+        return self.windows.texts("train")
+
+    def fingerprint(self) -> str:
+        """sha256 of settings and text; of a hub's text, only the name and the revision."""
+        order = [self.streaming, self.buffer_size, self.mismatch_pool, self.held_out_limit]
+        content = [*self.windows.settings(), *(order if self.streaming else order[:1])]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def train_dataloader(self) -> Any:
+        """When streaming, a `StreamLoader`, which resumes exactly."""
+        if not self.streaming:
+            return super().train_dataloader()
+        trainer = self.trainer
+        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        make = BatchMaker(self.tokenizer, self.template, self.max_length)
+        batches = StreamBatches(self.stream(), make, self.batch_size, rank, world)
+        self._loader_of_stream = StreamLoader(batches, self.num_workers, trainer)
+        self._loader_of_stream.load_state_dict(self._state)
+        return self._loader_of_stream
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self._loader_of_stream is not None and self.trainer and self.trainer.training:
+            self._loader_of_stream.begun = batch.index + 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        loader = self._loader_of_stream
+        return self._state if loader is None else loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._state = state_dict
+        if self._loader_of_stream is not None:
+            self._loader_of_stream.load_state_dict(state_dict)
+
+    def _find(self, split: Split) -> Iterator[Example]:
+        """The first windows of a held-out split, from as many parts as there are, if it may be."""
+        parts = list(range(len(self.windows.names)))
+        random.Random(f"held out/{self.seed}").shuffle(parts)
+        wanted = self.held_out_limit
+        for place, part in enumerate(parts):
+            share = -(-wanted // (len(parts) - place))
+            for _, example in islice(self.windows.examples(part, split), share):
+                wanted -= 1
+                yield example
+
+    def _mixed(self, examples: Iterable[Example]) -> list[Example]:
+        def rank(example: Example) -> str:
+            text = f"{self.seed}\n{example.prompt}{example.response}"
+            return hashlib.sha256(text.encode()).hexdigest()
+
+        return sorted(examples, key=rank)
+
+
+def _check_settings(records: Any, prompt_share: float, **sizes: int) -> None:
+    if records is not None and records not in get_args(Records):
+        raise ConfigError(f"records={records!r}: expected one of {', '.join(get_args(Records))}.")
+    if not 0 < prompt_share <= 0.5:
+        raise ConfigError(
+            f"prompt_share={prompt_share}: expected a share above 0 and at most 0.5, for example "
+            "0.2; the answer is the greater part of a window."
+        )
+    for name, size in sizes.items():
+        least = 4 if name == "window_words" else 1
+        if size < least:
+            raise ConfigError(f"{name}={size} must be at least {least}.")

@@ -1,0 +1,87 @@
+"""Where retain pairs and mismatch answers come from: a list in memory, or a stream."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Sequence as Sequence_
+
+from unlearning.data.example_stream import ExampleStream, Numbered
+from unlearning.data.mismatch import MismatchSampler
+from unlearning.data.stream import ShuffledOrder
+from unlearning.data.tokenize import Tokenized
+from unlearning.types import Example, Sequence
+
+log = logging.getLogger(__name__)
+NumberedSequence = tuple[int, Sequence]
+
+
+class RetainPairs(ABC):
+    """Tokenised retain pairs, with their numbers in the training split."""
+
+    @abstractmethod
+    def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
+        """The pairs at these positions of the endless order."""
+
+    @abstractmethod
+    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
+        """K pairs with different answers for one forget example in one epoch."""
+
+
+class ListedPairs(RetainPairs):
+    """All pairs in memory."""
+
+    def __init__(
+        self, sequences: Sequence_[Sequence], order: ShuffledOrder, sampler: MismatchSampler
+    ) -> None:
+        self.sequences, self.order, self.sampler = sequences, order, sampler
+
+    def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
+        numbers = (self.order[position][1] for position in positions)
+        return [(number, self.sequences[number]) for number in numbers]
+
+    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
+        return [(number, self.sequences[number]) for number in self.sampler.draw(forget, epoch)]
+
+
+class StreamedPairs(RetainPairs):
+    """Pairs of a stream, tokenised when they are needed.
+
+    Mismatch answers are drawn from a pool that stays: drawn from the block in memory, they would
+    depend on how fast the two streams move.
+
+    Args:
+        pool: Examples with their numbers.
+        sampler: of the pool.
+        tokenize: see `tokenize_windows`.
+        truncated: its "retain" counts the answers that were cut to fit, so far.
+    """
+
+    def __init__(
+        self,
+        stream: ExampleStream,
+        pool: Sequence_[Numbered],
+        sampler: MismatchSampler,
+        tokenize: Callable[[list[Example]], Tokenized],
+        truncated: MutableMapping[str, int],
+    ) -> None:
+        self.stream, self.pool, self.sampler, self.tokenize = stream, pool, sampler, tokenize
+        self.truncated = truncated
+        truncated["retain"] = 0
+
+    def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
+        tokenized, pairs = self._tokenized([self.stream[n][1:] for n in positions])
+        if tokenized.truncated and not self.truncated["retain"]:
+            log.warning("A streamed answer was cut to fit max_length; the next ones are counted.")
+        self.truncated["retain"] += tokenized.truncated
+        return pairs
+
+    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
+        _, pairs = self._tokenized([self.pool[n] for n in self.sampler.draw(forget, epoch)])
+        return pairs
+
+    def _tokenized(self, numbered: list[Numbered]) -> tuple[Tokenized, list[NumberedSequence]]:
+        tokenized = self.tokenize([example for _, example in numbered])
+        numbers = (number for number, _ in numbered)
+        return tokenized, list(zip(numbers, tokenized.sequences, strict=True))

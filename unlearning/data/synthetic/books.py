@@ -1,0 +1,54 @@
+"""The embedded story as a book, and the embedded prose as a corpus."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from unlearning.data.book import LOTRDataModule
+from unlearning.data.bookcorpus import BookCorpusDataModule
+from unlearning.data.examples import ExampleSettings
+from unlearning.data.synthetic.texts import prose_file, story_text
+
+STORY_FRACTIONS = (0.8, 0.0, 0.2)
+
+
+class StoryDataModule(LOTRDataModule):
+    """The embedded story: what the copyright demo teaches its model, and has it forget.
+
+    Args:
+        passage_words: of the longest passage.
+        settings: see `ExampleDataModule`.
+    """
+
+    def __init__(self, passage_words: int = 60, **settings: Unpack[ExampleSettings]) -> None:
+        settings.setdefault("fractions", STORY_FRACTIONS)
+        super().__init__(
+            "embedded:story", cleaning={"end": "^The End$"}, passage_words=passage_words, **settings
+        )
+
+    def pages(self) -> list[str]:
+        return [story_text()]
+
+
+class ProseDataModule(BookCorpusDataModule):
+    """The embedded prose: the normal text that the copyright demo keeps.
+
+    Args:
+        window_words: about how many words a window has.
+        streaming: as for any corpus; this one is small.
+        section_windows: windows that are dealt to a split together.
+        settings: see `ExampleDataModule`.
+    """
+
+    def __init__(
+        self,
+        window_words: int = 40,
+        streaming: bool = False,
+        section_windows: int = 4,
+        **settings: Unpack[ExampleSettings],
+    ) -> None:
+        super().__init__(
+            prose_file(), window_words=window_words, streaming=streaming,
+            section_windows=section_windows, **settings,
+        )  # fmt: skip
+        self.source = "embedded:prose"

@@ -1,0 +1,38 @@
+"""Windows to token sequences, by the rules of `tokenize_examples`, a few at a time.
+
+Nothing is kept, and no window is refused: a run should not end at step 900 because a table of
+figures stands somewhere in a corpus. A prompt that fills `max_length` gives its end to the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from transformers import PreTrainedTokenizerBase
+
+from unlearning.data.template import PromptTemplate
+from unlearning.data.tokenize import Tokenized, _tokenize
+from unlearning.data.windows import shorter_prompt
+from unlearning.types import Example
+
+
+def tokenize_windows(
+    examples: Iterable[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    max_length: int,
+) -> Tokenized:
+    """Sequences of windows, and how many answers were cut to fit."""
+
+    def fitting(example: Example) -> Example:
+        while len(example.prompt) > 1:
+            # A text has at most as many tokens as bytes, and then some for the start.
+            text = template.prompt(example.prompt)
+            if len(text.encode()) + 8 < max_length:
+                break
+            if len(tokenizer(text)["input_ids"]) < max_length:
+                break
+            example = shorter_prompt(example)
+        return example
+
+    return _tokenize([fitting(e) for e in examples], tokenizer, template, max_length)

@@ -1,0 +1,62 @@
+"""Which models a run has measured, and what they are called.
+
+Without fine-tuning there are two, before and after. A run that teaches a book first has a third,
+the original model, which never saw it; what was kept and what was lost is judged from that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unlearning.report.figures import Figure, lookup, prompt_sets, section
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One measured model.
+
+    Args:
+        key: its section of `metrics.json`, and its class in the page.
+        label: over a column and beside an answer.
+        legend: of the plots.
+    """
+
+    key: str
+    label: str
+    legend: str
+
+
+_TWO = (Stage("before", "Before", "before"), Stage("after", "After", "after unlearning"))
+_THREE = (
+    Stage("original", "Original", "original model"),
+    Stage("before", "Fine-tuned", "fine-tuned, before unlearning"),
+    Stage("after", "Unlearned", "after unlearning"),
+)
+
+
+def has_original(metrics: Mapping[str, Any]) -> bool:
+    """Whether the model before fine-tuning was measured."""
+    return bool(section(metrics, "original"))
+
+
+def has_book(metrics: Mapping[str, Any]) -> bool:
+    """Whether running text was to be forgotten."""
+    return "copyright" in prompt_sets(metrics).values()
+
+
+def stages(metrics: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The measured models in the order of the run."""
+    return _THREE if has_original(metrics) else _TWO
+
+
+def start(metrics: Mapping[str, Any]) -> str:
+    """The stage whose abilities should be kept."""
+    return "original" if has_original(metrics) else "before"
+
+
+def since_start(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> Figure:
+    """The change of a metric since that stage, with its interval."""
+    changes = "change_from_original" if has_original(metrics) else "change"
+    return lookup(metrics, changes, prompt_set, metric)

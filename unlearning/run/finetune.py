@@ -1,0 +1,143 @@
+"""The stage that teaches the base model what is to be forgotten, and its checks."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+from peft import PeftModel
+
+from unlearning.adapter import check_adapter_settings, merge_adapter
+from unlearning.adapter_folder import check_adapter_folder, load_adapter, save_adapter
+from unlearning.backbone import takes_tree_rows
+from unlearning.data.finetuning import FinetuningDataModule
+from unlearning.errors import ConfigError
+from unlearning.finetune import CausalLMModule
+from unlearning.model import check_context, check_eight_bit, save_model
+from unlearning.run.build import build_trainer
+from unlearning.run.console import bar
+from unlearning.run.models import load_base
+from unlearning.run.results import write_json
+from unlearning.run.store import Store, model_identity
+
+ADAPTER, MERGED, FACTS = "adapter", "merged", "finetune.json"
+
+
+def finetuned_model(
+    config: DictConfig, store: Store, base: str, book: Any
+) -> tuple[str, dict[str, Any], bool]:
+    """The base model, fine-tuned on the windows of `book`; with its adapter merged in.
+
+    Args:
+        book: the forget set, see `FinetuningDataModule`.
+
+    Returns:
+        The model's folder, what is to be said about its training, and whether it was kept.
+    """
+    settings = config.finetune
+    inputs = {
+        "finetune": OmegaConf.to_container(settings, resolve=True),
+        "base": model_identity(base, config.model.revision),
+        "tokenizer": model_identity(config.model.tokenizer or base, config.model.revision),
+        "adapter": None if settings.load is None else model_identity(settings.load),
+        "book": book.fingerprint(),
+        "trainer": OmegaConf.to_container(config.trainer, resolve=True),
+        "seed": config.seed,
+    }
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        started = time.perf_counter()
+        if settings.load is None:
+            taught = _train(config, base, book, folder)
+        else:
+            taught = _load(config, base, folder)
+        facts = {"method": method(settings), **taught}
+        write_json(folder / FACTS, {**facts, "seconds": round(time.perf_counter() - started, 1)})
+
+    folder, kept = store.get("finetune", inputs, make)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return str(folder / MERGED), facts, kept
+
+
+def _train(config: DictConfig, base: str, book: Any, folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = OmegaConf.to_container(config.finetune, resolve=True)  # type: ignore[assignment]
+    model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
+    check_context(model, settings["context_length"])
+    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
+    data = FinetuningDataModule(
+        book, tokenizer, context_length=settings["context_length"],
+        batch_size=settings["batch_size"], seed=config.seed,
+        packing=settings["packing"] and takes_tree_rows(model),
+    )  # fmt: skip
+    options = ("optimizer", "learning_rate", "optimizer_options", "schedule", "warmup_steps")
+    module = CausalLMModule(
+        model, lora=settings["adapter"], gradient_checkpointing=settings["gradient_checkpointing"],
+        **{name: settings[name] for name in options},
+    )  # fmt: skip
+    trainer = build_trainer(
+        config, max_steps=settings["max_steps"], max_epochs=settings["epochs"],
+        accumulate_grad_batches=settings["accumulate_grad_batches"],
+        gradient_clip_val=settings["gradient_clip_val"], callbacks=bar("finetune"),
+    )  # fmt: skip
+    trainer.fit(module, data)
+    if isinstance(module.policy, PeftModel):
+        save_adapter(module.policy, folder / ADAPTER)
+    model = merge_adapter(module.policy) if isinstance(module.policy, PeftModel) else module.policy
+    save_model(model, tokenizer, folder / MERGED)
+    nll = float(trainer.callback_metrics["train/nll"])
+    return {"steps": trainer.global_step, "epochs": trainer.current_epoch, "final_nll": nll}
+
+
+def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:
+    """Merge somebody's adapter of this base model."""
+    model, tokenizer = load_base(config, base)
+    save_model(merge_adapter(load_adapter(model, config.finetune.load)), tokenizer, folder / MERGED)
+    return {"adapter": str(config.finetune.load)}
+
+
+def method(settings: DictConfig) -> str:
+    """In words, for the report."""
+    adapter = settings.adapter
+    if settings.load is not None:
+        return "an adapter trained before"
+    if adapter is None:
+        return "all weights trained"
+    name = {"lora": "LoRA", "adalora": "AdaLoRA"}[adapter.get("kind", "lora")]
+    return f"{name}, rank {adapter.r}" + (" on an 8-bit base" if settings.eight_bit else "")
+
+
+def check_finetune(config: DictConfig, book: Any) -> str | None:
+    """Find what is wrong before anything is loaded; a line about it, None where there is nothing.
+
+    Raises:
+        ConfigError: settings that do not fit together, or a forget set that is no running text.
+    """
+    settings = config.finetune
+    if settings is None:
+        return None
+    if not callable(getattr(book, "windows", None)):
+        raise ConfigError(
+            f"finetune teaches running text, and data.forget is a {type(book).__name__}, which has "
+            "none. Use a LOTRDataModule, or finetune=none."
+        )
+    if settings.load is not None:
+        check_adapter_folder(settings.load)
+        return f"finetune: {settings.load}, as it is"
+    for name in ("context_length", "batch_size", "accumulate_grad_batches", "epochs"):
+        value = settings[name]
+        if not (isinstance(value, int) and value >= 1):
+            raise ConfigError(f"finetune.{name}={value!r} must be a whole number of at least 1.")
+    if settings.adapter is not None:
+        check_adapter_settings(OmegaConf.to_container(settings.adapter))  # type: ignore[arg-type]
+    if settings.eight_bit:
+        if settings.adapter is None:
+            raise ConfigError(
+                "finetune.eight_bit=true needs an adapter: 8-bit weights do not train."
+            )
+        check_eight_bit()
+    return f"finetune: {method(settings)}"
