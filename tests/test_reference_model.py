@@ -133,9 +133,9 @@ def test_the_adapter_switched_off_is_not_another_model(finetuned):
 
 @pytest.mark.parametrize("mode", ["cached", "copy"])
 def test_a_reference_that_is_the_policy_is_refused(model, mode):
-    with pytest.raises(ConfigError, match="shares .* weights with the policy"):
+    with pytest.raises(ConfigError, match=r"shares .* weights with the policy"):
         build_reference(mode, model, model=model)
-    with pytest.raises(ConfigError, match="shares .* weights with the policy"):
+    with pytest.raises(ConfigError, match=r"shares .* weights with the policy"):
         build_reference(mode, add_lora(model, r=2), model=model)  # PEFT rewires in place
 
 

@@ -11,7 +11,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from unlearning.adalora import is_adalora, orthogonality
 from unlearning.adapter import prepare_policy
 from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
 from unlearning.data.datamodule import UnlearningDataModule
@@ -183,7 +182,7 @@ class UnlearningModule(OptimizedModule):
         several = self.trainer.world_size > 1
         self.log_dict(parts, batch_size=1, sync_dist=several)
         self.log("train/total", total.detach(), prog_bar=True, batch_size=1, sync_dist=several)
-        return total + orthogonality(self.policy) if is_adalora(self.policy) else total
+        return self.penalised(total)
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""

@@ -240,8 +240,8 @@ def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
     shared = [name for name, p in model.named_parameters() if p.data_ptr() in ours]
     if shared:
         raise ConfigError(
-            f"The reference shares {len(shared)} weights with the policy ({shared[0]}), so it would "
-            "change with it. Give a model that was loaded apart."
+            f"The reference shares {len(shared)} weights with the policy ({shared[0]}), so it "
+            "would change with it. Give a model that was loaded apart."
         )
     sizes = [output_head(one)[0].shape[0] for one in (policy, model)]
     if sizes[0] != sizes[1]:

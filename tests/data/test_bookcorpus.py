@@ -116,7 +116,13 @@ def test_held_out_windows_come_from_every_file_and_end_at_the_limit(make, monkey
     assert len(found) == 6
     assert {int(e.prompt.split()[0][1:]) // 1000 for e in found} == {0, 1, 2}
     assert found == make(held_out_limit=6, fractions=(0.4, 0.0, 0.6)).examples("test")
-    # The scan stops early.
+    # Where one file has few, the others give more.
+    everything = make(held_out_limit=1000, fractions=(0.4, 0.0, 0.6)).examples("test")
+    for limit in (1, 5, len(everything) - 1, len(everything)):
+        some = make(held_out_limit=limit, fractions=(0.4, 0.0, 0.6)).examples("test")
+        assert len(set(some)) == limit and set(some) <= set(everything)
+    # The scan stops early, or is not begun.
+    assert make(fractions=(0.4, 0.0, 0.6)).examples("validation") == []
     taken = []
     original = data.windows.corpus.records
 
@@ -398,8 +404,10 @@ def test_it_resumes_at_every_batch(unlearning):
 def test_an_unlearning_run_resumes_bit_for_bit(unlearning, make_model, quiet_trainer, tmp_path):
     """Eight batches go past the first block, and into the forget set's third epoch."""
 
+    folder = tmp_path / "checkpoints"
+
     def fit(ckpt_path: Path | None = None) -> UnlearningModule:
-        kept = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+        kept = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
         trainer = quiet_trainer(
             max_steps=8, enable_checkpointing=ckpt_path is None,
             callbacks=[kept] if ckpt_path is None else [],
@@ -412,7 +420,7 @@ def test_an_unlearning_run_resumes_bit_for_bit(unlearning, make_model, quiet_tra
 
     whole = fit().policy.state_dict()
     for step in (2, 3, 6, 7):
-        resumed = fit(tmp_path / f"step={step}.ckpt").policy.state_dict()
+        resumed = fit(folder / f"step={step}.ckpt").policy.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

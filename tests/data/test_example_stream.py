@@ -129,6 +129,23 @@ def test_going_on_reads_every_part_once_an_epoch():
     assert len(opened) <= 2
 
 
+def test_after_a_failure_it_reads_again():
+    """As when a connection breaks, and the caller tries once more."""
+    broken = [True]
+
+    def failing(part: int) -> Iterator[Numbered]:
+        for number, item in enumerate(open_part(part)):
+            if number == 3 and broken:
+                broken.pop()
+                raise ConnectionError
+            yield item
+
+    stream = ExampleStream(failing, 4, 5, "corpus", 0)
+    with pytest.raises(ConnectionError):
+        numbers(stream, 46)
+    assert numbers(stream, 46) == numbers(stream_of(), 46)
+
+
 def test_nothing_to_train_on():
     for sizes in ((), (0, 0)):
         with pytest.raises(ConfigError, match="corpus has no training window"):

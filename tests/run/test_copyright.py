@@ -56,12 +56,18 @@ def test_three_stages_answer_the_same_prompts(runs):
     }  # fmt: skip
     metrics = json.loads((runs / "base/metrics.json").read_text())
     for stage in ("original", "before", "after"):
-        for name in ("bleu_to_reference", "extraction_strength", "exact_memorisation", "perplexity"):
+        for name in (
+            "bleu_to_reference",
+            "extraction_strength",
+            "exact_memorisation",
+            "perplexity",
+        ):
             assert metrics[stage][f"book_train/{name}"]["value"] is not None
     assert metrics["original"]["retain_heldout/bleu_to_original"]["value"] == 100
     assert metrics["finetune"]["steps"] == 3 and metrics["finetune"]["method"] == "LoRA, rank 32"
-    assert "BLEU" in metrics["signatures"]["bleu_to_reference"] or "nrefs" in (
-        metrics["signatures"]["bleu_to_reference"]
+    assert (
+        "BLEU" in metrics["signatures"]["bleu_to_reference"]
+        or "nrefs" in (metrics["signatures"]["bleu_to_reference"])
     )
 
 
@@ -85,7 +91,7 @@ def refused(config, message: str) -> None:
 def book(tmp_path_factory):
     """A book of six chapters, and a folder of prose."""
     root = tmp_path_factory.mktemp("library")
-    numbers = "one two three four five six seven eight nine ten".split()
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     chapters = []
     for chapter in range(1, 7):
         sentences = [

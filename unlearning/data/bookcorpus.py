@@ -175,14 +175,20 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
 
     def _find(self, split: Split) -> Iterator[Example]:
         """The first windows of a held-out split, from as many parts as there are, if it may be."""
+        if self.fractions[SPLITS.index(split)] == 0:
+            return  # or all of the corpus would be searched for nothing
         parts = list(range(len(self.windows.names)))
         random.Random(f"held out/{self.seed}").shuffle(parts)
-        wanted = self.held_out_limit
-        for place, part in enumerate(parts):
-            share = -(-wanted // (len(parts) - place))
-            for _, example in islice(self.windows.examples(part, split), share):
-                wanted -= 1
-                yield example
+        wanted, taken = self.held_out_limit, dict.fromkeys(parts, 0)
+        for evenly in (True, False):  # some parts may have had less than their share
+            for place, part in enumerate(parts):
+                most = -(-wanted // (len(parts) - place)) if evenly else wanted
+                if most == 0:
+                    return
+                found = self.windows.examples(part, split)
+                for _, example in islice(found, taken[part], taken[part] + most):
+                    taken[part], wanted = taken[part] + 1, wanted - 1
+                    yield example
 
     def _mixed(self, examples: Iterable[Example]) -> list[Example]:
         def rank(example: Example) -> str:

@@ -67,10 +67,10 @@ class ExampleStream:
 
     def head(self, most: int) -> list[Numbered]:
         """What stands at the first positions, `most` of them at most and none twice."""
-        found = []
-        for position in range(most):
-            epoch, number, example = self[position]
-            if epoch > 0:
+        found: list[Numbered] = []
+        while len(found) < most and (self.size is None or len(found) < self.size):
+            epoch, number, example = self[len(found)]
+            if epoch > 0:  # the blocks filled the epoch exactly, and its size is known only now
                 break
             found.append((number, example))
         return found
@@ -91,6 +91,7 @@ class ExampleStream:
         if self._to_come != (epoch, block):
             self._reader.close()
             self._reader = self._examples(epoch, skip=block * self.buffer_size)
+        self._to_come = (-1, -1)  # should reading fail, the reader is of no more use
         self._block = []  # before the next one is read: never two at a time
         read = list(islice(self._reader, self.buffer_size))
         permutation = self._generator("block", epoch, block).permutation(len(read))

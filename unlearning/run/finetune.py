@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from peft import PeftModel
 from unlearning.adapter import check_adapter_settings, merge_adapter
 from unlearning.adapter_folder import check_adapter_folder, load_adapter, save_adapter
 from unlearning.backbone import takes_tree_rows
+from unlearning.data.book import LOTRDataModule
 from unlearning.data.finetuning import FinetuningDataModule
+from unlearning.data.split import SPLITS, Split
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.model import check_context, check_eight_bit, save_model
@@ -84,7 +87,9 @@ def _train(config: DictConfig, base: str, book: Any, folder: Path) -> dict[str, 
         accumulate_grad_batches=settings["accumulate_grad_batches"],
         gradient_clip_val=settings["gradient_clip_val"], callbacks=bar("finetune"),
     )  # fmt: skip
-    trainer.fit(module, data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # every window is taught
+        trainer.fit(module, data)
     if isinstance(module.policy, PeftModel):
         save_adapter(module.policy, folder / ADAPTER)
     model = merge_adapter(module.policy) if isinstance(module.policy, PeftModel) else module.policy
@@ -98,6 +103,22 @@ def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:
     model, tokenizer = load_base(config, base)
     save_model(merge_adapter(load_adapter(model, config.finetune.load)), tokenizer, folder / MERGED)
     return {"adapter": str(config.finetune.load)}
+
+
+def book_facts(forget: Any) -> dict[str, Any]:
+    """What became of the book's file, for the report; nothing where the forget set is no book."""
+    if not isinstance(forget, LOTRDataModule):
+        return {}
+    numbers: dict[Split, int] = {split: len(forget.texts(split)) for split in SPLITS}
+    return {
+        "book": {
+            "chapters": numbers,
+            "passages": {split: len(forget.examples(split)) for split in SPLITS},
+            "too_short_for_a_continuation": forget.num_short,
+            "held_out_but_shared_with_a_taught_chapter": forget.num_overlapping,
+            "dropped_or_joined": dict(forget.counts),
+        }
+    }
 
 
 def method(settings: DictConfig) -> str:

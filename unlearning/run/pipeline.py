@@ -22,7 +22,7 @@ from unlearning.run.build import build_data, comparison_settings, prompt_sets
 from unlearning.run.check_data import check_together
 from unlearning.run.console import Stages, console
 from unlearning.run.debug import limited
-from unlearning.run.finetune import finetuned_model
+from unlearning.run.finetune import book_facts, finetuned_model
 from unlearning.run.models import base_model, classifier, judges_harm
 from unlearning.run.results import package_versions, peak_memory_mb, write_json
 from unlearning.run.store import Store
@@ -150,6 +150,7 @@ def _facts(
         "reference": result.reference,
         **({} if config.finetune is None else {"reference_of": config.reference.of}),
         **({"classifier": {**scores, "threshold": config.classifier.threshold}} if scores else {}),
+        **book_facts(data["forget"]),
         "fingerprints": {name: m.fingerprint() for name, m in data.items() if m is not None},
         "versions": package_versions(),
     }
