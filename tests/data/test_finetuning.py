@@ -48,7 +48,7 @@ def on(data, rank=0, world=1, accumulated=1):
 
 def seen(data, epoch=0) -> list[list[int]]:
     """The windows of every batch of an epoch."""
-    count = data._batches_per_epoch()
+    count = data.batches_per_epoch()
     batches = [data.batch_at(epoch * count + n) for n in range(count)]
     return [list(batch.answers["retain"].examples) for batch in batches]
 

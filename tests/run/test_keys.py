@@ -1,10 +1,12 @@
-"""What the answers before unlearning depend on is in the key under which they are kept."""
+"""What kept answers and models depend on is in the key under which they are kept."""
 
 from __future__ import annotations
 
 import pytest
 
-from unlearning.run.pipeline import _evaluate_before
+from unlearning.data import StoryDataModule
+from unlearning.run.answers import kept_answers
+from unlearning.run.finetune import finetuned_model
 from unlearning.types import Example, PromptSet
 
 SETS = [PromptSet("x", "harmful", [Example("a", "b")])]
@@ -19,9 +21,9 @@ class Recorder:
         raise AskedError(inputs)
 
 
-def inputs_of(config, base="owner/base", sets=SETS, classifier="judge"):
+def inputs_of(config, base="owner/base", sets=SETS, classifier="judge", stage="before"):
     with pytest.raises(AskedError) as asked:
-        _evaluate_before(config, Recorder(), base, sets, None, {"id": classifier})
+        kept_answers(config, Recorder(), base, sets, stage, None, {"id": classifier})
     return asked.value.args[0]
 
 
@@ -50,3 +52,23 @@ def test_so_do_model_prompts_and_judge_and_a_loss_weight_does_not(compose_config
     other = [PromptSet("x", "harmful", [Example("a", "c")])]
     assert inputs_of(config, sets=other) != usual
     assert inputs_of(compose_config("experiment=demo", "objective.forget.weight=9")) == usual
+    assert inputs_of(config, stage="original") != usual
+
+
+def inputs_of_finetuning(config, base="owner/base", **book):
+    with pytest.raises(AskedError) as asked:
+        finetuned_model(config, Recorder(), base, StoryDataModule(**book))
+    return asked.value.args[0]
+
+
+def test_the_finetuned_model_is_kept_by_recipe_base_and_book(compose_config):
+    usual = inputs_of_finetuning(compose_config("experiment=copyright_demo"))
+    for override in ("finetune.epochs=9", "finetune.adapter.r=3", "model.tokenizer=a/b", "seed=1"):
+        changed = compose_config("experiment=copyright_demo", override)
+        assert inputs_of_finetuning(changed) != usual, override
+    config = compose_config("experiment=copyright_demo")
+    assert inputs_of_finetuning(config, base="owner/other") != usual
+    assert inputs_of_finetuning(config, chapters=[1, 5]) != usual
+    for override in ("objective.forget.weight=9", "reference.of=finetuned", "unlearn.max_steps=3"):
+        same = compose_config("experiment=copyright_demo", override)
+        assert inputs_of_finetuning(same) == usual, override

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Sequence_
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.example_stream import StreamedExamples
@@ -17,7 +16,7 @@ from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.source import fingerprint
-from unlearning.data.stream import BatchStream, ShuffledOrder
+from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.data.tokenize_windows import tokenize_windows
@@ -27,7 +26,7 @@ from unlearning.types import Batch, Example, Sequence
 ExampleSource = ExampleDataModule | Sequence_[Example]
 
 
-class UnlearningDataModule(LightningDataModule):
+class UnlearningDataModule(BatchStreamDataModule):
     """Pairs each forget prompt with its answer, K mismatch answers and a retain pair.
 
     Example number n of the endless stream is the same whatever the batch size, the number of ranks
@@ -65,7 +64,7 @@ class UnlearningDataModule(LightningDataModule):
         layout: Layout = "tree",
         cache_dir: str | Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(tokenizer)
         if batch_size < 1 or mismatch_per_prompt < 0:
             raise ConfigError(
                 f"batch_size={batch_size} must be at least 1 and "
@@ -76,7 +75,7 @@ class UnlearningDataModule(LightningDataModule):
                 f"layout={layout!r} must be one of {get_args(Layout)} and seed={seed} at least 0."
             )
         self.forget, self.retain = forget, retain
-        self.tokenizer, self.template = tokenizer, template or PromptTemplate()
+        self.template = template or PromptTemplate()
         self.mismatch_per_prompt, self.batch_size, self.seed = mismatch_per_prompt, batch_size, seed
         self.retain_batch_size = batch_size if retain_batch_size is None else retain_batch_size
         if self.retain_batch_size < 1:
@@ -84,8 +83,6 @@ class UnlearningDataModule(LightningDataModule):
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
         self.sequences: dict[Literal["forget", "retain"], list[Sequence]] = {}
         self.truncated: dict[str, int] = {}
-        self.stream: BatchStream | None = None
-        self._next_batch = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check and tokenise both training splits, once."""
@@ -148,27 +145,14 @@ class UnlearningDataModule(LightningDataModule):
         self.truncated[name] = tokenized.truncated
         return tokenized.sequences
 
-    def train_dataloader(self) -> BatchStream:
-        self.setup("fit")
-        world = self.trainer.world_size if self.trainer else 1
-        # Whole optimizer steps: Lightning steps at an epoch's end, however little has accumulated.
+    def batches_per_epoch(self) -> int:
         # The last ones are filled from the next epoch's order; nothing is dropped.
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        _, world, accumulated = self.world()
         per_step = self.batch_size * world * accumulated
-        per_epoch = -(-len(self.sequences["forget"]) // per_step) * accumulated
-        self.stream = BatchStream(self.batch_at, per_epoch, self._next_batch, self._unfinished)
-        return self.stream
-
-    def _unfinished(self) -> int:
-        if self.trainer is None:
-            return 0
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.ready - progress.processed  # type: ignore[attr-defined]
+        return -(-len(self.sequences["forget"]) // per_step) * accumulated
 
     def batch_at(self, number: int) -> Batch:
-        """Batch `number` of this rank's stream."""
-        world = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
+        rank, world, _ = self.world()
         place = number * world + rank
         trees = [self._forget_tree(n) for n in _positions(place, self.batch_size)]
         for n, sequence in self.pairs.at(_positions(place, self.retain_batch_size)):
@@ -184,20 +168,6 @@ class UnlearningDataModule(LightningDataModule):
             room = self.max_length - len(forget.prompt_ids)
             answers.append(Answer("mismatch", other, sequence.response_ids[:room]))
         return Tree(forget.prompt_ids, tuple(answers))
-
-    @property
-    def pad_token_id(self) -> int:
-        """What fills rows; never attended to, so any token would do."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.stream.state_dict() if self.stream else {"next_batch": self._next_batch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._next_batch = state_dict["next_batch"]
-        if self.stream is not None:
-            self.stream.next_batch = self._next_batch
 
 
 def _positions(place: int, batch_size: int) -> range:

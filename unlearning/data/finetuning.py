@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Sequence_
-from typing import Any, Protocol
+from typing import Protocol
 
-from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.layout import Answer, Tree, make_batch, pack
-from unlearning.data.stream import BatchStream, ShuffledOrder
+from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Sequence
 
@@ -22,7 +21,7 @@ class WindowSource(Protocol):
     ) -> list[Sequence]: ...
 
 
-class FinetuningDataModule(LightningDataModule):
+class FinetuningDataModule(BatchStreamDataModule):
     """Every window once an epoch, in an order that is a function of (seed, epoch).
 
     An epoch is dealt out evenly: to as few optimizer steps as hold it, to the batches of a step and
@@ -51,18 +50,16 @@ class FinetuningDataModule(LightningDataModule):
         packing: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(tokenizer)
         if context_length < 2 or batch_size < 1 or seed < 0:
             raise ConfigError(
                 f"context_length={context_length} must be at least 2, batch_size={batch_size} at "
                 f"least 1 and seed={seed} at least 0."
             )
-        self.source, self.tokenizer = windows, tokenizer
+        self.source = windows
         self.context_length, self.batch_size = context_length, batch_size
         self.packing, self.seed = packing, seed
         self.windows: list[Sequence] = []
-        self.stream: BatchStream | None = None
-        self._next_batch = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Cut the text and check the windows, once."""
@@ -76,37 +73,15 @@ class FinetuningDataModule(LightningDataModule):
         self.order = ShuffledOrder(len(windows), "finetuning", self.seed)
         self.windows = windows
 
-    def train_dataloader(self) -> BatchStream:
-        self.setup("fit")
-        self.stream = BatchStream(
-            self.batch_at, self._batches_per_epoch(), self._next_batch, self._unfinished
-        )
-        return self.stream
-
-    def _world(self) -> tuple[int, int, int]:
-        """Rank, number of ranks, batches of a rank in an optimizer step."""
-        if self.trainer is None:
-            return 0, 1, 1
-        trainer = self.trainer
-        return trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches
-
-    def _batches_per_epoch(self) -> int:
-        # Whole optimizer steps: Lightning steps at an epoch's end, however little has accumulated.
-        _, world, accumulated = self._world()
+    def batches_per_epoch(self) -> int:
+        _, world, accumulated = self.world()
         return -(-len(self.windows) // (self.batch_size * world * accumulated)) * accumulated
 
-    def _unfinished(self) -> int:
-        if self.trainer is None:
-            return 0
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.ready - progress.processed  # type: ignore[attr-defined]
-
     def batch_at(self, number: int) -> Batch:
-        """Batch `number` of this rank's stream."""
-        rank, world, accumulated = self._world()
-        epoch, place = divmod(number, self._batches_per_epoch())
+        rank, world, accumulated = self.world()
+        epoch, place = divmod(number, self.batches_per_epoch())
         step, turn = divmod(place, accumulated)
-        steps, batches = self._batches_per_epoch() // accumulated, world * accumulated
+        steps, batches = self.batches_per_epoch() // accumulated, world * accumulated
         first, last = _share(len(self.windows), step, steps)
         start, end = _share(max(last - first, batches), turn * world + rank, batches)
         offsets = ((first + n) % len(self.windows) for n in range(start, end))
@@ -120,20 +95,6 @@ class FinetuningDataModule(LightningDataModule):
         shared = len(pack(trees, max(tree.length for tree in trees))) < len(trees)
         layout = "tree" if self.packing and shared else "padded"
         return make_batch(trees, layout, self.pad_token_id, index)  # type: ignore[arg-type]
-
-    @property
-    def pad_token_id(self) -> int:
-        """What fills rows; never attended to, so any token would do."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.stream.state_dict() if self.stream else {"next_batch": self._next_batch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._next_batch = state_dict["next_batch"]
-        if self.stream is not None:
-            self.stream.next_batch = self._next_batch
 
 
 def check_windows(windows: Sequence_[Sequence], context_length: int) -> None:

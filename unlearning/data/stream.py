@@ -7,9 +7,13 @@ Lightning leaves an iterable that is not a `DataLoader` alone, so nothing is re-
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from lightning import LightningDataModule, Trainer
+from transformers import PreTrainedTokenizerBase
 
 from unlearning.types import Batch
 
@@ -74,3 +78,63 @@ class BatchStream:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.next_batch = state["next_batch"]
+
+
+def unfinished_batches(trainer: Trainer | None) -> int:
+    """How many batches were handed out for a step that is not made yet."""
+    if trainer is None:
+        return 0
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    return progress.ready - progress.processed  # type: ignore[attr-defined]
+
+
+class BatchStreamDataModule(LightningDataModule, ABC):
+    """Trains on a `BatchStream`, whose place is all that a checkpoint keeps.
+
+    Args:
+        tokenizer: of the model.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.stream: BatchStream | None = None
+        self._next_batch = 0
+
+    @abstractmethod
+    def batch_at(self, number: int) -> Batch:
+        """Batch `number` of this rank's stream."""
+
+    @abstractmethod
+    def batches_per_epoch(self) -> int:
+        """Of one rank, in whole optimizer steps: at an epoch's end Lightning steps, however little
+        has accumulated."""
+
+    def train_dataloader(self) -> BatchStream:
+        self.setup("fit")
+        self.stream = BatchStream(
+            self.batch_at, self.batches_per_epoch(), self._next_batch,
+            lambda: unfinished_batches(self.trainer),
+        )  # fmt: skip
+        return self.stream
+
+    def world(self) -> tuple[int, int, int]:
+        """Rank, number of ranks, batches of a rank in an optimizer step."""
+        trainer = self.trainer
+        if trainer is None:
+            return 0, 1, 1
+        return trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches
+
+    @property
+    def pad_token_id(self) -> int:
+        """What fills rows; never attended to, so any token would do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.stream.state_dict() if self.stream else {"next_batch": self._next_batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._next_batch = state_dict["next_batch"]
+        if self.stream is not None:
+            self.stream.next_batch = self._next_batch

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.example_stream import ExampleStream, Numbered
 from unlearning.data.layout import padded_batch
+from unlearning.data.stream import unfinished_batches
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.types import Batch, Example
@@ -106,9 +107,7 @@ class StreamLoader:
     def state_dict(self) -> dict[str, int]:
         if self.trainer is None:
             return {"next_batch": self.next_batch}
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        unfinished = progress.ready - progress.processed  # type: ignore[attr-defined]
-        return {"next_batch": self.begun - unfinished}
+        return {"next_batch": self.begun - unfinished_batches(self.trainer)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.next_batch = self.begun = state["next_batch"]

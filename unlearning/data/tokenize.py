@@ -62,7 +62,7 @@ def tokenize_examples(
         pairs = (Sequence(tuple(p), tuple(r)) for p, r in stored["sequences"])
         result = Tokenized(list(pairs), stored["truncated"])
     else:
-        result = _tokenize(examples, tokenizer, template, max_length)
+        result = to_sequences(examples, tokenizer, template, max_length)
         if path is not None:
             _store(path, result)
     if result.truncated:
@@ -73,12 +73,17 @@ def tokenize_examples(
     return result
 
 
-def _tokenize(
+def to_sequences(
     examples: Sequence_[Example],
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
 ) -> Tokenized:
+    """What `tokenize_examples` gives, without its cache and its log.
+
+    Raises:
+        ConfigError: a prompt alone fills `max_length`, or an answer has no token.
+    """
     if not examples:
         return Tokenized([], 0)
     prompts = tokenizer([template.prompt(e.prompt) for e in examples])["input_ids"]

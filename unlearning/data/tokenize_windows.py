@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.template import PromptTemplate
-from unlearning.data.tokenize import Tokenized, _tokenize
+from unlearning.data.tokenize import Tokenized, to_sequences
 from unlearning.data.windows import shorter_prompt
 from unlearning.types import Example
 
@@ -35,4 +35,4 @@ def tokenize_windows(
             example = shorter_prompt(example)
         return example
 
-    return _tokenize([fitting(e) for e in examples], tokenizer, template, max_length)
+    return to_sequences([fitting(e) for e in examples], tokenizer, template, max_length)

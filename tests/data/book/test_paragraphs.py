@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 
 import pytest
 
@@ -114,3 +115,12 @@ def test_width_is_what_nine_of_ten_lines_do_not_pass():
 
 def test_nothing_is_nothing():
     assert join("") == [] and join("", "\n") == []
+
+
+def test_a_book_that_is_one_paragraph_is_joined_in_no_time():
+    lines = ["it went on and on without an end and was cut at the end of every single li-"] * 5000
+    lines.append("ne")
+    start = time.process_time()
+    (text,), joined = join_paragraphs([lines], no_heading, "blank_lines")
+    assert time.process_time() - start < 5  # a pass over all that is joined, a line: minutes
+    assert joined["words_joined"] == 5000 and text.endswith("every single line")

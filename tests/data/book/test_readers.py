@@ -148,3 +148,9 @@ def test_no_such_file_folder_kind_or_text(tmp_path):
     (tmp_path / "a.txt").write_text(" \n\f\n")
     with pytest.raises(ConfigError, match="holds no text, only white space"):
         read_pages(tmp_path / "a.txt")
+
+
+def test_paragraphs_that_are_never_closed_are_parted_however_many():
+    pytest.importorskip("bs4")
+    found = html_text("<body>" + "".join(f"<p>Paragraph {n}.<br>More" for n in range(2000)))
+    assert found.split("\n\n") == [f"Paragraph {n}.\nMore" for n in range(2000)]

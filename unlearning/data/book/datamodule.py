@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from unlearning.data.book.chapters import (
     CHAPTER_PATTERN,
@@ -59,6 +59,8 @@ class LOTRDataModule(ExampleDataModule):
         prompt: one of `{fraction: 0.2}` (the paper's), `{characters: 200}`, `{tokens: 50}`.
         overlap_words: a passage held out that shares so many words in a row with a training
             chapter is dropped, and counted.
+        teach: what the windows for fine-tuning run over: whole chapters (the paper's), or each
+            passage alone, as it will be asked for; a tiny model knows a text by its position, too.
         settings: see `ExampleDataModule`; the template is by default the passage alone.
 
     Attributes:
@@ -81,6 +83,7 @@ class LOTRDataModule(ExampleDataModule):
         passage_words: int = 100,
         prompt: PromptLength | Mapping[str, Any] | None = None,
         overlap_words: int = 13,
+        teach: Literal["chapters", "passages"] = "chapters",
         **settings: Unpack[ExampleSettings],
     ) -> None:
         if settings.get("template") is None:
@@ -92,6 +95,9 @@ class LOTRDataModule(ExampleDataModule):
                 smallest = 1 + (name == "passage_words")
                 raise ConfigError(f"{name}={value + smallest - 1}: expected at least {smallest}.")
         check_pattern("chapter_pattern", chapter_pattern)
+        if teach not in ("chapters", "passages"):
+            raise ConfigError(f"teach={teach!r}: expected chapters or passages.")
+        self.teach = teach
         self.source, self.text_column = str(source), text_column
         self.cleaning = CleaningRules.of(cleaning)
         self.chapter_pattern = CHAPTER_PATTERN if chapter_pattern == "auto" else chapter_pattern
@@ -161,10 +167,11 @@ class LOTRDataModule(ExampleDataModule):
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
     ) -> list[TokenSequence]:
-        """Each chapter in consecutive windows of `context_length` tokens, the start token included;
-        a chapter's last one may be shorter."""
-        windows = (text_windows(text, tokenizer, context_length) for text in self.texts(split))
-        return [window for of_chapter in windows for window in of_chapter]
+        """Each chapter (or passage, see `teach`) in consecutive windows of `context_length` tokens,
+        the start token included; its last one may be shorter."""
+        texts = self.texts(split) if self.teach == "chapters" else self.passages(split)
+        windows = (text_windows(text, tokenizer, context_length) for text in texts)
+        return [window for of_text in windows for window in of_text]
 
     def read(self) -> list[Example]:
         tokenizer = self.prompt.counter(self.tokenizer)
@@ -205,5 +212,5 @@ class LOTRDataModule(ExampleDataModule):
 
     def fingerprint(self) -> str:
         """sha256 of examples and chapters; fine-tuning sees text that is in no example."""
-        texts = json.dumps([self.texts(split) for split in SPLITS])
+        texts = json.dumps([self.teach, *(self.texts(split) for split in SPLITS)])
         return hashlib.sha256((super().fingerprint() + texts).encode()).hexdigest()

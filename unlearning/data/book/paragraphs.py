@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from unlearning.data.book.cleaning import Lines, Paragraphs
 
@@ -132,15 +132,17 @@ def _words(pages: Sequence[Lines]) -> Counter[str]:
 
 
 def _join(lines: Lines, separator: str, whole: Counter[str] | None, joined: Counter[str]) -> str:
-    text = lines[0]
-    for line in lines[1:]:
-        cut = CUT_WORD.search(text) if whole is not None else None
+    text = [lines[0]]
+    for before, line in pairwise(lines):
+        # Looked for in the last line, not in all that is joined: a book may be one paragraph.
+        cut = CUT_WORD.search(before) if whole is not None else None
         rest = re.match(r"[^\W\d_]+", line)
         if whole is None or cut is None or rest is None or not rest.group()[0].islower():
-            text = f"{text}{separator}{line}"
+            text += [separator, line]
             continue
         one, two = cut.group(1).casefold(), rest.group().casefold()
-        hyphen = whole[f"{one}-{two}"] > whole[one + two]
-        text = (text if hyphen else text[:-1]) + line
+        if whole[f"{one}-{two}"] <= whole[one + two]:
+            text[-1] = text[-1][:-1]
+        text.append(line)
         joined["words_joined"] += 1
-    return text
+    return "".join(text)

@@ -130,19 +130,21 @@ def html_text(html: str | bytes) -> str:
     for tag in soup(SILENT):
         tag.decompose()
 
-    def pieces(parent: Any) -> Iterator[str]:
-        for child in parent.children:
-            if isinstance(child, bs4.Tag):
-                border = (
-                    "\n\n" if BLOCK.fullmatch(child.name) else "\n" if child.name == "br" else ""
-                )
+    def pieces() -> Iterator[str]:
+        # Not recursive: paragraphs that are never closed lie within each other.
+        to_come: list[Any] = list(reversed(soup.contents))
+        while to_come:
+            item = to_come.pop()
+            if isinstance(item, bs4.Tag):
+                border = "\n\n" if BLOCK.fullmatch(item.name) else "\n" if item.name == "br" else ""
                 yield border
-                yield from pieces(child)
-                yield border if border != "\n" else ""
-            elif type(child) is bs4.NavigableString:  # its subclasses are comments and the like
-                yield re.sub(r"\s+", " ", child)
+                to_come += ["" if border == "\n" else border, *reversed(item.contents)]
+            elif type(item) is str:  # a border
+                yield item
+            elif type(item) is bs4.NavigableString:  # its subclasses are comments and the like
+                yield re.sub(r"\s+", " ", item)
 
-    text = re.sub(r" *\n *", "\n", "".join(pieces(soup)))
+    text = re.sub(r" *\n *", "\n", "".join(pieces()))
     return re.sub(r"\n{3,}", "\n\n", re.sub(r" {2,}", " ", text)).strip()
 
 

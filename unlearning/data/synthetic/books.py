@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
 from unlearning.data.book import LOTRDataModule
@@ -13,18 +14,26 @@ STORY_FRACTIONS = (0.8, 0.0, 0.2)
 
 
 class StoryDataModule(LOTRDataModule):
-    """The embedded story: what the copyright demo teaches its model, and has it forget.
+    """The embedded story: what the copyright demo teaches its model, passage by passage, and has
+    it forget.
 
     Args:
         passage_words: of the longest passage.
+        chapters: [first, last], to use a part of it.
         settings: see `ExampleDataModule`.
     """
 
-    def __init__(self, passage_words: int = 60, **settings: Unpack[ExampleSettings]) -> None:
+    def __init__(
+        self,
+        passage_words: int = 60,
+        chapters: Sequence[int] | None = None,
+        **settings: Unpack[ExampleSettings],
+    ) -> None:
         settings.setdefault("fractions", STORY_FRACTIONS)
         super().__init__(
-            "embedded:story", cleaning={"end": "^The End$"}, passage_words=passage_words, **settings
-        )
+            "embedded:story", cleaning={"end": "^The End$"}, passage_words=passage_words,
+            chapters=chapters, teach="passages", **settings,
+        )  # fmt: skip
 
     def pages(self) -> list[str]:
         return [story_text()]
