@@ -11,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
+
+from unlearning.cli import _start
+from unlearning.errors import ConfigError
 
 COMMAND = [sys.executable, "-m", "unlearning.cli"]
 
@@ -61,6 +65,30 @@ def test_a_finished_folder_is_refused_before_anything_is_written(tmp_path, envir
 def test_resume_needs_a_run_folder(folder, tmp_path, environment):
     result = call([f"resume={folder}"], tmp_path, environment)
     assert result.returncode == 2 and "no run folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [("ctrl_c", 130), ("lightning", 130), ("exit", 3), ("config", 2)]
+)
+def test_ctrl_c_in_any_stage_says_how_to_go_on(raised, code, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        if raised == "exit":
+            sys.exit(3)
+        if raised == "config":
+            raise ConfigError("no such layer")
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if raised == "ctrl_c":
+                raise
+            sys.exit(1)  # so does a Trainer, while a model is taught
+
+    monkeypatch.setattr("unlearning.run.pipeline.run", stop)
+    monkeypatch.setattr("unlearning.run.console.set_up_logging", lambda folder: None)
+    with pytest.raises(SystemExit) as left:
+        _start(OmegaConf.create({"validate": False}), tmp_path)
+    assert left.value.code == code
+    assert (f"unlearn resume={tmp_path}" in capsys.readouterr().err) == (code == 130)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.i
 SHORT = {
     "harmful": ("BASE_STEPS, UNLEARN_STEPS = 700, 150", "BASE_STEPS, UNLEARN_STEPS = 3, 2"),
     "copyright": (
-        "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 500, 60, 150",
+        "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 140, 32, 120",
         "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 3, 1, 2",
     ),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import tiny_opt
@@ -97,6 +100,22 @@ def test_cached_and_copy_agree_on_another_model_and_let_it_go(finetuned, data):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert torch.equal(cached.head()[0], base.get_output_embeddings().weight)
     assert cached._model is None
+
+
+def test_a_module_lets_the_other_model_go_once_its_states_are_cached(
+    finetuned, make_data, quiet_trainer
+):
+    def built():  # Lightning looks at the caller's variables, and Python then keeps them with it
+        other = tiny_opt()
+        disable_dropout(other)
+        module = UnlearningModule(finetuned[1], reference="cached", reference_model=other)
+        return module, weakref.ref(other)
+
+    module, alive = built()
+    assert alive() is not None
+    quiet_trainer(max_steps=1).fit(module, make_data())
+    gc.collect()
+    assert isinstance(module.reference, Cached) and alive() is None
 
 
 def test_another_model_is_in_no_checkpoint_and_not_trained(

@@ -53,7 +53,10 @@ def _start(config: DictConfig, folder: Path, resume: bool = False) -> None:
         report = run(config, folder, resume)
     except ConfigError as error:
         _fail(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # In a training Lightning makes the second of the first.
+        if not any(isinstance(e, KeyboardInterrupt) for e in (stop, stop.__context__)):
+            raise
         print(f"\nStopped. To go on: unlearn resume={shlex.quote(str(folder))}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:

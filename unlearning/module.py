@@ -133,6 +133,7 @@ class UnlearningModule(OptimizedModule):
         if sequences and data is not None:
             with self.trainer.precision_plugin.forward_context():
                 self.reference.prepare(sequences, data.pad_token_id)
+        self._reference_model = (None,)  # the reference has it, or what it needs of it
 
     def _build_reference(self, sequences: Mapping[Role, list[Sequence]]) -> Reference:
         """For these training sequences; a role whose data are streamed is not among them."""

@@ -138,6 +138,17 @@ def test_a_resumed_run_goes_on_counting(fit, tmp_path):
     assert third.in_a_row == 0
 
 
+@pytest.mark.parametrize(("saved", "ends"), [(2, 2), (1, 4)])
+def test_a_run_that_was_saved_as_it_ended_is_not_trained_further(fit, tmp_path, saved, ends):
+    """Where a person's Ctrl-C comes in the step that ends the training, say."""
+    path, script = tmp_path / "end.ckpt", [9, 9, 3, 9, 9]
+    fit(Scripted(script, every_n_steps=1, stop_at=5.0), SaveAt(saved, path), max_steps=4)
+    resumed = Scripted([9] * 5, every_n_steps=1, stop_at=5.0)
+    trainer, _ = fit(resumed, max_steps=4, ckpt_path=path)
+    assert trainer.global_step == ends
+    assert ("step 2" in (resumed.reason or "")) == (saved == 2)
+
+
 def test_a_callback_that_is_used_again_starts_afresh(fit):
     callback = Scripted([9, 3, 9, 9, 9], every_n_steps=1, stop_at=5.0)
     trainer, _ = fit(callback, max_steps=4)

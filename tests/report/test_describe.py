@@ -30,7 +30,12 @@ def test_title_without_a_description(config):
 
 @pytest.mark.parametrize(
     ("lora", "said"),
-    [(None, "none, all weights trained"), ({}, "LoRA"), ({"r": 8}, "LoRA, rank 8")],
+    [
+        (None, "none, all weights trained"),
+        ({}, "LoRA"),
+        ({"r": 8}, "LoRA, rank 8"),
+        ({"kind": "adalora", "r": 8}, "AdaLoRA, rank 8"),
+    ],
 )
 def test_adapter(lora, said, config):
     config["model"]["lora"] = lora

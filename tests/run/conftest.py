@@ -97,3 +97,24 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory, records: Path) -> Path
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`book.txt`, of six chapters, and `prose/`, which has nothing of it."""
+    root = tmp_path_factory.mktemp("library")
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    chapters = []
+    for chapter in range(1, 7):
+        sentences = [
+            f"The {kind} {boat} sailed past the {place} of chapter {numbers[chapter]} in the rain."
+            for kind in ("old", "red", "lost", "tall")
+            for boat in ("boat", "barge")
+            for place in numbers[:4]
+        ]
+        chapters.append(f"Chapter {chapter}\n\n" + " ".join(sentences))
+    (root / "book.txt").write_text("\n\n".join(chapters), encoding="utf-8")
+    (root / "prose").mkdir()
+    prose = " ".join(f"Baker number {n} sold {n + 3} loaves before noon." for n in range(900))
+    (root / "prose/normal.txt").write_text(prose, encoding="utf-8")
+    return root

@@ -64,7 +64,7 @@ def test_three_stages_answer_the_same_prompts(runs):
         ):
             assert metrics[stage][f"book_train/{name}"]["value"] is not None
     assert metrics["original"]["retain_heldout/bleu_to_original"]["value"] == 100
-    assert metrics["finetune"]["steps"] == 3 and metrics["finetune"]["method"] == "LoRA, rank 32"
+    assert metrics["finetune"]["steps"] == 3 and metrics["finetune"]["method"] == "LoRA, rank 64"
     assert (
         "BLEU" in metrics["signatures"]["bleu_to_reference"]
         or "nrefs" in (metrics["signatures"]["bleu_to_reference"])
@@ -87,32 +87,14 @@ def refused(config, message: str) -> None:
         validate(config)
 
 
-@pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    """A book of six chapters, and a folder of prose."""
-    root = tmp_path_factory.mktemp("library")
-    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    chapters = []
-    for chapter in range(1, 7):
-        sentences = [
-            f"The {a} {b} sailed past the {c} of chapter {numbers[chapter]} in the rain."
-            for a in ("old", "red", "lost", "tall") for b in ("boat", "barge") for c in numbers[:4]
-        ]  # fmt: skip
-        chapters.append(f"Chapter {chapter}\n\n" + " ".join(sentences))
-    (root / "book.txt").write_text("\n\n".join(chapters), encoding="utf-8")
-    (root / "prose").mkdir()
-    prose = " ".join(f"Baker number {n} sold {n + 3} loaves before noon." for n in range(600))
-    (root / "prose/normal.txt").write_text(prose, encoding="utf-8")
-    return root
-
-
-def test_a_book_that_is_in_the_retain_corpus(compose_config, book, tmp_path):
+def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
     both = tmp_path / "prose"
     both.mkdir()
-    text = (book / "prose/normal.txt").read_text() + "\n" + (book / "book.txt").read_text()
+    text = (library / "prose/normal.txt").read_text() + "\n" + (library / "book.txt").read_text()
     (both / "normal.txt").write_text(text, encoding="utf-8")
-    common = ["experiment=copyright_scratch", f"book={book}/book.txt"]
-    validate(compose_config(*common, f"prose={book}/prose"))
+    common = ["experiment=copyright_scratch", f"book={library}/book.txt"]
+    common.append("data.retain.section_windows=3")
+    validate(compose_config(*common, f"prose={library}/prose"))
     refused(compose_config(*common, f"prose={both}"), "sailed past the")
 
 

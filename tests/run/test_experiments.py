@@ -19,11 +19,35 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
 
+HARMFUL = ["classifier", "base", "evaluate before", "unlearn", "evaluate after"]
+COPYRIGHT = [
+    "base", "evaluate original", "finetune", "evaluate before", "unlearn", "evaluate after",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def overrides(records: Path, opt_folder: Path, bert_folder: Path) -> dict[str, list[str]]:
+def overrides(
+    records: Path, opt_folder: Path, bert_folder: Path, library: Path
+) -> dict[str, list[str]]:
     """What stands in for the hub, by experiment."""
+    book = [f"data.retain.source={library}/prose", "data.retain.section_windows=3"]
     return {
         "demo": [],
+        "copyright_demo": [],
+        "copyright": [
+            f"model.name_or_path={opt_folder}",
+            f"data.forget.source={library}/book.txt",
+            *book,
+            "data.max_length=100",
+            "evaluation.max_new_tokens=16",
+            "finetune.context_length=64",
+        ],
+        "copyright_scratch": [
+            f"book={library}/book.txt",
+            f"prose={library}/prose",
+            "data.retain.section_windows=3",
+            "model.base.vocab_size=300",
+        ],
         "harmful": [
             f"model.name_or_path={opt_folder}",
             f"data.forget.source={records}/pku_saferlhf/pairs.jsonl",
@@ -54,18 +78,20 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"before", "after", "change", "effectiveness"} <= metrics.keys()
     assert metrics["steps"] == config.debug.steps
-    assert list(metrics["seconds"]) == [
-        "classifier", "base", "evaluate before", "unlearn", "evaluate after",
-    ]  # fmt: skip
+    assert list(metrics["seconds"]) == (COPYRIGHT if "copyright" in name else HARMFUL)
     assert metrics["peak_memory_mb"] > 0 and metrics["versions"]["torch"] == torch.__version__
     assert report == folder / "report.html" and "<html" in report.read_text()
     assert len((folder / "losses.csv").read_text().splitlines()) == 1 + config.debug.steps
 
     generations = read_generations(folder / "generations.jsonl")
-    before = [g for g in generations if g.stage == "before"]
-    after = [g for g in generations if g.stage == "after"]
-    again = compare(before, after, metrics["prompt_sets"])
-    for part in ("before", "after", "change"):
+    original, before, after = (
+        [g for g in generations if g.stage == stage] for stage in ("original", "before", "after")
+    )
+    again = compare(before, after, metrics["prompt_sets"], original=original or None)
+    assert ("original" in again) == ("original" in metrics) == ("copyright" in name)
+    for part in ("original", "before", "after", "change", "change_from_original") if original else (
+        "before", "after", "change",
+    ):  # fmt: skip
         for key, entry in again[part].items():
             assert entry["value"] == pytest.approx(metrics[part][key]["value"], nan_ok=True), key
 

@@ -86,6 +86,11 @@ class BleuEvaluation(StepCallback):
         if stage == "fit":
             self._reset()  # a resumed run's state is loaded after this
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        # Saved in the very step that ended the training: a resume does not train past it.
+        trainer.should_stop = trainer.should_stop or self.reason is not None
+
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         found = {"bleu/forget": self.evaluate(trainer, pl_module)}
         # To the loggers at once: `log` would repeat the value at every later logging step.

@@ -104,8 +104,10 @@ def _source(data: Any) -> str:
 def _adapter(lora: Any) -> str:
     if lora is None or lora is False:
         return "none, all weights trained"
-    rank = lora.get("r") if isinstance(lora, Mapping) else None
-    return "LoRA" if rank is None else f"LoRA, rank {rank}"
+    settings = lora if isinstance(lora, Mapping) else {}
+    kind = "AdaLoRA" if settings.get("kind") == "adalora" else "LoRA"
+    rank = settings.get("r")
+    return kind if rank is None else f"{kind}, rank {rank}"
 
 
 _REFERENCES = {

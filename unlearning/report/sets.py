@@ -14,8 +14,7 @@ def of_kind(kinds: Mapping[str, str], kind: str) -> list[str]:
 def held_out(names: Sequence[str]) -> list[str]:
     """Sets of unseen prompts: those that say so, or else those that do not say the opposite."""
     says_so = [name for name in names if says_held_out(name)]
-    seen = {"seen", "train", "training", "trained"}
-    return says_so or [n for n in names if not seen & set(re.split(r"[\W_]+", n.lower()))]
+    return says_so or [name for name in names if not _SEEN & _words(name)]
 
 
 def taught(names: Sequence[str]) -> list[str]:
@@ -24,4 +23,13 @@ def taught(names: Sequence[str]) -> list[str]:
 
 
 def says_held_out(name: str) -> bool:
-    return "heldout" in re.sub(r"[\W_]", "", name.lower())
+    """In one word or two, or by the name of a split that nothing is trained on."""
+    return "heldout" in re.sub(r"[\W_]", "", name.lower()) or bool(_UNSEEN & _words(name))
+
+
+_SEEN = {"seen", "train", "training", "trained"}
+_UNSEEN = {"unseen", "untaught", "test", "validation"}
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\W_]+", name.lower()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule
@@ -16,6 +16,7 @@ from unlearning.data.overlap import check_disjoint
 from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.errors import ConfigError
+from unlearning.objective import Objective
 from unlearning.run.build import build_data, prompt_sets
 
 Data = Mapping[str, ExampleDataModule | None]
@@ -34,25 +35,29 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         ConfigError: for the first thing that is wrong.
     """
     data = build_data(config)
-    found, on_hub = [], False
+    found = []
     for name, module in data.items():
         if module is None:
             continue
         module.check()
         source = module.source
         if source and is_hub_id(source):
-            on_hub = True
             found.append(f"data.{name}: {source} from the hub, not looked up")
         else:
             found.append(f"data.{name}: {source or type(module).__name__}, {_sizes(module)}")
     if data["forget"] is None or data["retain"] is None:
         raise ConfigError("data.forget and data.retain are both needed.")
-    if not on_hub:
+    if not on_hub(data):
         check_together(config, data)
         prompt_sets(config, data)
     if config.data.layout not in ("auto", "tree", "padded"):
         raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
     return found, data
+
+
+def on_hub(data: Data) -> bool:
+    """Whether any of it is not here yet."""
+    return any(m is not None and bool(m.source) and is_hub_id(m.source) for m in data.values())
 
 
 def _sizes(module: ExampleDataModule) -> str:
@@ -69,6 +74,7 @@ def check_together(config: DictConfig, data: Data) -> None:
     """
     forget, retain, related = data["forget"], data["retain"], data["related"]
     assert forget is not None and retain is not None
+    _check_cached(config, retain)
     trained = {"forget": forget.examples("train")}
     if not _streamed(retain):
         trained["retain"] = retain.examples("train")
@@ -82,6 +88,17 @@ def check_together(config: DictConfig, data: Data) -> None:
     if isinstance(forget, LOTRDataModule):
         book = (text for split in SPLITS for text in forget.texts(split))
         check_no_shared_text(book, _texts(retain), names=("book", "retain corpus"))
+
+
+def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
+    """Of what passes by as a stream, no states are kept."""
+    roles = Objective(OmegaConf.to_container(config.objective, resolve=True)).reference_roles  # type: ignore[arg-type]
+    if config.reference.mode == "cached" and _streamed(retain) and "retain" in roles:
+        raise ConfigError(
+            "reference.mode=cached keeps the reference's states of the whole retain set, and "
+            "data.retain is streamed. Set data.retain.streaming=false, or choose copy, or "
+            "adapter_off with model.lora."
+        )
 
 
 def _texts(retain: ExampleDataModule) -> Iterable[str]:

@@ -8,6 +8,7 @@ from unlearning.data.examples import ExampleDataModule
 from unlearning.errors import ConfigError
 from unlearning.model import check_model_folder
 from unlearning.run.build import build
+from unlearning.run.check_architecture import check_architecture
 from unlearning.run.finetune import check_finetune
 
 
@@ -20,22 +21,24 @@ def check_models(config: DictConfig, forget: ExampleDataModule | None) -> list[s
     Raises:
         ConfigError: for the first thing that is wrong.
     """
-    return [_base(config), *_finetune(config, forget), *_classifier(config)]
+    found = [_base(config), *_finetune(config, forget), *_classifier(config)]
+    check_architecture(config)
+    return found
 
 
 def _base(config: DictConfig) -> str:
     if config.model.base is not None:
+        if config.model.name_or_path is not None:
+            raise ConfigError(
+                f"model.name_or_path={config.model.name_or_path} and model.base, a recipe for a "
+                "model from scratch, are both given. Set model.base=null, or leave the name out."
+            )
         build(config.model.base.data).check()
         shape = config.model.base.architecture
         if shape.hidden_size % shape.num_attention_heads:
             raise ConfigError(
                 f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "
                 f"num_attention_heads={shape.num_attention_heads}."
-            )
-        if config.data.max_length > shape.max_position_embeddings:
-            raise ConfigError(
-                f"data.max_length={config.data.max_length} is above the model's context, "
-                f"model.base.architecture.max_position_embeddings={shape.max_position_embeddings}."
             )
         return "model: trained from scratch"
     if config.model.name_or_path is None:

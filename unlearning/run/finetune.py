@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
@@ -21,6 +23,7 @@ from unlearning.data.split import SPLITS, Split
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.model import check_context, check_eight_bit, save_model
+from unlearning.optim import build_optimizer, build_schedule
 from unlearning.run.build import build_trainer
 from unlearning.run.console import bar
 from unlearning.run.models import load_base
@@ -90,11 +93,16 @@ def _train(config: DictConfig, base: str, book: Any, folder: Path) -> dict[str, 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # every window is taught
         trainer.fit(module, data)
+    nll = float(trainer.callback_metrics["train/nll"])
+    if not math.isfinite(nll):
+        raise ConfigError(
+            f"The fine-tuning diverged: its loss is {nll} after {trainer.global_step} steps. Lower "
+            f"finetune.learning_rate={settings['learning_rate']}, or set finetune.warmup_steps."
+        )
     if isinstance(module.policy, PeftModel):
         save_adapter(module.policy, folder / ADAPTER)
     model = merge_adapter(module.policy) if isinstance(module.policy, PeftModel) else module.policy
     save_model(model, tokenizer, folder / MERGED)
-    nll = float(trainer.callback_metrics["train/nll"])
     return {"steps": trainer.global_step, "epochs": trainer.current_epoch, "final_nll": nll}
 
 
@@ -129,7 +137,9 @@ def method(settings: DictConfig) -> str:
     if adapter is None:
         return "all weights trained"
     name = {"lora": "LoRA", "adalora": "AdaLoRA"}[adapter.get("kind", "lora")]
-    return f"{name}, rank {adapter.r}" + (" on an 8-bit base" if settings.eight_bit else "")
+    return f"{name}, rank {adapter.get('r', 16)}" + (
+        " on an 8-bit base" if settings.eight_bit else ""
+    )
 
 
 def check_finetune(config: DictConfig, book: Any) -> str | None:
@@ -149,10 +159,7 @@ def check_finetune(config: DictConfig, book: Any) -> str | None:
     if settings.load is not None:
         check_adapter_folder(settings.load)
         return f"finetune: {settings.load}, as it is"
-    for name in ("context_length", "batch_size", "accumulate_grad_batches", "epochs"):
-        value = settings[name]
-        if not (isinstance(value, int) and value >= 1):
-            raise ConfigError(f"finetune.{name}={value!r} must be a whole number of at least 1.")
+    _check_training(settings)
     if settings.adapter is not None:
         check_adapter_settings(OmegaConf.to_container(settings.adapter))  # type: ignore[arg-type]
     if settings.eight_bit:
@@ -162,3 +169,31 @@ def check_finetune(config: DictConfig, book: Any) -> str | None:
             )
         check_eight_bit()
     return f"finetune: {method(settings)}"
+
+
+def _check_training(settings: DictConfig) -> None:
+    """Lengths, optimizer and schedule."""
+    least = {"context_length": 2, "batch_size": 1, "accumulate_grad_batches": 1, "epochs": 1}
+    if settings.max_steps != -1:
+        least["max_steps"] = 1
+    for name, smallest in least.items():
+        value = settings[name]
+        if not (isinstance(value, int) and value >= smallest):
+            raise ConfigError(
+                f"finetune.{name}={value!r} must be a whole number of at least {smallest}."
+            )
+    for name in ("learning_rate", "warmup_steps"):
+        value = settings[name]
+        if not (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0):
+            raise ConfigError(f"finetune.{name}={value!r} must be a number of at least 0.")
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    options: Any = OmegaConf.to_container(settings.optimizer_options)
+    # How many steps the epochs have is known when the book is in windows.
+    steps = settings.warmup_steps if settings.max_steps == -1 else settings.max_steps
+    try:
+        optimizer = build_optimizer(
+            [parameter], settings.optimizer, settings.learning_rate, options
+        )
+        build_schedule(optimizer, settings.schedule, settings.warmup_steps, steps)
+    except ConfigError as error:
+        raise ConfigError(f"finetune: {error}") from error

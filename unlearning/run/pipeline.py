@@ -19,7 +19,8 @@ from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
 from unlearning.run.answers import GENERATIONS, answers, kept_answers, similarities, summary
 from unlearning.run.build import build_data, comparison_settings, prompt_sets
-from unlearning.run.check_data import check_together
+from unlearning.run.check_architecture import check_architecture
+from unlearning.run.check_data import check_together, on_hub
 from unlearning.run.console import Stages, console
 from unlearning.run.debug import limited
 from unlearning.run.finetune import book_facts, finetuned_model
@@ -74,7 +75,9 @@ def _stages(config: DictConfig, folder: Path) -> Path | None:
     store, stages = Store(config.cache_dir), Stages(_number_of_stages(config))
     data = build_data(config)
     sets = prompt_sets(config, data)
-    check_together(config, data)  # what a hub holds is known only now
+    if on_hub(data):  # what is there is known only now; the rest was looked through already
+        check_together(config, data)
+    check_architecture(config, online=True)
     settings, alike = comparison_settings(config), similarities(config)
     scorer, scores = None, dict[str, Any]()
     if judges_harm(config):
@@ -97,7 +100,7 @@ def _stages(config: DictConfig, folder: Path) -> Path | None:
         notes += [KEPT] * kept + summary(before, config)
     with stages.stage("unlearn") as notes:
         watch = partial(callbacks, config, folder, prompts=sets, scorer=scorer, original=original)
-        found = find_unlearned(folder)
+        found = find_unlearned(config, folder, start)
         result = found or unlearn(config, folder, start, base, data, watch, last_checkpoint(folder))
         if not (found or result.interrupted):
             keep_unlearned(config, folder, result)

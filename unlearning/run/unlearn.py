@@ -17,6 +17,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from unlearning.adapter import merge_adapter
+from unlearning.adapter_folder import CONFIG as ADAPTER_CONFIG
+from unlearning.adapter_folder import load_adapter
 from unlearning.backbone import CausalLM, takes_tree_rows
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.examples import ExampleDataModule
@@ -96,9 +98,6 @@ def unlearn(
     forget, retain = data["forget"], data["retain"]
     assert forget is not None and retain is not None  # validate() saw to it
     policy, tokenizer = load_base(config, start)
-    of_base = config.reference.of == "base" and start != base
-    reference_model = load_base(config, base)[0] if of_base else None
-    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
     layout = config.data.layout
     if layout == "auto":
         layout = "tree" if takes_tree_rows(policy) else "padded"
@@ -108,7 +107,8 @@ def unlearn(
         retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
     )  # fmt: skip
-    module = UnlearningModule(policy, reference_model=reference_model, **module_settings(config))
+    of_base = config.reference.of == "base" and start != base
+    module = _module(config, policy, base if of_base else None)
     callbacks = watch(tokenizer)
     loggers = _loggers(config)
     trainer = build_trainer(
@@ -139,6 +139,13 @@ def unlearn(
     )
 
 
+def _module(config: DictConfig, policy: CausalLM, reference: str | None) -> UnlearningModule:
+    """The module, which alone holds its reference: it lets that go once its states are cached."""
+    other = None if reference is None else load_base(config, reference)[0]
+    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
+    return UnlearningModule(policy, reference_model=other, **module_settings(config))
+
+
 def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     """Save the model at once: whatever fails later, the unlearning is not lost.
 
@@ -154,12 +161,20 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     write_json(folder / UNLEARNED, noted)
 
 
-def find_unlearned(folder: Path) -> Unlearned | None:
-    """What an earlier part of this run has unlearned to the end, if it has."""
+def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned | None:
+    """What an earlier part of this run has unlearned to the end, if it has.
+
+    Args:
+        start: the model that an adapter is of; its own record of that knows no revision.
+    """
     if not (folder / UNLEARNED).is_file():
         return None
     noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
-    policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
+    policy: CausalLM
+    if (folder / MODEL / ADAPTER_CONFIG).is_file():
+        policy = load_adapter(load_base(config, start)[0], folder / MODEL)
+    else:
+        policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
     return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
 
 

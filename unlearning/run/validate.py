@@ -134,6 +134,8 @@ def _training(config: DictConfig) -> None:
         if callbacks[name]:
             positive[f"callbacks.{name}.every_n_steps"] = callbacks[name].every_n_steps
             positive[f"callbacks.{name}.prompts"] = callbacks[name].prompts
+    if callbacks.bleu:
+        positive["callbacks.bleu.patience"] = callbacks.bleu.patience
     if callbacks.checkpoint:
         positive["callbacks.checkpoint.every_n_steps"] = callbacks.checkpoint.every_n_steps
     for key, value in positive.items():

@@ -111,6 +111,7 @@ def build_guard(config: DictConfig) -> CollapseGuard:
     watched = {"retain_perplexity": "retain", "forget_nll": "forget"}
     absent = {limit for limit, role in watched.items() if role not in objective.roles}
     # Towards the model before fine-tuning the KL starts wherever the fine-tuning has left it.
-    if "retain" not in objective.reference_roles or config.reference.of == "base":
+    of_base = config.finetune is not None and config.reference.of == "base"
+    if "retain" not in objective.reference_roles or of_base:
         absent.add("retain_kl")
     return CollapseGuard(**{**settings, **dict.fromkeys(absent)})

@@ -1,0 +1,87 @@
+"""What is wrong with a fine-tuning is found before it, or told in words."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from unlearning.data import StoryDataModule
+from unlearning.errors import ConfigError
+from unlearning.run.finetune import check_finetune, finetuned_model
+from unlearning.run.store import Store
+from unlearning.run.validate import validate
+from unlearning.run.watch import build_guard
+
+DEMO = "experiment=copyright_demo"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("schedule", "lineer", "finetune: Unknown schedule 'lineer'"),
+        ("optimizer", "adam", "finetune: Unknown optimizer 'adam'"),
+        ("learning_rate", "2e-4", "finetune.learning_rate='2e-4' must be a number"),
+        ("learning_rate", None, "finetune.learning_rate=None must be a number"),
+        ("warmup_steps", -1, "finetune.warmup_steps=-1"),
+        ("max_steps", 0, "finetune.max_steps=0"),
+        ("max_steps", 5, r"finetune: warmup_steps=20 must lie in 0\.\.5"),
+        ("context_length", 1, "finetune.context_length=1 .* at least 2"),
+        ("batch_size", 2.5, "finetune.batch_size=2.5"),
+    ],
+)
+def test_settings(compose_config, key, value, message):
+    config = compose_config(DEMO)
+    assert check_finetune(config, StoryDataModule()).startswith("finetune: LoRA")
+    config.finetune[key] = value
+    with pytest.raises(ConfigError, match=message):
+        check_finetune(config, StoryDataModule())
+
+
+def test_an_adapter_of_defaults_is_described(compose_config):
+    config = compose_config(DEMO)
+    config.finetune.adapter = OmegaConf.create({})
+    assert check_finetune(config, StoryDataModule()) == "finetune: LoRA, rank 16"
+
+
+def test_patience_is_checked_before_the_book_is_taught(compose_config):
+    with pytest.raises(ConfigError, match=r"callbacks\.bleu\.patience=0"):
+        validate(compose_config(DEMO, "callbacks.bleu.patience=0"))
+
+
+def test_states_of_a_stream_are_not_cached(compose_config, library):
+    common = ["experiment=copyright_scratch", f"book={library}/book.txt"]
+    common += [f"prose={library}/prose", "data.retain.section_windows=3", "reference.mode=cached"]
+    with pytest.raises(ConfigError, match=r"data\.retain is streamed"):
+        validate(compose_config(*common))
+    validate(compose_config(*common, "data.retain.streaming=false"))
+
+
+def test_the_guard_watches_the_kl_unless_it_is_to_another_model(compose_config):
+    for overrides, watched in (
+        (["experiment=demo"], True),
+        (["experiment=demo", "reference.of=base"], True),  # without fine-tuning, the same model
+        ([DEMO, "reference.of=base"], False),
+        ([DEMO, "reference.of=finetuned"], True),
+    ):
+        limits = build_guard(compose_config(*overrides)).budget.limits
+        assert ("retain_kl" in limits) == watched, overrides
+
+
+def test_a_fine_tuning_that_diverges_says_so_and_keeps_nothing(
+    compose_config, opt_folder, tmp_path
+):
+    config = compose_config(
+        DEMO, "model=local", f"model.name_or_path={opt_folder}", "model.base=null", "finetune=full",
+        "finetune.context_length=64", "finetune.max_steps=3", "data.max_length=64",
+        "finetune.learning_rate=1.0e30",
+    )  # fmt: skip
+    store, book = Store(tmp_path), StoryDataModule(chapters=[1, 5])
+    with pytest.raises(ConfigError, match=r"diverged: its loss is nan .*finetune.learning_rate"):
+        finetuned_model(config, store, str(opt_folder), book)
+    assert not list((tmp_path / "finetune").glob("*/inputs.json"))
+
+
+def test_a_name_beside_a_recipe_is_not_ignored(compose_config, opt_folder):
+    config = compose_config(DEMO, f"model.name_or_path={opt_folder}")
+    with pytest.raises(ConfigError, match=r"both given\. Set model\.base=null"):
+        validate(config)
