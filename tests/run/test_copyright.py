@@ -6,6 +6,7 @@ import csv
 import json
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
@@ -64,7 +65,9 @@ def test_three_stages_answer_the_same_prompts(runs):
         ):
             assert metrics[stage][f"book_train/{name}"]["value"] is not None
     assert metrics["original"]["retain_heldout/bleu_to_original"]["value"] == 100
-    assert metrics["finetune"]["steps"] == 3 and metrics["finetune"]["method"] == "LoRA, rank 64"
+    assert metrics["finetune"]["steps"] == 3
+    assert metrics["finetune"]["method"].startswith("LoRA, rank ")
+    assert metrics["book"]["passages"]["train"] > 0
     assert (
         "BLEU" in metrics["signatures"]["bleu_to_reference"]
         or "nrefs" in (metrics["signatures"]["bleu_to_reference"])
@@ -111,7 +114,11 @@ def test_finetuning_needs_running_text(compose_config):
         ("finetune.epochs=0", "finetune.epochs=0"),
         ("+finetune.adapter.rank=3", "rank"),
         ("finetune.load=/nowhere", "/nowhere"),
-        ("finetune.eight_bit=true", "GPU|bitsandbytes"),
+        pytest.param(
+            "finetune.eight_bit=true",
+            "GPU|bitsandbytes",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="8 bits can be had here"),
+        ),
         ("evaluation.prompt_sets.book_train.kind=book", "copyright"),
     ],
 )
