@@ -11,7 +11,7 @@ from unlearning.backbone import decode
 from unlearning.errors import ConfigError
 from unlearning.model import disable_dropout
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
-from unlearning.reference_cache import HiddenStore
+from unlearning.reference.hidden_store import HiddenStore
 from unlearning.token_losses import token_losses
 
 FULL, LORA = ("cached", "copy"), ("adapter_off", "cached", "copy")
@@ -138,7 +138,7 @@ def test_the_cache_is_kept_on_disk_and_read_again(model, data, tmp_path, monkeyp
     def never(*arguments):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("unlearning.reference._hidden", never)
+    monkeypatch.setattr("unlearning.reference.cached.hidden_states", never)
     second = built("cached", model, data, cache_dir=tmp_path)
     batch = data.batch_at(1)
     for role in BOTH:

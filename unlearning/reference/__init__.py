@@ -1,0 +1,79 @@
+"""The frozen reference model of the KL term, as cheaply as it can be had.
+
+| mode          | how                                                                | costs       |
+|---------------|--------------------------------------------------------------------|-------------|
+| `adapter_off` | the policy with its fresh LoRA adapter switched off                | a forward   |
+| `cached`      | its hidden states at the loss positions, computed once             | disk        |
+| `copy`        | a second model                                                     | a model     |
+
+All three give the same hidden states. None is ever in the policy's `state_dict`, its optimizer or
+a DDP bucket, and none is the policy itself: in the authors' released code the reference was the
+very object that PEFT rewires in place, so that their KL term had no gradient.
+
+The reference is the policy before its first step, unless another model is given: that from before
+a fine-tuning, say, for a policy that was fine-tuned on what it is to forget.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import PeftModel
+
+from unlearning.backbone import CausalLM
+from unlearning.errors import ConfigError
+from unlearning.reference.base import Reference
+from unlearning.reference.cached import Cached
+from unlearning.reference.live import AdapterOff, Copy
+from unlearning.types import Role
+
+__all__ = ["AdapterOff", "Cached", "Copy", "Mode", "Reference", "build_reference"]
+
+Mode = Literal["auto", "adapter_off", "cached", "copy"]
+
+
+def build_reference(
+    mode: Mode,
+    policy: CausalLM,
+    *,
+    cache_dir: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    cache_bytes: int = 0,
+    cache_limit: int = 8 << 30,
+    roles: frozenset[Role] | set[Role] = frozenset({"retain"}),
+    model: CausalLM | None = None,
+) -> Reference:
+    """The reference in a mode; `auto` takes what costs least.
+
+    `auto`: a LoRA policy is its own reference with the adapter off; otherwise the states are cached
+    if `cache_bytes` stay below `cache_limit`; otherwise a second model is kept.
+
+    Args:
+        model: the reference, where it is another model than the policy before its first step.
+
+    Raises:
+        ConfigError: the mode cannot serve this policy or these roles.
+    """
+    if mode == "auto":
+        fits = cache_bytes <= cache_limit and "mismatch" not in roles
+        own = isinstance(policy, PeftModel) and model is None
+        mode = "adapter_off" if own else "cached" if fits else "copy"
+    if mode == "adapter_off":
+        if model is not None:
+            raise ConfigError(
+                "reference=adapter_off is the policy without its adapter, and another model was "
+                "given as the reference. Use cached or copy."
+            )
+        return AdapterOff(policy)
+    if mode == "copy":
+        return Copy(policy, model)
+    if mode == "cached":
+        if "mismatch" in roles:
+            raise ConfigError(
+                "reference=cached cannot serve a term on mismatch answers: they meet other prompts "
+                "every epoch. Use copy, or adapter_off with LoRA."
+            )
+        return Cached(policy, cache_dir, dtype, model=model)
+    raise ConfigError(f"Unknown reference {mode!r}; choose auto, adapter_off, cached or copy.")

@@ -1,0 +1,64 @@
+"""What every reference is, and the forward that most of them make."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unlearning.backbone import CausalLM, decode, evaluating, output_head
+from unlearning.errors import ConfigError
+from unlearning.token_losses import Head
+from unlearning.types import Batch, Role, Rows, Sequence
+
+
+class Reference(ABC):
+    """Hidden states of the model before unlearning at the loss positions of a role."""
+
+    @abstractmethod
+    def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
+        """Per role [N, D], in the order of the batch's `loss_index`; without gradient."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """The reference's output head: weight [V, D], bias [V] or None."""
+
+    def prepare(self, sequences: Mapping[Role, list[Sequence]], pad_token_id: int) -> None:
+        """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
+        return None  # most have nothing to compute
+
+
+@torch.no_grad()
+def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
+    """One forward, on the retain rows alone where no other role is asked for."""
+    first = batch.retain_start if roles == {"retain"} else 0
+    rows = batch.rows
+    if first:
+        rows = Rows(rows.input_ids[first:], rows.position_ids[first:], rows.attention_mask[first:])
+    with evaluating(model):
+        states = decode(model, rows).flatten(0, 1)
+    shift = first * rows.input_ids.shape[1]
+    return {role: states[batch.answers[role].loss_index - shift] for role in roles}
+
+
+def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
+    """Refuse a reference that would move with the policy, or that speaks of other tokens.
+
+    Raises:
+        ConfigError: it shares weights with the policy, or has another vocabulary.
+    """
+    ours = {p.data_ptr() for p in policy.parameters()}
+    shared = [name for name, p in model.named_parameters() if p.data_ptr() in ours]
+    if shared:
+        raise ConfigError(
+            f"The reference shares {len(shared)} weights with the policy ({shared[0]}), so it "
+            "would change with it. Give a model that was loaded apart."
+        )
+    sizes = [output_head(one)[0].shape[0] for one in (policy, model)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"The policy has {sizes[0]} tokens and the reference {sizes[1]}; a KL between them "
+            "needs one vocabulary. Give the model that the policy was fine-tuned from."
+        )

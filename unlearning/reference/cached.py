@@ -1,0 +1,104 @@
+"""The reference whose hidden states are computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unlearning.backbone import CausalLM, evaluating, output_head
+from unlearning.data.layout import padded_batch
+from unlearning.fingerprint import weights_fingerprint
+from unlearning.reference.base import Reference, check_reference_model, hidden_states
+from unlearning.reference.hidden_store import HiddenStore
+from unlearning.token_losses import Head
+from unlearning.types import Batch, Role, Sequence
+
+
+class Cached(Reference):
+    """Hidden states computed once for each training sequence, and a frozen output head.
+
+    Exact: the KL is over the whole vocabulary, not over a few stored logits.
+
+    Args:
+        policy: the model before its first step.
+        cache_dir: where the states are kept; None keeps them in memory.
+        dtype: of the stored states; bf16 halves the space and moves the KL by about 1e-6.
+        batch_size: sequences in a forward while computing.
+        model: the reference, where that is another model; let go once its states are computed.
+    """
+
+    def __init__(
+        self,
+        policy: CausalLM,
+        cache_dir: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 16,
+        model: CausalLM | None = None,
+    ) -> None:
+        if model is not None:
+            check_reference_model(policy, model)
+        self._policy = (policy,)
+        self._model: tuple[CausalLM] | None = (policy if model is None else model,)
+        weight, bias = output_head(self._model[0])
+        self._head: Head = (_frozen(weight), None if bias is None else _frozen(bias))
+        self.cache_dir, self.dtype, self.batch_size = cache_dir, dtype, batch_size
+        self.stores: dict[Role, HiddenStore] = {}
+
+    @torch.no_grad()
+    def prepare(self, sequences: Mapping[Role, list[Sequence]], pad_token_id: int) -> None:
+        assert self._model is not None, "prepared once"
+        model = self._model[0]
+        model.to(self._policy[0].device)  # type: ignore[arg-type]
+        key = None
+        if self.cache_dir is not None:
+            key = f"{weights_fingerprint(model)}-{_precision(model)}"
+        for role, items in sequences.items():
+            self.stores[role] = HiddenStore.open_or_build(
+                items, self._states(model, items, pad_token_id), self._head[0].shape[1],
+                self.dtype, self.cache_dir, key,
+            )  # fmt: skip
+        self._model = None
+
+    def _states(
+        self, model: CausalLM, items: list[Sequence], pad_token_id: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(sequence number, [tokens, D]), long sequences first: few pads in a batch."""
+        order = sorted(
+            range(len(items)), key=lambda n: -len(items[n].prompt_ids + items[n].response_ids)
+        )
+        with evaluating(model):
+            for start in range(0, len(order), self.batch_size):
+                numbers = order[start : start + self.batch_size]
+                batch = padded_batch([("retain", [(n, items[n]) for n in numbers])], pad_token_id)
+                batch = batch.to(model.device)
+                states = hidden_states(model, batch, {"retain"})["retain"].to(self.dtype).cpu()
+                lengths = [len(items[n].response_ids) for n in numbers]
+                yield from zip(numbers, states.split(lengths), strict=True)
+
+    def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
+        device = batch.rows.input_ids.device
+        return {
+            role: self.stores[role].rows(batch.answers[role].examples).to(device) for role in roles
+        }
+
+    def head(self) -> Head:
+        device = self._policy[0].device
+        if self._head[0].device != device:
+            weight, bias = self._head
+            self._head = (weight.to(device), None if bias is None else bias.to(device))
+        return self._head
+
+
+def _frozen(parameter: Tensor) -> Tensor:
+    """The tensor itself where it is frozen already (LoRA), a copy where it will be trained."""
+    return parameter.detach().clone() if parameter.requires_grad else parameter.detach()
+
+
+def _precision(model: CausalLM) -> str:
+    """In what the states are computed: a bf16 run must not read an fp32 run's."""
+    kind = model.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
+    return str(dtype).removeprefix("torch.")

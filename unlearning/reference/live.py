@@ -1,0 +1,70 @@
+"""References that run a model at every step: the policy without its adapter, or a second model."""
+
+from __future__ import annotations
+
+from peft import PeftModel
+from torch import Tensor, nn
+
+from unlearning.adapter import is_fresh
+from unlearning.backbone import CausalLM, frozen_copy, output_head
+from unlearning.errors import ConfigError
+from unlearning.reference.base import Reference, check_reference_model, hidden_states
+from unlearning.token_losses import Head
+from unlearning.types import Batch, Role
+
+
+class AdapterOff(Reference):
+    """The policy without its adapter.
+
+    Raises:
+        ConfigError: the policy has no adapter, or one that was trained already: that one is part
+            of the model before unlearning, and switching it off would give another model.
+    """
+
+    def __init__(self, policy: CausalLM) -> None:
+        if not isinstance(policy, PeftModel):
+            raise ConfigError("reference=adapter_off needs a LoRA policy; use cached or copy.")
+        if not is_fresh(policy):
+            raise ConfigError(
+                "reference=adapter_off needs a fresh adapter, and this one was trained already: it "
+                "is part of the reference. Merge it (merge_adapter) and add a new one, or use copy."
+            )
+        trained = [n for n, p in policy.named_parameters() if p.requires_grad and "lora_" not in n]
+        if trained:
+            raise ConfigError(
+                f"reference=adapter_off would change with {trained[0]} and {len(trained) - 1} more "
+                "weights that are trained beside the adapter. Freeze them, or use cached or copy."
+            )
+        # In a tuple, the policy is no submodule of whatever holds this reference.
+        self._policy = (policy,)
+
+    def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
+        with self._policy[0].disable_adapter():
+            return hidden_states(self._policy[0], batch, roles)
+
+    def head(self) -> Head:
+        return output_head(self._policy[0])  # frozen: adapters on the head are refused
+
+
+class Copy(Reference):
+    """A second, frozen model: a copy of the policy, or another one.
+
+    Args:
+        policy: the model before its first step.
+        model: the reference, where that is another model; it is frozen in place.
+    """
+
+    def __init__(self, policy: CausalLM, model: CausalLM | None = None) -> None:
+        if model is not None:
+            check_reference_model(policy, model)
+            model.eval().requires_grad_(False)
+        self._model = (frozen_copy(policy) if model is None else model,)
+
+    def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
+        model = self._model[0]
+        if model.device != batch.rows.input_ids.device:
+            nn.Module.to(model, batch.rows.input_ids.device)  # Lightning does not see it
+        return hidden_states(self._model[0], batch, roles)
+
+    def head(self) -> Head:
+        return output_head(self._model[0])
