@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from unlearning.cli import _start
 from unlearning.errors import ConfigError
+from unlearning.run.start import start
 
 COMMAND = [sys.executable, "-m", "unlearning.cli"]
 
@@ -83,11 +83,16 @@ def test_ctrl_c_in_any_stage_says_how_to_go_on(raised, code, tmp_path, monkeypat
                 raise
             sys.exit(1)  # so does a Trainer, while a model is taught
 
-    monkeypatch.setattr("unlearning.run.pipeline.run", stop)
-    monkeypatch.setattr("unlearning.run.console.set_up_logging", lambda folder: None)
-    with pytest.raises(SystemExit) as left:
-        _start(OmegaConf.create({"validate": False}), tmp_path)
-    assert left.value.code == code
+    for name in ("check", "set_up_logging"):
+        monkeypatch.setattr(f"unlearning.run.start.{name}", lambda *_: 1)
+    monkeypatch.setattr("unlearning.run.start.prepare", lambda *_: None)
+    monkeypatch.setattr("unlearning.run.start.go", stop)
+    if raised == "exit":
+        with pytest.raises(SystemExit) as left:
+            start(OmegaConf.create({"validate": False}), tmp_path)
+        assert left.value.code == code
+    else:
+        assert start(OmegaConf.create({"validate": False}), tmp_path) == code
     assert (f"unlearn resume={tmp_path}" in capsys.readouterr().err) == (code == 130)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,11 +10,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.errors import ConfigError
+from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.overrides import check_overrides, config_folder
-
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 def main() -> None:
@@ -38,32 +34,15 @@ def main() -> None:
 
 
 def _job(config: DictConfig) -> None:
-    _start(config, Path(HydraConfig.get().runtime.output_dir))
+    _exit(config, Path(HydraConfig.get().runtime.output_dir))
 
 
-def _start(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    from unlearning.run.console import set_up_logging
-    from unlearning.run.pipeline import run
-    from unlearning.run.validate import check_folder
+def _exit(config: DictConfig, folder: Path, resume: bool = False) -> None:
+    from unlearning.run.start import start
 
-    try:
-        check_folder(folder, resume)
-        if not config.validate:
-            set_up_logging(folder)
-        report = run(config, folder, resume)
-    except ConfigError as error:
-        _fail(error)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # In a training Lightning makes the second of the first.
-        if not any(isinstance(e, KeyboardInterrupt) for e in (stop, stop.__context__)):
-            raise
-        print(f"\nStopped. To go on: unlearn resume={shlex.quote(str(folder))}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    finally:
-        if config.validate and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # Hydra made it; nothing ran
-    if report is None and not config.validate:
-        sys.exit(INTERRUPTED)
+    code = start(config, folder, resume)
+    if code:
+        sys.exit(code)
 
 
 def _resume(arguments: list[str], folder: Path) -> None:
@@ -77,7 +56,7 @@ def _resume(arguments: list[str], folder: Path) -> None:
         raise ConfigError(f"{folder} is no run folder: it has no config.yaml.")
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
-    _start(config, folder, resume=True)
+    _exit(config, folder, resume=True)
 
 
 def _report(arguments: list[str]) -> None:

@@ -83,7 +83,7 @@ def test_the_cache_is_read_and_says_the_same(tokenizer, tmp_path, caplog):
     examples = [Example("what says a cat ?", "a cat says meow")]
     first = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
     assert first == tokenize_examples(examples, tokenizer, TEMPLATE, 12)
-    (path,) = (tmp_path / "tokens").iterdir()
+    (path,) = (tmp_path / "tokens").glob("*.json")
     stored = json.loads(path.read_text())
     stored["sequences"][0][1] = [7]
     path.write_text(json.dumps(stored))  # only a reader of the file can see this
@@ -98,7 +98,7 @@ def test_any_edit_misses_the_cache(tokenizer, tmp_path):
 
     def files(*arguments, **options) -> int:
         tokenize_examples(*arguments, cache_dir=tmp_path, **options)
-        return len(list((tmp_path / "tokens").iterdir()))
+        return len(list((tmp_path / "tokens").glob("*.json")))
 
     assert files(examples, tokenizer, TEMPLATE, 48) == 1
     assert files(examples, tokenizer, TEMPLATE, 48) == 1

@@ -10,7 +10,7 @@ from conftest import tiny_opt
 from unlearning.adapter import add_lora
 from unlearning.backbone import evaluating
 from unlearning.model import load_model, load_tokenizer
-from unlearning.run.unlearn import Unlearned, find_unlearned, keep_unlearned
+from unlearning.run.unlearn import Unlearned, find_unlearned, is_unlearned, keep_unlearned
 
 IDS = torch.arange(3, 12)[None]
 
@@ -26,7 +26,7 @@ def test_an_adapter_comes_back_on_the_model_of_the_run(compose_config, opt_folde
         "experiment=harmful", f"model.name_or_path={opt_folder}", "model.lora={}",
         "data.max_length=64",
     )  # fmt: skip
-    assert find_unlearned(config, tmp_path, str(opt_folder)) is None
+    assert not is_unlearned(tmp_path)
     tokenizer = load_tokenizer(opt_folder)
     policy = add_lora(load_model(opt_folder), dropout=0.0)
     for name, parameter in policy.named_parameters():
@@ -34,6 +34,7 @@ def test_an_adapter_comes_back_on_the_model_of_the_run(compose_config, opt_folde
             torch.nn.init.normal_(parameter)
     left = Unlearned(policy, tokenizer, 3, "why", ["note"], "Cached")
     keep_unlearned(config, tmp_path, left)
+    assert is_unlearned(tmp_path)
 
     tiny_opt(len(tokenizer), seed=9).save_pretrained(tmp_path / "other")
     record = tmp_path / "model/adapter_config.json"

@@ -47,7 +47,6 @@ def test_the_demo_is_valid(compose_config):
         (["classifier.threshold=5"], "threshold"),
         (["evaluation.right_threshold=7"], "threshold"),
         (["evaluation.prompt_sets.related.split=tset"], "tset"),
-        (["trainer.devices=2"], "one device"),
         (["trainer.precision=bf17"], "bf17"),
         (["model.base.architecture.hidden_size=161"], "num_attention_heads"),
         (["data.template.prompt_format=hello"], "{prompt}"),

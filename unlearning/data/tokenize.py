@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
+from unlearning.kept_file import made_once
 from unlearning.types import Example, Sequence
 
 if TYPE_CHECKING:
@@ -55,16 +55,15 @@ def tokenize_examples(
     Raises:
         ConfigError: a prompt alone fills `max_length`, or an answer has no token.
     """
-    key = _key(examples, tokenizer, template, max_length)
-    path = None if cache_dir is None else Path(cache_dir) / "tokens" / f"{key}.json"
-    if path is not None and path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        pairs = (Sequence(tuple(p), tuple(r)) for p, r in stored["sequences"])
-        result = Tokenized(list(pairs), stored["truncated"])
-    else:
+    if cache_dir is None:
         result = to_sequences(examples, tokenizer, template, max_length)
-        if path is not None:
-            _store(path, result)
+    else:
+        key = _key(examples, tokenizer, template, max_length)
+        path = made_once(
+            Path(cache_dir) / "tokens" / f"{key}.json",
+            lambda path: _write(path, to_sequences(examples, tokenizer, template, max_length)),
+        )
+        result = _read(path)
     if result.truncated:
         log.warning(
             "%d of %d answers were cut to fit %d tokens; prompts are whole.",
@@ -146,12 +145,13 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256((content + json.dumps(special)).encode()).hexdigest()[:16]
 
 
-def _store(path: Path, result: Tokenized) -> None:
-    """Written aside, then renamed: a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
+def _write(path: Path, result: Tokenized) -> None:
     rows = [[list(s.prompt_ids), list(s.response_ids)] for s in result.sequences]
-    aside.write_text(
-        json.dumps({"truncated": result.truncated, "sequences": rows}), encoding="utf-8"
-    )
-    aside.replace(path)
+    content = {"truncated": result.truncated, "sequences": rows}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _read(path: Path) -> Tokenized:
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    pairs = (Sequence(tuple(p), tuple(r)) for p, r in stored["sequences"])
+    return Tokenized(list(pairs), stored["truncated"])

@@ -11,6 +11,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +22,7 @@ from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.objective import import_object
+from unlearning.run.ranks import surroundings
 from unlearning.types import Example, PromptSet
 
 KINDS = get_args(get_type_hints(PromptSet)["kind"])
@@ -156,9 +158,30 @@ def comparison_settings(config: DictConfig) -> ComparisonSettings:
     )
 
 
-def build_trainer(config: DictConfig, **settings: Any) -> Trainer:
-    """A Trainer with the configured devices and precision."""
+def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> Trainer:
+    """A Trainer with the configured devices and precision, see `trainer_options`."""
+    try:
+        return Trainer(**trainer_options(config, alone, **settings))
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"The trainer cannot be made of these settings: {error}") from error
+
+
+def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) -> dict[str, Any]:
+    """Arguments of `lightning.Trainer`.
+
+    Args:
+        alone: on one device, whatever the configuration says: for what rank 0 trains by itself.
+        settings: more of them, which come before the configuration's.
+    """
     options: dict[str, Any] = OmegaConf.to_container(config.trainer, resolve=True)  # type: ignore[assignment]
+    environment = surroundings()
+    if alone:
+        devices = options.get("devices", 1)
+        one = devices[:1] if isinstance(devices, list) else 1
+        options.update(devices=one, num_nodes=1, strategy="auto")
+        environment = LightningEnvironment()
+    elif not isinstance(options.get("strategy", "auto"), str):
+        options["strategy"] = build(options["strategy"])
     options = {
         "enable_checkpointing": False,
         "enable_model_summary": False,
@@ -167,13 +190,12 @@ def build_trainer(config: DictConfig, **settings: Any) -> Trainer:
         **options,
         **settings,
     }
+    if environment is not None:  # decided in one place, not guessed again
+        options["plugins"] = [*options.get("plugins", []), environment]
     options.setdefault("precision", "auto")
     if options["precision"] == "auto":
         options["precision"] = precision(config)
-    try:
-        return Trainer(**options)
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        raise ConfigError(f"The trainer cannot be made of these settings: {error}") from error
+    return options
 
 
 def precision(config: DictConfig) -> str:
@@ -182,3 +204,12 @@ def precision(config: DictConfig) -> str:
         return str(config.trainer.precision)
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def numerics(config: DictConfig) -> dict[str, Any]:
+    """What of the trainer's settings changes the result of a training on one device."""
+    return {
+        "precision": precision(config),
+        "deterministic": config.trainer.get("deterministic", False),
+        "device": config.trainer.accelerator if config.trainer.accelerator != "auto" else None,
+    }

@@ -25,23 +25,35 @@ from rich.progress import (
 console = Console(highlight=False, soft_wrap=True)
 
 
-def set_up_logging(folder: Path) -> None:
-    """Our own messages to the terminal, everything to `run.log`; libraries' chatter to the file."""
-    to_file = logging.FileHandler(folder / "run.log")
+def set_up_logging(folder: Path, rank: int = 0) -> None:
+    """Our own messages to the terminal, everything to a file; libraries' chatter to the file alone.
+
+    The file is `run.log`, and `logs/rank_<n>.log` for the ranks after the first, which have no
+    terminal.
+    """
+    path = folder / (f"logs/rank_{rank}.log" if rank else "run.log")
+    path.parent.mkdir(exist_ok=True)
+    to_file = logging.FileHandler(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [to_file]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    transformers.utils.logging.disable_progress_bar()  # a stage has a bar of ours
     warnings.simplefilter("default")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
+    if rank:
+        return
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setFormatter(logging.Formatter("  %(message)s"))
     to_terminal.setLevel(logging.WARNING)
-    logging.getLogger("unlearning").addHandler(to_terminal)
+    logging.getLogger("unlearning").handlers = [to_terminal]
+
+
+def quiet_libraries() -> None:
+    """What they have to say goes to the run's file, once there is one."""
+    transformers.utils.logging.disable_progress_bar()  # a stage has a bar of ours
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
 
 
 class Stages:

@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from unlearning.adapter import check_adapter_settings, merge_adapter
 from unlearning.adapter_folder import check_adapter_folder, load_adapter, save_adapter
-from unlearning.backbone import takes_tree_rows
+from unlearning.backbone import CausalLM, takes_tree_rows
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.data.split import SPLITS, Split
@@ -24,7 +24,7 @@ from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.model import check_context, check_eight_bit, save_model
 from unlearning.optim import build_optimizer, build_schedule
-from unlearning.run.build import build_trainer
+from unlearning.run.build import build_trainer, numerics
 from unlearning.run.console import bar
 from unlearning.run.models import load_base
 from unlearning.run.results import write_json
@@ -51,26 +51,32 @@ def finetuned_model(
         "tokenizer": model_identity(config.model.tokenizer or base, config.model.revision),
         "adapter": None if settings.load is None else model_identity(settings.load),
         "book": book.fingerprint(),
-        "trainer": OmegaConf.to_container(config.trainer, resolve=True),
+        "numerics": numerics(config),
+        "ranks": store.ranks.world,
         "seed": config.seed,
     }
 
     def make(folder: Path) -> None:
-        folder.mkdir()
+        leads = store.ranks.leads
+        if leads:
+            folder.mkdir()
         started = time.perf_counter()
         if settings.load is None:
-            taught = _train(config, base, book, folder)
+            taught = _train(config, base, book, folder, leads)
         else:
             taught = _load(config, base, folder)
+        if not leads:
+            return
         facts = {"method": method(settings), **taught}
         write_json(folder / FACTS, {**facts, "seconds": round(time.perf_counter() - started, 1)})
 
-    folder, kept = store.get("finetune", inputs, make)
+    folder, kept = store.get("finetune", inputs, make, together=settings.load is None)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     return str(folder / MERGED), facts, kept
 
 
-def _train(config: DictConfig, base: str, book: Any, folder: Path) -> dict[str, Any]:
+def _train(config: DictConfig, base: str, book: Any, folder: Path, leads: bool) -> dict[str, Any]:
+    """On all ranks; the one that leads saves."""
     settings: dict[str, Any] = OmegaConf.to_container(config.finetune, resolve=True)  # type: ignore[assignment]
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
     check_context(model, settings["context_length"])
@@ -99,11 +105,16 @@ def _train(config: DictConfig, base: str, book: Any, folder: Path) -> dict[str, 
             f"The fine-tuning diverged: its loss is {nll} after {trainer.global_step} steps. Lower "
             f"finetune.learning_rate={settings['learning_rate']}, or set finetune.warmup_steps."
         )
-    if isinstance(module.policy, PeftModel):
-        save_adapter(module.policy, folder / ADAPTER)
-    model = merge_adapter(module.policy) if isinstance(module.policy, PeftModel) else module.policy
-    save_model(model, tokenizer, folder / MERGED)
+    if leads:
+        _save(module.policy, tokenizer, folder)
     return {"steps": trainer.global_step, "epochs": trainer.current_epoch, "final_nll": nll}
+
+
+def _save(policy: CausalLM, tokenizer: Any, folder: Path) -> None:
+    if isinstance(policy, PeftModel):
+        save_adapter(policy, folder / ADAPTER)
+        policy = merge_adapter(policy)
+    save_model(policy, tokenizer, folder / MERGED)
 
 
 def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:

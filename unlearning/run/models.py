@@ -16,7 +16,13 @@ from unlearning.classifier.scorer import HarmScorer
 from unlearning.classifier.tiny import tiny_bert
 from unlearning.classifier.train import SCORES_FILE, train_classifier
 from unlearning.model import check_context, check_vocabulary, load_model, load_tokenizer
-from unlearning.run.build import build, build_template, build_trainer, precision
+from unlearning.run.build import (
+    build,
+    build_template,
+    build_trainer,
+    numerics,
+    trainer_options,
+)
 from unlearning.run.console import bar
 from unlearning.run.store import Store, model_identity
 
@@ -40,7 +46,7 @@ def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dic
     data = build(settings.train.data)
     inputs = {
         "settings": _plain(settings, leave_out=("labels", "batch_size")),
-        "trainer": _plain(config.trainer),
+        "numerics": numerics(config),
         "data": data.fingerprint(),
         "model": model_identity(settings.model) if settings.model else None,
         "seed": config.seed,
@@ -57,12 +63,11 @@ def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dic
         else:
             model = settings.model
             data.tokenizer = load_classifier_tokenizer(settings.model)
-        trainer = {
-            **_plain(config.trainer), "precision": precision(config),
-            "callbacks": bar("classifier"),
-            "max_epochs": settings.train.max_epochs, "max_steps": settings.train.max_steps,
-            "enable_progress_bar": False, "gradient_clip_val": settings.train.gradient_clip_val,
-        }  # fmt: skip
+        trainer = trainer_options(
+            config, alone=True, callbacks=bar("classifier"), max_epochs=settings.train.max_epochs,
+            max_steps=settings.train.max_steps,
+            gradient_clip_val=settings.train.gradient_clip_val,
+        )  # fmt: skip
         module = {
             "model": model, "lr": settings.train.lr, "threshold": settings.threshold,
             "warmup_steps": settings.train.warmup_steps,
@@ -97,7 +102,7 @@ def base_model(config: DictConfig, store: Store) -> tuple[str, bool]:
     data.template, data.cache_dir = build_template(config), config.cache_dir
     inputs = {
         "recipe": _plain(recipe),
-        "trainer": _plain(config.trainer),
+        "numerics": numerics(config),
         "template": _plain(config.data.template),
         "data": data.fingerprint(),
         "seed": config.seed,
@@ -105,8 +110,8 @@ def base_model(config: DictConfig, store: Store) -> tuple[str, bool]:
 
     def make(folder: Path) -> None:
         trainer = build_trainer(
-            config, max_steps=recipe.max_steps, precision=recipe.precision, callbacks=bar("base"),
-            gradient_clip_val=1.0,
+            config, alone=True, max_steps=recipe.max_steps, precision=recipe.precision,
+            callbacks=bar("base"), gradient_clip_val=1.0,
         )  # fmt: skip
         train_base(
             data, folder, architecture=_plain(recipe.architecture), vocab_size=recipe.vocab_size,
@@ -140,7 +145,7 @@ def load_base(
 def evaluation_device(config: DictConfig) -> torch.device:
     """Where models answer and are judged: a GPU, unless the trainer is kept on the CPU."""
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
 def _plain(node: Any, leave_out: tuple[str, ...] = ()) -> Any:

@@ -6,6 +6,7 @@ classifier -> base -> [evaluate(original) -> finetune] -> evaluate(before) -> un
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,37 +14,32 @@ from typing import Any
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.data.examples import ExampleDataModule
+from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
 from unlearning.run.answers import GENERATIONS, answers, kept_answers, similarities, summary
 from unlearning.run.build import build_data, comparison_settings, prompt_sets
 from unlearning.run.check_architecture import check_architecture
-from unlearning.run.check_data import check_together, on_hub
+from unlearning.run.check_data import Data, check_together, on_hub
 from unlearning.run.console import Stages, console
 from unlearning.run.debug import limited
+from unlearning.run.devices import check_devices, take_device
 from unlearning.run.finetune import book_facts, finetuned_model
 from unlearning.run.models import base_model, classifier, judges_harm
+from unlearning.run.ranks import Ranks
 from unlearning.run.results import package_versions, peak_memory_mb, write_json
 from unlearning.run.store import Store
-from unlearning.run.unlearn import (
-    MODEL,
-    Unlearned,
-    find_unlearned,
-    keep_unlearned,
-    last_checkpoint,
-    unlearn,
-)
+from unlearning.run.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
 from unlearning.run.validate import check_folder, validate
 from unlearning.run.watch import callbacks
-from unlearning.types import PromptSet
+from unlearning.types import Generation, PromptSet
 
 KEPT = "kept from an earlier run"
 
 
 def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
-    """One run from records to report.
+    """One run from records to report, in this process.
 
     Args:
         config: composed and complete.
@@ -56,30 +52,88 @@ def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
     Raises:
         ConfigError: before any work starts, for anything a user can have got wrong.
     """
+    check(config, folder, resume)
+    if config.validate:
+        return None
+    prepare(config, folder, resume)
+    return go(config, folder)
+
+
+def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1) -> int:
+    """Whether the run can start.
+
+    Args:
+        world: how many processes there are already.
+
+    Returns:
+        How many it needs.
+
+    Raises:
+        ConfigError: for anything a user can have got wrong.
+    """
     check_folder(folder, resume)
     config = limited(config)
+    needed = check_devices(config, world)
+    lines = validate(config)
     if config.validate:
-        for line in validate(config):
+        for line in lines:
             console.print(f"  {line}", markup=False)
         console.print("The configuration is valid; nothing was loaded or trained.", markup=False)
-        return None
-    validate(config)
+    return needed
+
+
+def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
+    """Make the run folder, with the configuration that a resumed run goes by."""
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        OmegaConf.save(limited(config), folder / "config.yaml", resolve=True)
+
+
+def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> Path | None:
+    """The stages of a run that was checked and prepared, on every one of its ranks.
+
+    Returns:
+        The report's path; None after an interruption.
+    """
+    config, ranks = limited(config), ranks or Ranks()
     seed_everything(config.seed, verbose=False)
-    return _stages(config, folder)
-
-
-def _stages(config: DictConfig, folder: Path) -> Path | None:
-    store, stages = Store(config.cache_dir), Stages(_number_of_stages(config))
-    data = build_data(config)
-    sets = prompt_sets(config, data)
+    take_device(config, ranks)
+    stages, data = Stages(_number_of_stages(config)), build_data(config)
     if on_hub(data):  # what is there is known only now; the rest was looked through already
         check_together(config, data)
     check_architecture(config, online=True)
-    settings, alike = comparison_settings(config), similarities(config)
-    scorer, scores = None, dict[str, Any]()
+    start = _make_ready(config, stages, data, Store(config.cache_dir, ranks))
+    result = _unlearn(config, folder, stages, data, start, ranks)
+    if result is None:
+        return None
+    report = _evaluate(config, folder, stages, data, start, result) if ranks.leads else None
+    return Path(ranks.share(str(report)))
+
+
+@dataclass
+class Start:
+    """What there is before unlearning.
+
+    Args:
+        base, model: names or folders: before any fine-tuning, and after it.
+        taught: what is to be said about the fine-tuning.
+        original, before: answers of the two; None, and those of `base`, without a fine-tuning.
+        scores: of the classifier, held out.
+    """
+
+    base: str
+    model: str
+    sets: list[PromptSet]
+    before: list[Generation]
+    original: list[Generation] | None
+    taught: dict[str, Any]
+    scorer: HarmScorer | None
+    scores: dict[str, Any]
+
+
+def _make_ready(config: DictConfig, stages: Stages, data: Data, store: Store) -> Start:
+    """Everything that runs with other loss weights share, made or kept from one of them."""
+    scorer, scores, sets = None, dict[str, Any](), prompt_sets(config, data)
     if judges_harm(config):
         with stages.stage("classifier") as notes:
             scorer, scores, kept = classifier(config, store)
@@ -87,34 +141,53 @@ def _stages(config: DictConfig, folder: Path) -> Path | None:
     with stages.stage("base") as notes:
         base, kept = base_model(config, store)
         notes += [KEPT] * kept or [base] * (config.model.base is None)
-    start, taught, original = base, dict[str, Any](), None
+    model, taught, original = base, dict[str, Any](), None
     if config.finetune is not None:
         with stages.stage("evaluate original") as notes:
             original, kept = kept_answers(config, store, base, sets, "original", scorer, scores)
             notes += [KEPT] * kept + summary(original, config)
         with stages.stage("finetune") as notes:
-            start, taught, kept = finetuned_model(config, store, base, data["forget"])
+            model, taught, kept = finetuned_model(config, store, base, data["forget"])
             notes += [KEPT] * kept + [f"{taught['steps']} steps"] * ("steps" in taught)
     with stages.stage("evaluate before") as notes:
-        before, kept = kept_answers(config, store, start, sets, "before", scorer, scores)
+        before, kept = kept_answers(config, store, model, sets, "before", scorer, scores)
         notes += [KEPT] * kept + summary(before, config)
+    return Start(base, model, sets, before, original, taught, scorer, scores)
+
+
+def _unlearn(
+    config: DictConfig, folder: Path, stages: Stages, data: Data, start: Start, ranks: Ranks
+) -> Unlearned | None:
+    """What was unlearned, now or by an earlier part of this run; None after an interruption."""
     with stages.stage("unlearn") as notes:
-        watch = partial(callbacks, config, folder, prompts=sets, scorer=scorer, original=original)
-        found = find_unlearned(config, folder, start)
-        result = found or unlearn(config, folder, start, base, data, watch, last_checkpoint(folder))
-        if not (found or result.interrupted):
-            keep_unlearned(config, folder, result)
+        if ranks.share(is_unlearned(folder)):
+            result = find_unlearned(config, folder, start.model)
+        else:
+            watch = partial(
+                callbacks, config, folder, prompts=start.sets, scorer=start.scorer,
+                original=start.original,
+            )  # fmt: skip
+            result = unlearn(config, folder, start.model, start.base, data, watch, ranks)
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
-    if result.interrupted:
-        return None
+    return None if result.interrupted else result
+
+
+def _evaluate(
+    config: DictConfig, folder: Path, stages: Stages, data: Data, start: Start, result: Unlearned
+) -> Path:
+    """Ask the unlearned model, compare, and write it all down."""
     with stages.stage("evaluate after") as notes:
-        after = answers(config, result.policy, result.tokenizer, sets, "after", scorer)
-        write_generations(folder / GENERATIONS, [*(original or []), *before, *after])
+        after = answers(config, result.policy, result.tokenizer, start.sets, "after", start.scorer)
+        everything = [*(start.original or []), *start.before, *after]
+        write_generations(folder / GENERATIONS, everything)
         notes += summary(after, config)
     with stages.stage("report"):
-        compared = compare(before, after, _kinds(sets), settings, alike, original)
-        facts = _facts(config, stages, sets, result, scores, data)
-        metrics = {**compared, **facts, **({"finetune": taught} if taught else {})}
+        compared = compare(
+            start.before, after, _kinds(start.sets), comparison_settings(config),
+            similarities(config), start.original,
+        )  # fmt: skip
+        facts = _facts(config, stages, start, result, data)
+        metrics = {**compared, **facts, **({"finetune": start.taught} if start.taught else {})}
         plain: Any = OmegaConf.to_container(config, resolve=True)
         card = model_card(metrics, plain)
         (folder / MODEL / "README.md").write_text(card, encoding="utf-8")
@@ -135,16 +208,12 @@ def _kinds(sets: list[PromptSet]) -> dict[str, str]:
 
 
 def _facts(
-    config: DictConfig,
-    stages: Stages,
-    sets: list[PromptSet],
-    result: Unlearned,
-    scores: dict[str, Any],
-    data: dict[str, ExampleDataModule | None],
+    config: DictConfig, stages: Stages, start: Start, result: Unlearned, data: Data
 ) -> dict[str, Any]:
     """Everything in metrics.json that is no score of the answers."""
+    scores = start.scores
     return {
-        "prompt_sets": _kinds(sets),
+        "prompt_sets": _kinds(start.sets),
         "steps": result.steps,
         "stop_reason": result.stop_reason,
         "notes": result.notes,

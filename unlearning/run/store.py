@@ -7,11 +7,13 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from unlearning.run.ranks import Ranks
 from unlearning.version import __version__
 
 log = logging.getLogger(__name__)
@@ -22,36 +24,63 @@ class Store:
 
     Args:
         root: where they lie; may be shared by runs side by side.
+        ranks: of this run. Rank 0 alone looks, waits for other runs and makes.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, ranks: Ranks | None = None) -> None:
+        self.root, self.ranks = Path(root).expanduser(), ranks or Ranks()
 
     def path(self, stage: str, inputs: Mapping[str, Any]) -> Path:
         """Where the result of these inputs lies or would lie."""
         return self.root / stage / key_of(inputs)
 
     def get(
-        self, stage: str, inputs: Mapping[str, Any], make: Callable[[Path], None]
+        self,
+        stage: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[Path], None],
+        together: bool = False,
     ) -> tuple[Path, bool]:
         """The folder of these inputs, made by `make(empty folder to be created)` if absent.
+
+        Args:
+            together: all ranks make it, in a process group; rank 0 creates and writes the folder.
 
         Returns:
             The folder, and whether it was there already.
         """
         folder = self.path(stage, inputs)
+        if not self.ranks.leads:
+            return folder, self._follow(folder, make, together)
         if (folder / "inputs.json").is_file():
-            return folder, True
+            return folder, self.ranks.share(True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):  # runs side by side wait here and then reuse
             if (folder / "inputs.json").is_file():
-                return folder, True
-            aside = folder.with_name(f"{folder.name}.partial")
+                return folder, self.ranks.share(True)
+            self.ranks.share(False)
+            aside = _aside(folder)
             shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
-            make(aside)
+            with self.ranks.together() if together else nullcontext():
+                make(aside)
             (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
             aside.rename(folder)
+        self.ranks.share()
         return folder, False
+
+    def _follow(self, folder: Path, make: Callable[[Path], None], together: bool) -> bool:
+        """What the other ranks do, none of which ever holds the lock."""
+        kept: bool = self.ranks.share()
+        if not kept:
+            if together:
+                with self.ranks.together():
+                    make(_aside(folder))
+            self.ranks.share()  # the folder stands
+        return kept
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from unlearning.adapter_folder import CONFIG as ADAPTER_CONFIG
 from unlearning.adapter_folder import load_adapter
 from unlearning.backbone import CausalLM, takes_tree_rows
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.data.examples import ExampleDataModule
 from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
 from unlearning.run.build import build, build_template, build_trainer
+from unlearning.run.check_data import Data
 from unlearning.run.console import bar
 from unlearning.run.models import load_base
+from unlearning.run.ranks import Ranks
 from unlearning.run.results import write_json
 from unlearning.run.watch import Callbacks, stop_reason
 
@@ -84,29 +85,21 @@ def unlearn(
     folder: Path,
     start: str,
     base: str,
-    data: Mapping[str, ExampleDataModule | None],
+    data: Data,
     watch: Callable[[Any], Callbacks],
-    checkpoint: Path | None = None,
+    ranks: Ranks,
 ) -> Unlearned:
-    """Unlearn from the model `start`, from a checkpoint on if there is one.
+    """Unlearn from the model `start`, from the folder's last checkpoint on if it has one.
+
+    All ranks enter; rank 0 saves the model before it leaves.
 
     Args:
         base: the model before any fine-tuning; the reference where `reference.of=base`.
         watch: makes the callbacks for a tokenizer, see `unlearning.run.watch`.
     """
-    template = build_template(config)
-    forget, retain = data["forget"], data["retain"]
-    assert forget is not None and retain is not None  # validate() saw to it
+    checkpoint = ranks.share(_text(last_checkpoint(folder) if ranks.leads else None))
     policy, tokenizer = load_base(config, start)
-    layout = config.data.layout
-    if layout == "auto":
-        layout = "tree" if takes_tree_rows(policy) else "padded"
-    stream = UnlearningDataModule(
-        forget, retain, tokenizer, template,
-        mismatch_per_prompt=config.data.mismatch_per_prompt, batch_size=config.unlearn.batch_size,
-        retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
-        max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
-    )  # fmt: skip
+    stream = _stream(config, data, policy, tokenizer)
     of_base = config.reference.of == "base" and start != base
     module = _module(config, policy, base if of_base else None)
     callbacks = watch(tokenizer)
@@ -118,25 +111,39 @@ def unlearn(
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
         enable_checkpointing=True, default_root_dir=folder,
     )  # fmt: skip
-    try:
-        trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        _finish(loggers)
+    with ranks.together():
+        try:
+            trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            _finish(loggers)
     cut = [
         f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
     ]
-    reference = type(module.reference).__name__
-    interrupted: bool = callbacks["interrupt"].interrupted  # type: ignore[attr-defined]
     # The module is let go: its optimizer's state is as large as two models.
-    return Unlearned(
-        module.policy,
-        tokenizer,
-        trainer.global_step,
-        stop_reason(callbacks),
-        cut,
-        reference,
-        interrupted,
-    )
+    result = Unlearned(
+        module.policy, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
+        reference=type(module.reference).__name__,
+        interrupted=callbacks["interrupt"].interrupted,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    if ranks.leads and not result.interrupted:
+        keep_unlearned(config, folder, result)
+    return result
+
+
+def _stream(
+    config: DictConfig, data: Data, policy: CausalLM, tokenizer: Any
+) -> UnlearningDataModule:
+    forget, retain = data["forget"], data["retain"]
+    assert forget is not None and retain is not None  # validate() saw to it
+    layout = config.data.layout
+    if layout == "auto":
+        layout = "tree" if takes_tree_rows(policy) else "padded"
+    return UnlearningDataModule(
+        forget, retain, tokenizer, build_template(config),
+        mismatch_per_prompt=config.data.mismatch_per_prompt, batch_size=config.unlearn.batch_size,
+        retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
+        max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
+    )  # fmt: skip
 
 
 def _module(config: DictConfig, policy: CausalLM, reference: str | None) -> UnlearningModule:
@@ -161,14 +168,17 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     write_json(folder / UNLEARNED, noted)
 
 
-def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned | None:
-    """What an earlier part of this run has unlearned to the end, if it has.
+def is_unlearned(folder: Path) -> bool:
+    """Whether an earlier part of this run has unlearned to the end."""
+    return (folder / UNLEARNED).is_file()
+
+
+def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
+    """What that has left.
 
     Args:
         start: the model that an adapter is of; its own record of that knows no revision.
     """
-    if not (folder / UNLEARNED).is_file():
-        return None
     noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
     policy: CausalLM
     if (folder / MODEL / ADAPTER_CONFIG).is_file():
@@ -194,3 +204,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run folder; None where unlearning had not come to one."""
     found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

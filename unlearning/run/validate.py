@@ -122,7 +122,7 @@ def _reference(config: DictConfig) -> None:
 
 
 def _training(config: DictConfig) -> None:
-    """What would be found wrong only in the middle of the run: judges, callbacks, devices."""
+    """What would be found wrong only in the middle of the run: judges, callbacks, the trainer."""
     comparison_settings(config)
     evaluation, callbacks = config.evaluation, config.callbacks
     positive = {
@@ -143,11 +143,6 @@ def _training(config: DictConfig) -> None:
     if callbacks.guard:
         build_guard(config)
     build_trainer(config, max_steps=1)
-    if config.trainer.devices not in (1, "1") or config.trainer.get("num_nodes", 1) != 1:
-        raise ConfigError(
-            f"trainer.devices={config.trainer.devices}: the command line runs on one device so "
-            "far. On several, use UnlearningModule and UnlearningDataModule in your own script."
-        )
 
 
 def _whole_number(key: str, value: object) -> None:
