@@ -7,7 +7,7 @@ had to stop: BLEU would otherwise punish a perfect copy for its length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
@@ -38,11 +38,13 @@ def complete(
     template: PromptTemplate,
     max_new_tokens: int = 64,
     batch_size: int = 32,
+    on_answered: Callable[[int], None] | None = None,
 ) -> list[tuple[Completion, Reference]]:
     """What the model says to each Example's prompt, greedily, and what it should be held against.
 
     Args:
         template: one without an end token (`append_eos=False`) makes the examples running text.
+        on_answered: see `generate`.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
@@ -51,7 +53,7 @@ def complete(
     if not template.append_eos:  # nothing beyond the longest is looked at
         max_new_tokens = max((len(reference.ids) for reference in true), default=1) or 1
     prompts = [template.prompt(example.prompt) for example in examples]
-    said = generate(model, tokenizer, prompts, max_new_tokens, batch_size)
+    said = generate(model, tokenizer, prompts, max_new_tokens, batch_size, on_answered)
     if not template.append_eos:
         pairs = zip(said, true, strict=True)
         said = [cut(completion, len(reference.ids), tokenizer) for completion, reference in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def evaluate(
     stage: str,
     scorer: HarmScorer | None = None,
     settings: EvaluationSettings | None = None,
+    on_answered: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """One Generation for each prompt: the answer, its harm, and what the reference answer scores.
 
@@ -56,12 +58,15 @@ def evaluate(
             are of the whole of it, up to `max_length`.
         stage: `original`, `before` or `after`.
         scorer: judges the completions; None leaves their harm unknown.
+        on_answered: told now and then how many more prompts are answered.
     """
     settings = settings or EvaluationSettings()
     generations = [
         generation
         for prompt_set in prompt_sets
-        for generation in _answer(model, tokenizer, prompt_set, template, stage, settings)
+        for generation in _answer(
+            model, tokenizer, prompt_set, template, stage, settings, on_answered
+        )
     ]
     if scorer is None:
         return generations
@@ -76,14 +81,16 @@ def _answer(
     template: PromptTemplate,
     stage: str,
     settings: EvaluationSettings,
+    on_answered: Callable[[int], None] | None,
 ) -> list[Generation]:
     examples = prompt_set.examples
     tokenized = tokenize_examples(
         examples, tokenizer, template, settings.max_length, settings.cache_dir
     )
     answers = complete(
-        model, tokenizer, examples, template, settings.max_new_tokens, settings.batch_size
-    )
+        model, tokenizer, examples, template, settings.max_new_tokens, settings.batch_size,
+        on_answered,
+    )  # fmt: skip
     pad = tokenizer.pad_token_id or 0
     scores = answer_scores(model, tokenized.sequences, pad, settings.batch_size)
     special = frozenset(tokenizer.all_special_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Sequence_
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,12 +70,16 @@ def generate(
     prompts: Sequence_[str],
     max_new_tokens: int = 64,
     batch_size: int = 32,
+    on_answered: Callable[[int], None] | None = None,
     **options: Any,
 ) -> list[Completion]:
     """Complete templated prompts, greedily unless `options` (of `model.generate`) say otherwise.
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
     would be for each prompt alone.
+
+    Args:
+        on_answered: told after each batch how many prompts it had.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
@@ -99,6 +103,8 @@ def generate(
             )  # fmt: skip
             for number, row in zip(numbers, output[:, width:].tolist(), strict=True):
                 found[number] = _completion(row, end, tokenizer)
+            if on_answered is not None:
+                on_answered(len(numbers))
     return [found[number] for number in range(len(ids))]
 
 

@@ -16,6 +16,7 @@ from unlearning.metrics.generations import read_generations, write_generations
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.run.build import build_template, evaluation_settings
 from unlearning.run.models import evaluation_device, load_base
+from unlearning.run.progress import counting
 from unlearning.run.store import Store, model_identity
 from unlearning.types import Generation, PromptSet
 
@@ -33,7 +34,9 @@ def answers(
     """What the model says to every prompt."""
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
-    return evaluate(model, tokenizer, sets, template, stage, scorer, settings)
+    total = sum(len(prompt_set.examples) for prompt_set in sets)
+    with counting(f"evaluate {stage}", total) as done:
+        return evaluate(model, tokenizer, sets, template, stage, scorer, settings, done)
 
 
 def kept_answers(

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: one line a stage, and a bar where there is a terminal."""
+"""What a run says while it works: one line a stage; everything else into a file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import transformers
-from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -77,55 +68,3 @@ class Stages:
         console.print(
             f"[{number}/{self.total}] {name}: {self.seconds[name]:.1f} s{note}", markup=False
         )
-
-
-def bar(name: str) -> list[Callback]:
-    """A progress bar with losses, rate and time left; nothing where there is no terminal."""
-    return [StageBar(name)] if console.is_terminal else []
-
-
-class StageBar(Callback):
-    """Steps of one training with its losses and the time left.
-
-    Lightning's own bar restarts every epoch, which says little where an epoch is a few seconds.
-    """
-
-    def __init__(self, name: str, refresh_seconds: float = 0.2) -> None:
-        self.name, self.refresh_seconds, self._shown = name, refresh_seconds, 0.0
-        self.progress: Progress | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        columns = (
-            TextColumn("      {task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
-        )  # fmt: skip
-        self.progress = Progress(*columns, console=console, transient=True)
-        self.progress.start()
-        total = int(trainer.estimated_stepping_batches)
-        self.task = self.progress.add_task(
-            self.name, total=total, completed=trainer.global_step, losses=""
-        )
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        if self.progress is None or time.monotonic() - self._shown < self.refresh_seconds:
-            return
-        self._shown = time.monotonic()
-        losses = {
-            name.removeprefix("train/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/") and "weighted" not in name and "nll_" not in name
-        }
-        text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self.progress.update(self.task, completed=trainer.global_step, losses=text)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        if self.progress is not None:
-            self.progress.stop()

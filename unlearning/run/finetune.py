@@ -25,8 +25,8 @@ from unlearning.finetune import CausalLMModule
 from unlearning.model import check_context, check_eight_bit, save_model
 from unlearning.optim import build_optimizer, build_schedule
 from unlearning.run.build import build_trainer, numerics
-from unlearning.run.console import bar
 from unlearning.run.models import load_base
+from unlearning.run.progress import bar
 from unlearning.run.results import write_json
 from unlearning.run.store import Store, model_identity
 

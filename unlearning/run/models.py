@@ -23,7 +23,7 @@ from unlearning.run.build import (
     numerics,
     trainer_options,
 )
-from unlearning.run.console import bar
+from unlearning.run.progress import bar
 from unlearning.run.store import Store, model_identity
 
 

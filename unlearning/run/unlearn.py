@@ -25,8 +25,8 @@ from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
 from unlearning.run.build import build, build_template, build_trainer
 from unlearning.run.check_data import Data
-from unlearning.run.console import bar
 from unlearning.run.models import load_base
+from unlearning.run.progress import bar
 from unlearning.run.ranks import Ranks
 from unlearning.run.results import write_json
 from unlearning.run.watch import Callbacks, stop_reason
