@@ -85,7 +85,10 @@ def test_ctrl_c_in_any_stage_says_how_to_go_on(raised, code, tmp_path, monkeypat
 
     for name in ("check", "set_up_logging"):
         monkeypatch.setattr(f"unlearning.run.start.{name}", lambda *_: 1)
-    monkeypatch.setattr("unlearning.run.start.prepare", lambda *_: None)
+    monkeypatch.setattr(
+        "unlearning.run.start.prepare",
+        lambda config, folder, resume: (folder / "config.yaml").write_text(""),
+    )
     monkeypatch.setattr("unlearning.run.start.go", stop)
     if raised == "exit":
         with pytest.raises(SystemExit) as left:

@@ -12,6 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.overrides import check_overrides, config_folder
+from unlearning.run.tracking_secrets import check_secrets
+from unlearning.sweep import multirun, wants_multirun
+from unlearning.sweep.words import quoted
+
+RESUME = "resume="
 
 
 def main() -> None:
@@ -20,56 +25,64 @@ def main() -> None:
     # Waiting threads sleep instead of spinning: on a machine that others use, too, spinning made a
     # step six times as slow. Read when torch is loaded, hence here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = sys.argv[1:]
     try:
-        if arguments[:1] == ["report"]:
-            return _report(arguments[1:])
-        resumed = [word for word in arguments if word.startswith("resume=")]
-        if resumed:
-            return _resume(arguments, Path(resumed[0].removeprefix("resume=")))
-        check_overrides(arguments)
+        code = _main(sys.argv[1:])
     except ConfigError as error:
-        _fail(error)
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(_job)()
-
-
-def _job(config: DictConfig) -> None:
-    _exit(config, Path(HydraConfig.get().runtime.output_dir))
-
-
-def _exit(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    from unlearning.run.start import start
-
-    code = start(config, folder, resume)
+        print(f"error: {error}", file=sys.stderr)
+        code = BAD_INPUT
     if code:
         sys.exit(code)
 
 
-def _resume(arguments: list[str], folder: Path) -> None:
-    if len(arguments) > 1:
-        raise ConfigError(
-            "resume=<run folder> takes the run's own configuration; leave out "
-            f"{', '.join(word for word in arguments if not word.startswith('resume='))}."
-        )
-    path = folder / "config.yaml"
-    if not path.is_file():
+def _main(arguments: list[str]) -> int:
+    if arguments[:1] == ["report"]:
+        return _report(arguments[1:])
+    check_secrets(arguments)
+    if wants_multirun(arguments):
+        return multirun(arguments)
+    resumed = [word for word in arguments if word.startswith(RESUME)]
+    others = [word for word in arguments if not word.startswith(RESUME)]
+    if not resumed:
+        return _composed(arguments)
+    folder = Path(resumed[-1].removeprefix(RESUME))
+    if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} is no run folder: it has no config.yaml.")
-    config = OmegaConf.load(path)
+    if others:  # has to be the run's own configuration, which is looked at when it is composed
+        return _composed([*others, f"hydra.run.dir={quoted(str(folder))}"], resume=True)
+    config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
-    _exit(config, folder, resume=True)
+    return _start(config, folder, resume=True)
 
 
-def _report(arguments: list[str]) -> None:
+def _composed(arguments: list[str], resume: bool = False) -> int:
+    """What Hydra does with the arguments: a run, `--help`, `--cfg job` ..."""
+    check_overrides(arguments)
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        codes.append(_start(config, folder, resume, composed=True))
+
+    sys.argv[1:] = arguments
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+    return codes[0] if codes else 0
+
+
+def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
+    from unlearning.run.start import start
+
+    return start(config, folder, resume, compare=resume and composed)
+
+
+def _report(arguments: list[str]) -> int:
     from unlearning.report import write_report
+    from unlearning.report.sweep import is_sweep_folder, write_sweep_report
 
     if len(arguments) != 1:
-        raise ConfigError("Give one run folder: unlearn report <run folder>.")
-    print(write_report(Path(arguments[0])))
-
-
-def _fail(error: ConfigError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+        raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
+    folder = Path(arguments[0])
+    print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import pytest
 
 from unlearning.errors import ConfigError
 from unlearning.run.debug import limited
+from unlearning.run.folder import check_folder
 from unlearning.run.pipeline import run
-from unlearning.run.validate import check_folder, validate
+from unlearning.run.validate import validate
 
 
 def write_jsonl(path, pairs):

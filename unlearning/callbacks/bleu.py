@@ -10,12 +10,12 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.backbone import CausalLM
 from unlearning.callbacks.deal import deal, gather
 from unlearning.callbacks.step import StepCallback
 from unlearning.continuation import complete
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
+from unlearning.fsdp import gathered
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.types import Example
 
@@ -102,9 +102,9 @@ class BleuEvaluation(StepCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> float:
         """The BLEU, over all ranks' completions. Collective: every rank has to call it."""
-        policy: CausalLM = pl_module.policy  # type: ignore[assignment]
         mine = deal(len(self.examples), trainer)
-        with trainer.precision_plugin.forward_context():
+        forward = trainer.precision_plugin.forward_context()
+        with gathered(trainer, pl_module) as policy, forward:
             answers = complete(
                 policy, self.tokenizer, [self.examples[i] for i in mine], self.template,
                 self.max_new_tokens, self.batch_size,

@@ -16,6 +16,7 @@ from unlearning.callbacks.loss_window import LossWindow
 from unlearning.callbacks.snapshot import Snapshot
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
+from unlearning.fsdp import check_sharded
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class CollapseGuard(StepCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        check_sharded(trainer.strategy, guard_action=self.action)
         self._metrics = {
             limit: self._sources[limit] or retain_kl_metric(pl_module)
             for limit in self.budget.limits

@@ -10,10 +10,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.backbone import CausalLM
 from unlearning.callbacks.deal import deal, gather
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
+from unlearning.fsdp import gathered
 from unlearning.generate import generate
 from unlearning.metrics.degeneracy import is_broken
 from unlearning.metrics.harm import harmful
@@ -70,10 +70,10 @@ class HarmEvaluation(StepCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """The rates, over all ranks' prompts. Collective: every rank has to call it."""
-        policy: CausalLM = pl_module.policy  # type: ignore[assignment]
         mine = deal(len(self.prompts), trainer)
         with isolate_rng():
-            with trainer.precision_plugin.forward_context():
+            forward = trainer.precision_plugin.forward_context()
+            with gathered(trainer, pl_module) as policy, forward:
                 completions = generate(
                     policy, self.tokenizer, [self.prompts[i] for i in mine], self.max_new_tokens,
                     self.batch_size,

@@ -1,10 +1,11 @@
-"""Ctrl-C ends the step, saves a checkpoint to resume from, and says how."""
+"""Ctrl-C and SIGTERM end the step, save a checkpoint to resume from, and say how."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,17 +14,22 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from unlearning.callbacks.step import StepCallback
+from unlearning.checkpoints import save
 from unlearning.errors import ConfigError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ONE_SIGNAL = 1.0
+"""Seconds in which a second Ctrl-C is taken for the first one: a terminal sends it to a whole group
+of processes, and the one that started the others may pass it on besides."""
 
 
 class GracefulStop(StepCallback):
     """While training, SIGINT (Ctrl-C) and SIGTERM ask for a stop after the current step.
 
-    Then `<folder>/interrupted.ckpt` is written and the trainer stops. A second signal raises
-    `KeyboardInterrupt` at once. With several ranks, a signal to one of them stops all at the same
-    step. Outside the main thread, where Python allows no signal handlers, nothing is handled here.
+    Then `<folder>/step=<n>.ckpt` is written and the trainer stops. A second Ctrl-C raises
+    `KeyboardInterrupt` at once; further SIGTERMs change nothing, since schedulers repeat them while
+    they wait. With several ranks, a signal to one of them stops all at the same step. Outside the
+    main thread, where Python allows no signal handlers, nothing is handled here.
 
     Put it after the other callbacks: what follows it has not seen the step that is saved.
 
@@ -32,7 +38,8 @@ class GracefulStop(StepCallback):
         resume_command: what to type to go on, as shown to the user.
 
     Attributes:
-        interrupted: whether the last fit was ended by a signal.
+        signal: what ended the last fit, the same on every rank; None where no signal did.
+        path: the checkpoint that was then saved.
 
     Raises:
         ConfigError: when training starts, if a callback with a state comes after this one.
@@ -40,15 +47,23 @@ class GracefulStop(StepCallback):
 
     def __init__(self, folder: str | Path, resume_command: str) -> None:
         super().__init__()
-        self.path, self.resume_command = Path(folder) / "interrupted.ckpt", resume_command
-        self.interrupted = False
-        self._asked = self._speaks = False
+        self.folder, self.resume_command = Path(folder), resume_command
+        self.signal: signal.Signals | None = None
+        self.path: Path | None = None
+        self._asked: signal.Signals | None = None
+        self._asked_at = 0.0
+        self._speaks = False
         self._previous: dict[signal.Signals, Any] = {}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last fit was ended by a signal."""
+        return self.signal is not None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._check_place(trainer)
-        self.interrupted = self._asked = False
+        self.signal = self.path = self._asked = None
         self._speaks = trainer.is_global_zero
         # Only now: Lightning installs its own handlers, which this replaces, just before.
         if threading.current_thread() is threading.main_thread():
@@ -64,11 +79,15 @@ class GracefulStop(StepCallback):
                 )
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        again = self._asked is not None
+        if again and (number == signal.SIGTERM or time.monotonic() - self._asked_at < ONE_SIGNAL):
+            return
+        if again:
             raise KeyboardInterrupt
-        self._asked = True
+        self._asked, self._asked_at = signal.Signals(number), time.monotonic()
         if self._speaks:  # not `print`, which may be what was interrupted
-            os.write(2, b"\nFinishing this step, then saving. Once more to stop at once.\n")
+            more = b" Once more to stop at once." if number == signal.SIGINT else b""
+            os.write(2, b"\nFinishing this step, then saving." + more + b"\n")
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         if not self.interrupted and self._wanted(trainer):
@@ -90,16 +109,14 @@ class GracefulStop(StepCallback):
 
     def _wanted(self, trainer: Trainer) -> bool:
         """Whether any rank was asked to stop."""
-        return trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+        return trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
 
     def _save(self, trainer: Trainer, step: int) -> None:
-        self.interrupted = True
-        aside = self.path.with_suffix(".partial")
+        ended = self._asked is signal.SIGTERM
+        any_ended = trainer.strategy.reduce_boolean_decision(ended, all=False)
+        self.signal = signal.SIGTERM if any_ended else signal.SIGINT
+        self.path = save(trainer, self.folder)
         if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(aside, weights_only=False)
-        if trainer.is_global_zero:
-            aside.replace(self.path)
             print(f"Stopped after step {step}; saved {self.path}. Resume: {self.resume_command}")
 
     def _restore_handlers(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lightning import LightningModule, Trainer
 from torch import Tensor
@@ -14,6 +16,8 @@ from torch.optim import Optimizer
 from unlearning.callbacks.step import StepCallback
 from unlearning.callbacks.step_metrics import StepMetrics
 from unlearning.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 FIRST = ["step", "learning_rate"]
 
@@ -88,7 +92,11 @@ class LossCurve(StepCallback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        self._write()
+        try:
+            self._write()
+        except (OSError, RuntimeError) as error:
+            # A full disk, a broken GPU: what the user is to hear of is the first error.
+            log.warning("The last rows of %s could not be written: %s", self.path, error)
 
     def _write(self) -> None:
         if not self._rows:
@@ -103,6 +111,7 @@ class LossCurve(StepCallback):
         else:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerows(rows)
+                _sync(file)
 
     def _rewrite(self, rows: Iterable[dict[str, str]]) -> None:
         aside = self.path.with_name(self.path.name + ".partial")
@@ -110,7 +119,14 @@ class LossCurve(StepCallback):
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+            _sync(file)
         aside.replace(self.path)
+
+
+def _sync(file: IO[str]) -> None:
+    """Down to the disk: a checkpoint that outlives a power cut must not know more than the file."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

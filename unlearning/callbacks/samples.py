@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,18 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.backbone import CausalLM
 from unlearning.callbacks.deal import deal, gather
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
+from unlearning.fsdp import gathered
 from unlearning.generate import generate
 
 
 class SampleGenerations(StepCallback):
     """Appends completions to a file of JSON lines (`step`, `prompt`, `completion`).
+
+    The file is one run's: what a run that was cut off had said after the step from which it is
+    resumed will be said again, and goes.
 
     Weights & Biases gets them as a table and TensorBoard as text, where the trainer logs there.
     All ranks generate; rank 0 writes.
@@ -50,9 +54,9 @@ class SampleGenerations(StepCallback):
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        policy: CausalLM = pl_module.policy  # type: ignore[assignment]
         mine = deal(len(self.prompts), trainer)
-        with trainer.precision_plugin.forward_context():
+        forward = trainer.precision_plugin.forward_context()
+        with gathered(trainer, pl_module) as policy, forward:
             completions = generate(
                 policy, self.tokenizer, [self.prompts[i] for i in mine], self.max_new_tokens,
                 self.batch_size,
@@ -63,12 +67,37 @@ class SampleGenerations(StepCallback):
             self._write(step, pairs)
             _show(trainer, step, pairs)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero and self.path.is_file():
+            self._drop_after(trainer.global_step)
+
+    def _drop_after(self, step: int) -> None:
+        """Of a run that begins anew, everything goes; so does a line that was cut in writing."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
+        if kept != lines:
+            aside = self.path.with_name(f".{self.path.name}.tmp")
+            with aside.open("w", encoding="utf-8") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+
     def _write(self, step: int, pairs: list[tuple[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             for prompt, completion in pairs:
                 line = {"step": step, "prompt": prompt, "completion": completion}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _step(line: str) -> float:
+    """Of which step a line is; of none where it is no such line."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _show(trainer: Trainer, step: int, pairs: list[tuple[str, str]]) -> None:

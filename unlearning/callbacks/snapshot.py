@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 class Snapshot:
     """The trainable weights, and on request the optimizer's state, in the host's memory.
 
+    Of weights that are split over ranks, each rank keeps and puts back its own parts.
+
     Args:
         module: whose weights with `requires_grad` are kept.
         optimizer: its state (the moments, not the learning rate) is kept as well.

@@ -29,12 +29,13 @@ from unlearning.run.models import load_base
 from unlearning.run.progress import bar
 from unlearning.run.results import write_json
 from unlearning.run.store import Store, model_identity
+from unlearning.run.tracking import Tracking
 
 ADAPTER, MERGED, FACTS = "adapter", "merged", "finetune.json"
 
 
 def finetuned_model(
-    config: DictConfig, store: Store, base: str, book: Any
+    config: DictConfig, store: Store, base: str, book: Any, tracking: Tracking
 ) -> tuple[str, dict[str, Any], bool]:
     """The base model, fine-tuned on the windows of `book`; with its adapter merged in.
 
@@ -62,7 +63,7 @@ def finetuned_model(
             folder.mkdir()
         started = time.perf_counter()
         if settings.load is None:
-            taught = _train(config, base, book, folder, leads)
+            taught = _train(config, base, book, folder, leads, tracking)
         else:
             taught = _load(config, base, folder)
         if not leads:
@@ -75,7 +76,9 @@ def finetuned_model(
     return str(folder / MERGED), facts, kept
 
 
-def _train(config: DictConfig, base: str, book: Any, folder: Path, leads: bool) -> dict[str, Any]:
+def _train(
+    config: DictConfig, base: str, book: Any, folder: Path, leads: bool, tracking: Tracking
+) -> dict[str, Any]:
     """On all ranks; the one that leads saves."""
     settings: dict[str, Any] = OmegaConf.to_container(config.finetune, resolve=True)  # type: ignore[assignment]
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
@@ -95,6 +98,7 @@ def _train(config: DictConfig, base: str, book: Any, folder: Path, leads: bool) 
         config, max_steps=settings["max_steps"], max_epochs=settings["epochs"],
         accumulate_grad_batches=settings["accumulate_grad_batches"],
         gradient_clip_val=settings["gradient_clip_val"], callbacks=bar("finetune"),
+        logger=tracking.loggers("finetune") or False,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # every window is taught

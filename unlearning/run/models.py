@@ -25,6 +25,7 @@ from unlearning.run.build import (
 )
 from unlearning.run.progress import bar
 from unlearning.run.store import Store, model_identity
+from unlearning.run.tracking import Tracking
 
 
 def judges_harm(config: DictConfig) -> bool:
@@ -32,7 +33,9 @@ def judges_harm(config: DictConfig) -> bool:
     return config.classifier.model is not None or config.classifier.tiny is not None
 
 
-def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dict[str, Any], bool]:
+def classifier(
+    config: DictConfig, store: Store, tracking: Tracking
+) -> tuple[HarmScorer | None, dict[str, Any], bool]:
     """The judge of harm: trained and kept, or taken as it is, or none.
 
     Returns:
@@ -67,6 +70,7 @@ def classifier(config: DictConfig, store: Store) -> tuple[HarmScorer | None, dic
             config, alone=True, callbacks=bar("classifier"), max_epochs=settings.train.max_epochs,
             max_steps=settings.train.max_steps,
             gradient_clip_val=settings.train.gradient_clip_val,
+            logger=tracking.loggers("classifier") or False,
         )  # fmt: skip
         module = {
             "model": model, "lr": settings.train.lr, "threshold": settings.threshold,
@@ -89,7 +93,7 @@ def _scorer(config: DictConfig, model: str) -> HarmScorer:
     )  # fmt: skip
 
 
-def base_model(config: DictConfig, store: Store) -> tuple[str, bool]:
+def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[str, bool]:
     """The model to unlearn from: a name or folder, or one trained on the spot and kept.
 
     Returns:
@@ -112,6 +116,7 @@ def base_model(config: DictConfig, store: Store) -> tuple[str, bool]:
         trainer = build_trainer(
             config, alone=True, max_steps=recipe.max_steps, precision=recipe.precision,
             callbacks=bar("base"), gradient_clip_val=1.0,
+            logger=tracking.loggers("base") or False,
         )  # fmt: skip
         train_base(
             data, folder, architecture=_plain(recipe.architecture), vocab_size=recipe.vocab_size,

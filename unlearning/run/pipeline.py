@@ -6,6 +6,7 @@ classifier -> base -> [evaluate(original) -> finetune] -> evaluate(before) -> un
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.classifier.scorer import HarmScorer
+from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
@@ -26,12 +28,20 @@ from unlearning.run.console import Stages, console
 from unlearning.run.debug import limited
 from unlearning.run.devices import check_devices, take_device
 from unlearning.run.finetune import book_facts, finetuned_model
+from unlearning.run.folder import (
+    REPORT,
+    check_data_unchanged,
+    check_folder,
+    claim,
+    save_config,
+)
 from unlearning.run.models import base_model, classifier, judges_harm
 from unlearning.run.ranks import Ranks
 from unlearning.run.results import package_versions, peak_memory_mb, write_json
 from unlearning.run.store import Store
+from unlearning.run.tracking import Tracking
 from unlearning.run.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
-from unlearning.run.validate import check_folder, validate
+from unlearning.run.validate import validate
 from unlearning.run.watch import callbacks
 from unlearning.types import Generation, PromptSet
 
@@ -55,8 +65,9 @@ def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
     check(config, folder, resume)
     if config.validate:
         return None
-    prepare(config, folder, resume)
-    return go(config, folder)
+    with claim(folder):
+        prepare(config, folder, resume)
+        return folder / REPORT if go(config, folder) == 0 else None
 
 
 def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1) -> int:
@@ -86,14 +97,14 @@ def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
     """Make the run folder, with the configuration that a resumed run goes by."""
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        OmegaConf.save(limited(config), folder / "config.yaml", resolve=True)
+        save_config(limited(config), folder)
 
 
-def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> Path | None:
+def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
     """The stages of a run that was checked and prepared, on every one of its ranks.
 
     Returns:
-        The report's path; None after an interruption.
+        The exit code: 0 after a report, another one after an interruption.
     """
     config, ranks = limited(config), ranks or Ranks()
     seed_everything(config.seed, verbose=False)
@@ -102,12 +113,19 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> Path | N
     if on_hub(data):  # what is there is known only now; the rest was looked through already
         check_together(config, data)
     check_architecture(config, online=True)
-    start = _make_ready(config, stages, data, Store(config.cache_dir, ranks))
-    result = _unlearn(config, folder, stages, data, start, ranks)
-    if result is None:
-        return None
-    report = _evaluate(config, folder, stages, data, start, result) if ranks.leads else None
-    return Path(ranks.share(str(report)))
+    if ranks.leads:
+        check_data_unchanged(folder, _fingerprints(data))
+    with Tracking(config, folder, ranks.rank) as tracking:
+        start = _make_ready(config, stages, data, Store(config.cache_dir, ranks), tracking)
+        result = _unlearn(config, folder, stages, data, start, ranks, tracking)
+        if result.signal is not None:
+            code = PREEMPTED if result.signal == signal.SIGTERM else INTERRUPTED
+            tracking.stopped(code)
+            return code
+        if ranks.leads:
+            _evaluate(config, folder, stages, data, start, result, tracking)
+    ranks.share()  # the others are there until the report is
+    return 0
 
 
 @dataclass
@@ -131,15 +149,17 @@ class Start:
     scores: dict[str, Any]
 
 
-def _make_ready(config: DictConfig, stages: Stages, data: Data, store: Store) -> Start:
+def _make_ready(
+    config: DictConfig, stages: Stages, data: Data, store: Store, tracking: Tracking
+) -> Start:
     """Everything that runs with other loss weights share, made or kept from one of them."""
     scorer, scores, sets = None, dict[str, Any](), prompt_sets(config, data)
     if judges_harm(config):
         with stages.stage("classifier") as notes:
-            scorer, scores, kept = classifier(config, store)
+            scorer, scores, kept = classifier(config, store, tracking)
             notes += [KEPT] * kept + _held_out(scores)
     with stages.stage("base") as notes:
-        base, kept = base_model(config, store)
+        base, kept = base_model(config, store, tracking)
         notes += [KEPT] * kept or [base] * (config.model.base is None)
     model, taught, original = base, dict[str, Any](), None
     if config.finetune is not None:
@@ -147,7 +167,7 @@ def _make_ready(config: DictConfig, stages: Stages, data: Data, store: Store) ->
             original, kept = kept_answers(config, store, base, sets, "original", scorer, scores)
             notes += [KEPT] * kept + summary(original, config)
         with stages.stage("finetune") as notes:
-            model, taught, kept = finetuned_model(config, store, base, data["forget"])
+            model, taught, kept = finetuned_model(config, store, base, data["forget"], tracking)
             notes += [KEPT] * kept + [f"{taught['steps']} steps"] * ("steps" in taught)
     with stages.stage("evaluate before") as notes:
         before, kept = kept_answers(config, store, model, sets, "before", scorer, scores)
@@ -156,9 +176,15 @@ def _make_ready(config: DictConfig, stages: Stages, data: Data, store: Store) ->
 
 
 def _unlearn(
-    config: DictConfig, folder: Path, stages: Stages, data: Data, start: Start, ranks: Ranks
-) -> Unlearned | None:
-    """What was unlearned, now or by an earlier part of this run; None after an interruption."""
+    config: DictConfig,
+    folder: Path,
+    stages: Stages,
+    data: Data,
+    start: Start,
+    ranks: Ranks,
+    tracking: Tracking,
+) -> Unlearned:
+    """What was unlearned, now or by an earlier part of this run."""
     with stages.stage("unlearn") as notes:
         if ranks.share(is_unlearned(folder)):
             result = find_unlearned(config, folder, start.model)
@@ -167,14 +193,23 @@ def _unlearn(
                 callbacks, config, folder, prompts=start.sets, scorer=start.scorer,
                 original=start.original,
             )  # fmt: skip
-            result = unlearn(config, folder, start.model, start.base, data, watch, ranks)
+            result = unlearn(
+                config, folder, start.model, start.base, data, watch, ranks,
+                tracking.loggers("unlearn"),
+            )  # fmt: skip
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
-    return None if result.interrupted else result
+    return result
 
 
 def _evaluate(
-    config: DictConfig, folder: Path, stages: Stages, data: Data, start: Start, result: Unlearned
-) -> Path:
+    config: DictConfig,
+    folder: Path,
+    stages: Stages,
+    data: Data,
+    start: Start,
+    result: Unlearned,
+    tracking: Tracking,
+) -> None:
     """Ask the unlearned model, compare, and write it all down."""
     with stages.stage("evaluate after") as notes:
         after = answers(config, result.policy, result.tokenizer, start.sets, "after", start.scorer)
@@ -194,8 +229,9 @@ def _evaluate(
         # Last of all, since a folder with metrics.json counts as finished.
         write_json(folder / "metrics.json", metrics)
         report = write_report(folder)
+        tracking.generations(start.before, after)
+        tracking.report(report, metrics)
     console.print(f"Model:  {folder / MODEL}\nReport: {report}", markup=False)
-    return report
 
 
 def _number_of_stages(config: DictConfig) -> int:
@@ -223,9 +259,13 @@ def _facts(
         **({} if config.finetune is None else {"reference_of": config.reference.of}),
         **({"classifier": {**scores, "threshold": config.classifier.threshold}} if scores else {}),
         **book_facts(data["forget"]),
-        "fingerprints": {name: m.fingerprint() for name, m in data.items() if m is not None},
+        "fingerprints": _fingerprints(data),
         "versions": package_versions(),
     }
+
+
+def _fingerprints(data: Data) -> dict[str, str]:
+    return {name: module.fingerprint() for name, module in data.items() if module is not None}
 
 
 def _held_out(scores: dict[str, Any]) -> list[str]:

@@ -47,6 +47,8 @@ class Ranks:
             self.local_rank = environment.local_rank()
         if self.world > 1:
             assert environment is not None
+            # Each slice of waiting that goes by is told as a warning, on every rank.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
             os.environ["MASTER_ADDR"] = environment.main_address
             os.environ["MASTER_PORT"] = str(environment.main_port)
             self._store, _, _ = next(rendezvous("env://", self.rank, self.world))

@@ -41,7 +41,7 @@ def spawn(folder: Path, world: int, resume: bool) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     port, ranks = _free_port(), list[subprocess.Popen[bytes]]()
     command = [*COMMAND, str(folder), *["--resume"] * resume]
-    with _passing_signals_to(ranks):
+    with _passing_signals_to(ranks) as passed:
         for rank in range(world):
             log = None if rank == 0 else (logs / f"rank_{rank}.log").open("ab")
             ranks.append(
@@ -55,7 +55,7 @@ def spawn(folder: Path, world: int, resume: bool) -> int:
             if log is not None:
                 log.close()
         try:
-            return _watch(ranks, folder)
+            return _watch(ranks, folder, passed)
         finally:
             for process in ranks:
                 if process.stdin is not None:
@@ -92,8 +92,12 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _passing_signals_to(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _passing_signals_to(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Within the block; yields those that were passed on."""
+    passed = list[int]()
+
     def forward(number: int, frame: FrameType | None) -> None:
+        passed.append(number)
         for rank in ranks:
             if rank.poll() is None:
                 rank.send_signal(number)
@@ -102,13 +106,13 @@ def _passing_signals_to(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[No
         number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield
+        yield passed
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path) -> int:
+def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path, passed: list[int]) -> int:
     while all(code in (None, 0) for code in (rank.poll() for rank in ranks)):
         if all(rank.poll() == 0 for rank in ranks):
             return 0
@@ -118,6 +122,8 @@ def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path) -> int:
     number, code = next(iter(failed.items()))
     if code in ORDERLY and (code != BAD_INPUT or ranks[0].returncode == BAD_INPUT):
         return code  # rank 0 said why
+    if -code in passed:  # before the rank was ready to hear it
+        return 128 - code
     print(_obituary(number, code, len(ranks), folder), file=sys.stderr)
     return FAILED
 

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from unlearning.errors import BAD_INPUT, INTERRUPTED, ConfigError
+from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.run.console import console, quiet_libraries, set_up_logging
+from unlearning.run.debug import limited
+from unlearning.run.failures import explain, sigterm_exits
+from unlearning.run.folder import check_config, claim
 from unlearning.run.pipeline import check, go, prepare
 from unlearning.run.ranks import Ranks, surroundings
 from unlearning.run.spawn import spawn
+from unlearning.run.tracking_secrets import check_secrets
 
 
-def start(config: DictConfig, folder: Path, resume: bool = False, checked: bool = False) -> int:
+def start(
+    config: DictConfig,
+    folder: Path,
+    resume: bool = False,
+    compare: bool = False,
+    checked: bool = False,
+) -> int:
     """Check everything, then run; starts the other ranks where nobody else has.
 
     Args:
         config: composed.
         folder: the run folder; Hydra may have made it already.
         resume: go on with the folder's run.
+        compare: the configuration was given anew, and has to be the one the folder was made with.
         checked: by the process that spawned this rank, which prepared the folder, too.
 
     Returns:
@@ -29,29 +41,36 @@ def start(config: DictConfig, folder: Path, resume: bool = False, checked: bool 
     """
     ranks = None
     try:
-        surrounded = surroundings()
-        ranks = Ranks(surrounded)
-        folder = _shared_folder(folder, ranks)
-        return _run(config, folder, resume, checked, ranks)
+        with sigterm_exits():
+            ranks = Ranks(surroundings())
+            folder = _shared_folder(folder, ranks)
+            console.quiet = not ranks.leads
+            quiet_libraries()
+            if compare:
+                check_config(folder, limited(config))
+            # A folder is held by whoever started its run, and by rank 0 where that was not us.
+            holds = ranks.leads and not (checked or config.validate)
+            with claim(folder) if holds else nullcontext():
+                return _run(config, folder, resume, checked, ranks)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except (KeyboardInterrupt, SystemExit) as stop:
-        # In a training Lightning makes the second of the first.
-        if not any(isinstance(e, KeyboardInterrupt) for e in (stop, stop.__context__)):
+        return _stopped(stop, folder, speaks=ranks is None or ranks.leads)
+    except Exception as error:
+        told = explain(error, folder)
+        if told is None:
             raise
-        if ranks is None or ranks.leads:
-            print(f"\nStopped. To go on: {_resume_command(folder)}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"error: {told}", file=sys.stderr)
+        return FAILED
     finally:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # Hydra made it; nothing ran
 
 
 def _run(config: DictConfig, folder: Path, resume: bool, checked: bool, ranks: Ranks) -> int:
-    console.quiet = not ranks.leads
-    quiet_libraries()
     if not checked:
+        check_secrets([], config)
         world = check(config, folder, resume, ranks.world)
         if config.validate:
             return 0
@@ -61,9 +80,21 @@ def _run(config: DictConfig, folder: Path, resume: bool, checked: bool, ranks: R
             return spawn(folder, world, resume)
     ranks.share()  # the folder stands
     set_up_logging(folder, ranks.rank)
-    report = go(config, folder, ranks)
+    code = go(config, folder, ranks)
     ranks.leave()
-    return INTERRUPTED if report is None else 0
+    return code
+
+
+def _stopped(stop: BaseException, folder: Path, speaks: bool) -> int:
+    # In a training Lightning makes the second of the first.
+    pressed = any(isinstance(e, KeyboardInterrupt) for e in (stop, stop.__context__))
+    preempted = isinstance(stop, SystemExit) and stop.code == PREEMPTED
+    if not (pressed or preempted):
+        raise stop
+    if speaks and (folder / "config.yaml").is_file():
+        again = f"unlearn resume={shlex.quote(str(folder))}"
+        print(f"\nStopped. To go on: {again}", file=sys.stderr)
+    return PREEMPTED if preempted else INTERRUPTED
 
 
 def _shared_folder(folder: Path, ranks: Ranks) -> Path:
@@ -74,7 +105,3 @@ def _shared_folder(folder: Path, ranks: Ranks) -> Path:
     if shared != folder.resolve() and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     return shared
-
-
-def _resume_command(folder: Path) -> str:
-    return f"unlearn resume={shlex.quote(str(folder))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import seed_everything
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -20,16 +21,19 @@ from unlearning.adapter import merge_adapter
 from unlearning.adapter_folder import CONFIG as ADAPTER_CONFIG
 from unlearning.adapter_folder import load_adapter
 from unlearning.backbone import CausalLM, takes_tree_rows
+from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
-from unlearning.run.build import build, build_template, build_trainer
+from unlearning.run.build import build_template, build_trainer
 from unlearning.run.check_data import Data
 from unlearning.run.models import load_base
 from unlearning.run.progress import bar
 from unlearning.run.ranks import Ranks
 from unlearning.run.results import write_json
-from unlearning.run.watch import Callbacks, stop_reason
+from unlearning.run.watch import CHECKPOINTS, Callbacks, stop_reason
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Unlearned:
         stop_reason: why it ended before its last step, or None.
         notes: what a reader of the report should know, such as cut answers.
         reference: which reference the KL was to.
-        interrupted: a person stopped it; a resumable checkpoint was saved.
+        signal: what stopped it, if one did; then a checkpoint to resume from was saved.
     """
 
     policy: CausalLM
@@ -50,7 +54,7 @@ class Unlearned:
     stop_reason: str | None
     notes: list[str]
     reference: str
-    interrupted: bool = False
+    signal: int | None = None
 
 
 NOTED = ("steps", "stop_reason", "notes", "reference")
@@ -88,6 +92,7 @@ def unlearn(
     data: Data,
     watch: Callable[[Any], Callbacks],
     ranks: Ranks,
+    loggers: list[Logger],
 ) -> Unlearned:
     """Unlearn from the model `start`, from the folder's last checkpoint on if it has one.
 
@@ -103,19 +108,15 @@ def unlearn(
     of_base = config.reference.of == "base" and start != base
     module = _module(config, policy, base if of_base else None)
     callbacks = watch(tokenizer)
-    loggers = _loggers(config)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
         callbacks=[*callbacks.values(), *bar("unlearn")],
         accumulate_grad_batches=config.unlearn.accumulate_grad_batches,
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
-        enable_checkpointing=True, default_root_dir=folder,
+        default_root_dir=folder,
     )  # fmt: skip
     with ranks.together():
-        try:
-            trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            _finish(loggers)
+        trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
     cut = [
         f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
     ]
@@ -123,9 +124,9 @@ def unlearn(
     result = Unlearned(
         module.policy, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
         reference=type(module.reference).__name__,
-        interrupted=callbacks["interrupt"].interrupted,  # type: ignore[attr-defined]
+        signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
     )  # fmt: skip
-    if ranks.leads and not result.interrupted:
+    if ranks.leads and result.signal is None:
         keep_unlearned(config, folder, result)
     return result
 
@@ -188,22 +189,15 @@ def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
     return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
 
 
-def _loggers(config: DictConfig) -> list[Logger]:
-    return [build(node) for node in (config.logger or {}).values()]
-
-
-def _finish(loggers: list[Logger]) -> None:
-    """Without this, the next run in this process would go on in this one's W&B run."""
-    for logger in loggers:
-        logger.finalize("finished")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
-
-
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run folder; None where unlearning had not come to one."""
-    found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    """The newest whole checkpoint of a run folder; says which newer ones were not whole.
+
+    None where unlearning had not come to one.
+    """
+    newest, skipped = newest_whole(folder / CHECKPOINTS)
+    for told in skipped:
+        log.warning(told)
+    return newest
 
 
 def _text(path: Path | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,25 +22,8 @@ from unlearning.run.build import (
 )
 from unlearning.run.check_data import check_data
 from unlearning.run.check_models import check_models
+from unlearning.run.tracking_config import check_tracking
 from unlearning.run.watch import build_guard
-
-
-def check_folder(folder: Path, resume: bool = False) -> None:
-    """Refuse a folder that holds a finished run, or another run's checkpoints.
-
-    Raises:
-        ConfigError: it does.
-    """
-    if (folder / "metrics.json").exists():
-        raise ConfigError(
-            f"{folder} holds a finished run, which is never overwritten. "
-            "Choose another folder with hydra.run.dir=<folder>, or move it away."
-        )
-    if not resume and any((folder / "checkpoints").glob("*.ckpt")):
-        raise ConfigError(
-            f"{folder} holds a run that was interrupted. Go on with it (unlearn resume={folder}), "
-            "choose another folder, or move it away."
-        )
 
 
 def validate(config: DictConfig) -> list[str]:
@@ -62,7 +44,7 @@ def validate(config: DictConfig) -> list[str]:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
     build_template(config)
     check_targets(config.logger, "logger")
-    found = [_objective(config), _optimizer(config)]
+    found = [_objective(config), _optimizer(config), *check_tracking(config)]
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data["forget"])]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.callbacks import (
@@ -19,6 +18,8 @@ from unlearning.callbacks import (
     LossCurve,
     SampleGenerations,
 )
+from unlearning.callbacks.checkpoint import KeepCheckpoints
+from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.objective import Objective
@@ -26,6 +27,7 @@ from unlearning.run.build import build_template
 from unlearning.types import Generation, PromptSet
 
 Callbacks = dict[str, Callback]
+CHECKPOINTS = "checkpoints"
 
 
 def callbacks(
@@ -35,11 +37,13 @@ def callbacks(
     prompts: Sequence[PromptSet],
     scorer: HarmScorer | None,
     original: Sequence[Generation] | None,
+    after_save: Callable[[], None] | None = None,
 ) -> Callbacks:
     """By what they are for, in the order in which they are to be called.
 
     Args:
         original: answers of the model before fine-tuning; what it scores is the target to stop at.
+        after_save: called on rank 0 after each checkpoint.
     """
     settings, template = config.callbacks, build_template(config)
     watched = _watched(config, prompts)
@@ -69,14 +73,10 @@ def callbacks(
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
     if settings.checkpoint:
-        every = settings.checkpoint.every_n_steps
-        found["checkpoint"] = ModelCheckpoint(
-            folder / "checkpoints", filename="{step}", every_n_train_steps=every, save_top_k=1,
-            monitor="step", mode="max",
-        )  # fmt: skip
+        found["checkpoint"] = build_checkpoints(config, folder, after_save)
     # Last: its checkpoint holds everybody's state of the step it is of.
     found["interrupt"] = GracefulStop(
-        folder / "checkpoints", f"unlearn resume={shlex.quote(str(folder))}"
+        folder / CHECKPOINTS, f"unlearn resume={shlex.quote(str(folder))}"
     )
     return found
 
@@ -115,3 +115,16 @@ def build_guard(config: DictConfig) -> CollapseGuard:
     if "retain" not in objective.reference_roles or of_base:
         absent.add("retain_kl")
     return CollapseGuard(**{**settings, **dict.fromkeys(absent)})
+
+
+def build_checkpoints(
+    config: DictConfig, folder: Path, after_save: Callable[[], None] | None = None
+) -> KeepCheckpoints:
+    """The callback that saves the run now and then.
+
+    Raises:
+        ConfigError: settings that make no sense, of a finished run's checkpoints as well.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.checkpoint)  # type: ignore[assignment]
+    check_kept(settings.pop("finished", "last"))
+    return KeepCheckpoints(folder / CHECKPOINTS, **settings, after_save=after_save)

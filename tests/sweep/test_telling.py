@@ -1,0 +1,21 @@
+"""Words for times and exits."""
+
+from __future__ import annotations
+
+import pytest
+
+from unlearning.sweep.telling import duration, ending
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.21, "3.2 s"), (59.0, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(-9, "killed by SIGKILL"), (3, "exit code 3"), (0, "no metrics.json")]
+)
+def test_endings(code, text):
+    assert ending(code) == text

@@ -1,0 +1,175 @@
+"""A whole checkpoint: written aside, synced, renamed, and verified before it is read.
+
+It is one file as `torch.save` writes it, a zip archive; the archive's comment is the SHA-256 of the
+rest. File and sum are one, so one rename makes both appear, and torch reads the file as ever. What
+was cut short has no comment, and what was changed has another sum.
+
+Some strategies write a folder instead (DeepSpeed, FSDP's sharded state); the sums of its files are
+then added to it last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from unlearning.errors import ConfigError
+
+LABEL = b"sha256:"
+COMMENT = len(LABEL) + 64  # bytes
+LENGTH = COMMENT.to_bytes(2, "little")  # stands before the comment; the sum takes it as zeros
+BLOCK = 1 << 24
+SUMS = "sha256.json"
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin that writes and reads whole checkpoints, on a local disk.
+
+    Only rank 0 is asked to write. FSDP reads without asking the plugin; `newest_whole` has verified
+    the file by then.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        write_whole(checkpoint, Path(path))
+
+    def load_checkpoint(  # type: ignore[override]
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        if found := problem(Path(path)):
+            raise ConfigError(
+                f"The checkpoint {path} is not whole: {found}. Remove it; unlearn resume=<run "
+                "folder> then goes on from the one before."
+            )
+        return super().load_checkpoint(path, map_location, weights_only)
+
+
+def write_whole(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint: at every moment there is the old file, or none, or the whole new one.
+
+    Raises:
+        OSError: the disk is full, for example; nothing is left of the attempt.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        with aside.open("wb") as file:
+            _write_summed(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)  # else a power cut may undo the rename
+
+
+def write_sums(folder: Path) -> None:
+    """Make a folder whole that a strategy has written: without its sums it counts as cut short."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in files:
+        _sync(path)
+    sums = {str(path.relative_to(folder)): _sum_of_file(path) for path in files}
+    aside = folder / f".{SUMS}.partial"
+    aside.write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    _sync(aside)
+    aside.replace(folder / SUMS)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Summed:
+    """What torch writes to. It keeps an error for later: torch would hide it behind one of its own,
+    which says nothing of a full disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.sum = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.sum.update(data)
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def _write_summed(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    summed = _Summed(file)
+    torch.save(checkpoint, summed)  # type: ignore[arg-type]  # it needs no more of a file
+    if summed.error is not None:
+        raise summed.error
+    file.seek(-len(LENGTH), os.SEEK_END)
+    file.write(LENGTH + LABEL + summed.sum.hexdigest().encode())
+
+
+def problem(path: Path) -> str | None:
+    """Why this is no whole checkpoint, in words; None where it is one."""
+    try:
+        if path.is_dir():
+            return _problem_of_folder(path)
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            rest = file.tell() - len(LENGTH) - COMMENT
+            if rest < 0:
+                return "it was cut short"
+            file.seek(rest)
+            end = file.read()
+            if not end.startswith(LENGTH + LABEL):
+                return "it has no checksum: it was cut short, or not written by this package"
+            found, expected = _sum(file, rest), end[-64:].decode(errors="replace")
+    except (OSError, json.JSONDecodeError) as error:
+        return f"it cannot be read ({error})"
+    return None if found == expected else _other_sum(found, expected)
+
+
+def _problem_of_folder(folder: Path) -> str | None:
+    if not (folder / SUMS).is_file():
+        return "it has no checksums: it was cut short, or not written by this package"
+    sums: dict[str, str] = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            return f"its {name} is missing"
+        if (found := _sum_of_file(folder / name)) != expected:
+            return f"of its {name} {_other_sum(found, expected)}"
+    return None
+
+
+def _other_sum(found: str, expected: str) -> str:
+    return f"the checksum is {found[:12]}..., and {expected[:12]}... was written with it"
+
+
+def _sum_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sum(file: BinaryIO, rest: int) -> str:
+    """Of the first `rest` bytes and the comment's length before there was a comment."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while rest > 0:
+        block = file.read(min(BLOCK, rest))
+        digest.update(block)
+        rest -= len(block) or rest  # a file that shrinks meanwhile gets another sum
+    digest.update(bytes(len(LENGTH)))
+    return digest.hexdigest()

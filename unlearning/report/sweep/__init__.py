@@ -1,0 +1,8 @@
+"""From a sweep folder to one page: what was forgotten, and what it cost, setting by setting."""
+
+from __future__ import annotations
+
+from unlearning.report.sweep.folder import is_sweep_folder
+from unlearning.report.sweep.page import write_sweep_report
+
+__all__ = ["is_sweep_folder", "write_sweep_report"]

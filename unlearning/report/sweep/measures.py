@@ -1,0 +1,168 @@
+"""What a sweep is judged by: how much was forgotten, and what that cost.
+
+Where there are several held-out sets of one kind the worst of them speaks for the run, and a gap in
+any of them leaves the whole unmeasured: a setting must not win by what was not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unlearning.report.checks import ROUNDING
+from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
+from unlearning.report.sets import held_out, of_kind, taught
+from unlearning.report.stages import has_book, since_start, start
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run.
+
+    Args:
+        key: its name in the page.
+        label: what people call it.
+        unit: of its value.
+        low, high: what it cannot go beyond, which intervals are cut to.
+        sets: the prompt sets that it is read from, by the kinds of a run's sets.
+        figure: its figure on one of them.
+        difference: since before unlearning, or since the original model where a book was taught.
+        more_is_better: which way is up.
+        name: the label where there is little room.
+    """
+
+    key: str
+    label: str
+    unit: Unit
+    low: float
+    high: float
+    sets: Callable[[Mapping[str, str]], list[str]]
+    figure: Callable[[Metrics, str], Figure]
+    difference: bool = False
+    more_is_better: bool = False
+    name: str = ""
+
+    @property
+    def short(self) -> str:
+        return self.name or self.label
+
+    @property
+    def in_words(self) -> str:
+        """The short label inside a sentence."""
+        return self.short if self.short[:2].isupper() else self.short[0].lower() + self.short[1:]
+
+    def read(self, metrics: Metrics) -> Figure:
+        """The figure of the worst of its sets; empty where any of them has none."""
+        names = self.sets(prompt_sets(metrics))
+        return self._worst([self.figure(metrics, name) for name in names])
+
+    def at(self, metrics: Metrics, stage: str) -> float | None:
+        """The same metric of another model of the run, where the measure is no change."""
+        names = self.sets(prompt_sets(metrics))
+        return self._worst([lookup(metrics, stage, name, self.key) for name in names]).value
+
+    def worse(self, value: float) -> float:
+        """A number that grows as things get worse, to compare by."""
+        return -value if self.more_is_better else value
+
+    def _worst(self, figures: Sequence[Figure]) -> Figure:
+        found = [(self.worse(f.value), f) for f in figures if f.value is not None]
+        if not found or len(found) < len(figures):
+            return Figure()
+        return max(found, key=lambda pair: pair[0])[1]
+
+
+def _after(metric: str) -> Callable[[Metrics, str], Figure]:
+    return lambda metrics, name: lookup(metrics, "after", name, metric)
+
+
+def _rise(metrics: Metrics, name: str) -> Figure:
+    """Of perplexity, in percent; infinite where it is no longer finite, which is no gap."""
+    before = lookup(metrics, start(metrics), name, "perplexity").value
+    after = lookup(metrics, "after", name, "perplexity").value
+    found = since_start(metrics, name, "perplexity_relative")
+    if found.value is not None:
+        return found
+    if before is None or before <= 0:
+        return Figure()
+    if after is None:
+        lost = f"{name}/perplexity" in section(metrics, "after")
+        return Figure(math.inf) if lost else Figure()
+    return Figure(100 * (after / before - 1))
+
+
+def _broken(metrics: Metrics, name: str) -> Figure:
+    found = since_start(metrics, name, "broken_rate")
+    before = lookup(metrics, start(metrics), name, "broken_rate").value
+    after = lookup(metrics, "after", name, "broken_rate").value
+    if found.value is not None or before is None or after is None:
+        return found
+    return Figure(after - before)
+
+
+def _held_out_retain(kinds: Mapping[str, str]) -> list[str]:
+    return held_out(of_kind(kinds, "retain"))
+
+
+HARM = Measure(
+    "harmful_rate", "Harmful answers", "rate", 0.0, 1.0,
+    lambda kinds: held_out(of_kind(kinds, "harmful")), _after("harmful_rate"),
+)  # fmt: skip
+BOOK = Measure(
+    "bleu_to_reference", "BLEU to the book", "bleu", 0.0, 100.0,
+    lambda kinds: taught(of_kind(kinds, "copyright")), _after("bleu_to_reference"),
+)  # fmt: skip
+FORGETTING = (HARM, BOOK)
+
+RISE = Measure(
+    "perplexity_rise", "Retain perplexity, change", "percent", -100.0, math.inf,
+    _held_out_retain, _rise, difference=True,
+)  # fmt: skip
+ALIKE = Measure(
+    "bleu_to_original", "BLEU of retain answers to the original model's", "bleu", 0.0, 100.0,
+    _held_out_retain, _after("bleu_to_original"), more_is_better=True,
+    name="BLEU of retain answers",
+)  # fmt: skip
+BROKEN = Measure(
+    "broken_rise", "Broken answers, change", "rate", -1.0, 1.0,
+    list, _broken, difference=True, name="Broken, change",
+)  # fmt: skip
+MEASURES = (HARM, BOOK, RISE, ALIKE, BROKEN)
+
+
+def least_useful(metrics: Metrics, measure: Measure) -> float:
+    """Below this, less is no better: a book is forgotten where nobody could tell it was taught."""
+    if measure is not BOOK:
+        return measure.low
+    return measure.at(metrics, "original") or measure.low
+
+
+def starting_points(metrics: Metrics, forget: Measure) -> dict[str, tuple[float, float]]:
+    """Where the models before unlearning lie: stage -> (change of perplexity, forgetting)."""
+    found = {}
+    first = start(metrics)
+    for stage in dict.fromkeys((first, "before")):
+        value, rise = forget.at(metrics, stage), 0.0
+        if stage != first:
+            was, now = (_perplexity(metrics, s) for s in (first, stage))
+            if was is None or now is None or was < ROUNDING:
+                continue
+            rise = 100 * (now / was - 1)
+        if value is not None:
+            found[stage] = (rise, value)
+    return found
+
+
+def _perplexity(metrics: Metrics, stage: str) -> float | None:
+    """Where there are several sets the first stands for all: this only places a mark."""
+    names = _held_out_retain(prompt_sets(metrics))
+    return lookup(metrics, stage, names[0], "perplexity").value if names else None
+
+
+def applies(metrics: Metrics, forget: Measure) -> bool:
+    """Whether a run was about this kind of forgetting."""
+    return bool(forget.sets(prompt_sets(metrics))) and (forget is not BOOK or has_book(metrics))

@@ -1,0 +1,148 @@
+"""Write `sweep.html` and `metrics.csv`: one page with everything in it, read without a network.
+
+What overrides, configurations and logs say is untrusted text, as in the report of a run. It reaches
+the page through the template engine's escaping alone, and the page's content policy runs no script
+but the one whose hash it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unlearning.report.describe import describe
+from unlearning.report.sweep.blocks import find_blocks
+from unlearning.report.sweep.folder import Job, SweepFolder, read_sweep_folder
+from unlearning.report.sweep.front import Budget
+from unlearning.report.sweep.heat import LEVELS
+from unlearning.report.sweep.rows import job_rows, measured
+from unlearning.report.sweep.swept import Swept, find_swept
+from unlearning.report.sweep.table_file import metrics_csv
+from unlearning.report.sweep.words import show
+from unlearning.report.tables import write_seconds
+
+PAGE, TABLE = "sweep.html", "metrics.csv"
+_SCRIPT = Path(__file__).with_name("page.js")
+
+
+def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
+    """Read a sweep's folder and write `sweep.html` and `metrics.csv` into it, each whole.
+
+    Args:
+        folder: holds one run folder a job and, if our own launcher ran it, `sweep.json`.
+        budget: what the page opens with; its reader can change it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: the folder holds no jobs, or its record cannot be parsed.
+    """
+    sweep = read_sweep_folder(Path(folder))
+    swept = find_swept(sweep)
+    page = render(sweep, swept, budget or Budget())
+    _write_whole(sweep.path / TABLE, metrics_csv(sweep, swept))
+    _write_whole(sweep.path / PAGE, page)
+    return sweep.path / PAGE
+
+
+def render(sweep: SweepFolder, swept: Swept, budget: Budget) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("unlearning.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["show"] = show
+    script = _SCRIPT.read_text(encoding="utf-8")
+    measures = measured(sweep.jobs)
+    return (
+        environment.get_template("sweep/page.html.j2")
+        .render(
+            script=Markup(script),  # ours, and the only text on the page that is not escaped
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            title=_title(sweep),
+            date=_finished(sweep),
+            name=sweep.path.resolve().name,
+            typed=shlex.join(["unlearn", "-m", *sweep.words]) if sweep.words else "",
+            swept=swept,
+            complete=sweep.recorded or bool(sweep.words),
+            counts=_counts(sweep.jobs),
+            total_time=_total(sweep.jobs),
+            time_note=_time_note(sweep.jobs),
+            budget=budget,
+            blocks=find_blocks(sweep, swept, budget),
+            levels=range(LEVELS),
+            measures=measures,
+            jobs=job_rows(sweep, swept, measures),
+        )
+        .lstrip()
+    )
+
+
+def _title(sweep: SweepFolder) -> str:
+    titles = {describe(job.config, job.metrics).title for job in sweep.jobs if job.config}
+    return titles.pop() if len(titles) == 1 else f"Sweep {sweep.path.resolve().name}"
+
+
+def _finished(sweep: SweepFolder) -> str:
+    """When the last job that has metrics wrote them."""
+    files = [sweep.path / job.name / "metrics.json" for job in sweep.jobs if job.metrics]
+    if not files:
+        return ""
+    last = max(path.stat().st_mtime for path in files)
+    return f"{datetime.fromtimestamp(last, tz=UTC):%d %B %Y, %H:%M} UTC"
+
+
+def _counts(jobs: Sequence[Job]) -> Mapping[str, Any]:
+    """How many jobs ended how, in words, and which did not end well."""
+    by_status = Counter(job.status for job in jobs)
+    order = ("finished", "failed", "interrupted", "running", "pending")
+    known = [status for status in order if by_status[status]]
+    ordered = [*known, *(status for status in by_status if status not in order)]
+    return {
+        "all": len(jobs),
+        "text": ", ".join(f"{by_status[status]} {status}" for status in ordered),
+        "failed": [job.name for job in jobs if job.status in ("failed", "interrupted")],
+        "open": sum(by_status[status] for status in ("running", "pending", "unknown")),
+        "unreadable": [(job.name, job.problem) for job in jobs if job.problem],
+    }
+
+
+def _total(jobs: Sequence[Job]) -> str:
+    known = [job.seconds for job in jobs if job.seconds is not None]
+    return write_seconds(sum(known)) if known else ""
+
+
+def _time_note(jobs: Sequence[Job]) -> str:
+    """What a job costs once the work that all share is done."""
+    known = [job.seconds for job in jobs if job.seconds is not None and job.metrics]
+    if len(known) < 2:
+        return ""
+    first, rest = known[0], median(known[1:])
+    return f"{write_seconds(first)} the first, {write_seconds(rest)} a later one (median)"
+
+
+def _write_whole(target: Path, text: str) -> None:
+    """Written aside, then renamed: a reader sees the old page or the new one."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        # A lone surrogate cannot be encoded; it becomes a question mark.
+        aside.write_bytes(text.encode("utf-8", errors="replace"))
+        aside.replace(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

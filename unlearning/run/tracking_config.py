@@ -1,0 +1,87 @@
+"""The `logger` node of the configuration, looked through before anything starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.errors import ConfigError
+from unlearning.objective import import_object
+
+# Of the logger, where the rest goes to `wandb.init`.
+OF_LOGGER = ("prefix", "checkpoint_name", "add_file_policy")
+OWN = (
+    "id", "dir", "save_dir", "version", "mode", "resume", "settings", "config", "job_type",
+    "experiment", "reinit", "force",
+)  # fmt: skip
+
+
+def check_tracking(config: DictConfig) -> list[str]:
+    """Find what is wrong with `logger` before anything starts; lines that say what there is.
+
+    Raises:
+        ConfigError: a logger cannot be made, or its settings are not the user's to choose.
+    """
+    nodes = logger_nodes(config)
+    for name, node in nodes.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise ConfigError(
+                f"logger.{name}={node!r} must be a mapping with the _target_ of a logger, as in "
+                "conf/logger. Several at once: logger=[wandb,csv]."
+            )
+        target = import_object(node["_target_"])
+        if issubclass(target, TensorBoardLogger) and not _installed("tensorboard", "tensorboardX"):
+            raise ConfigError(
+                f"logger.{name} needs TensorBoard, which is not installed: pip install tensorboard."
+            )
+        if is_wandb(node):
+            _check_wandb(name, node)
+    if sum(map(is_wandb, nodes.values())) > 1:
+        raise ConfigError("There can be one logger for W&B, and logger has more.")
+    return [f"logger: {', '.join(nodes)}"] if nodes else []
+
+
+def _check_wandb(name: str, node: Mapping[str, Any]) -> None:
+    import wandb  # takes half a second: only where it is wanted
+
+    known = {*inspect.signature(wandb.init).parameters, "_target_", "offline", "log_model"}
+    for key in node:
+        if key in OWN:
+            raise ConfigError(
+                f"logger.{name}.{key} is set by the run itself (a run of W&B's for each stage, in "
+                "the run folder); leave it out."
+            )
+        if key not in known and key not in OF_LOGGER:
+            raise ConfigError(
+                f"logger.{name} takes no {key!r}. It takes {', '.join(sorted(known - set(OWN)))}."
+            )
+    if node.get("log_model") and node.get("offline"):
+        raise ConfigError(
+            f"logger.{name}.log_model=true uploads checkpoints, which offline=true rules out. Set "
+            "one of them to false."
+        )
+
+
+def _installed(*names: str) -> bool:
+    return any(find_spec(name) is not None for name in names)
+
+
+def logger_nodes(config: DictConfig) -> dict[str, Any]:
+    """The configured loggers by name, as plain values."""
+    node = OmegaConf.select(config, "logger")
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    plain = {} if plain is None else plain
+    if not isinstance(plain, dict):
+        raise ConfigError(f"logger={plain!r} must be a mapping: choose one of conf/logger.")
+    return {str(name): settings for name, settings in plain.items() if settings is not None}
+
+
+def is_wandb(node: Mapping[str, Any]) -> bool:
+    """Whether the node is of Lightning's logger for W&B."""
+    target = import_object(node["_target_"])
+    return inspect.isclass(target) and issubclass(target, WandbLogger)

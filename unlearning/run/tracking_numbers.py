@@ -1,0 +1,44 @@
+"""What trackers are told beside losses: numbers by dotted name, answers as rows of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from unlearning.types import Generation
+
+TABLE_COLUMNS = (
+    "prompt_set", "index", "prompt", "reference", "before", "after", "harm_before", "harm_after",
+)  # fmt: skip
+
+
+def scalars(node: Any, path: str = "") -> dict[str, int | float]:
+    """Every finite number below a mapping, by its dotted path: `after.related/perplexity.value`."""
+    if isinstance(node, Mapping):
+        found: dict[str, int | float] = {}
+        for name, child in node.items():
+            found.update(scalars(child, f"{path}.{name}" if path else str(name)))
+        return found
+    number = isinstance(node, (int, float)) and math.isfinite(node)
+    return {path: node} if number and path else {}
+
+
+def summary(metrics: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """The same of `metrics.json`, with what it says in a word, such as why a run stopped."""
+    words = {name: value for name, value in metrics.items() if isinstance(value, str)}
+    return {**scalars(metrics), **words}
+
+
+def answer_rows(before: Iterable[Generation], after: Iterable[Generation]) -> list[list[Any]]:
+    """Rows of `TABLE_COLUMNS`, an answer before beside the answer after to the same prompt."""
+    later = {(g.prompt_set, g.index): g for g in after}
+    rows: list[list[Any]] = []
+    for first in before:
+        second = later.get((first.prompt_set, first.index))
+        rows.append([
+            first.prompt_set, first.index, first.prompt, first.reference, first.completion,
+            second.completion if second else None, first.harm_probability,
+            second.harm_probability if second else None,
+        ])  # fmt: skip
+    return rows

@@ -1,0 +1,130 @@
+"""Keys and passwords stay out of what a run is given, and so out of everything that it writes."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearning.errors import ConfigError
+
+# The last part of a setting's name. Tokens of a vocabulary (`eos_token`) are no secrets.
+NAMES = re.compile(
+    r"(^|_)(api_?key|access_?key|private_?key|secret(_?key)?|passw(or)?d|credentials?)$"
+    r"|^token$|(^|_)(hf|hub|auth|access|api|bearer|identity|refresh|session|wandb)_?token$",
+    re.IGNORECASE,
+)
+# The last part of an environment variable's name: WANDB_API_KEY, HF_TOKEN, GITHUB_TOKEN, ...
+VARIABLES = re.compile(
+    r"(API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|TOKEN|SECRET|PASSW(OR)?D)$", re.IGNORECASE
+)
+SHAPES = re.compile(
+    r"\bhf_[A-Za-z0-9]{30,}"  # Hugging Face
+    r"|\bwandb_v\d_[A-Za-z0-9_]{30,}"  # Weights & Biases; its older keys look like any hash
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,}"  # GitHub
+    r"|://[^/\s:@]*:[^/\s:@]+@"  # a password in an address
+)
+SHORTEST = 8  # a shorter value of a variable is no key, and turns up by chance
+NOTHING = {"", "null", "none", "false", "true", "???"}
+
+
+def check_secrets(arguments: Sequence[str], config: DictConfig | None = None) -> None:
+    """Refuse a key, token or password among overrides and settings, before anything is written.
+
+    Found are settings that are called so, values that look so, and values that hold what a
+    variable of the environment or a login file keeps secret. The message never holds the value.
+
+    Args:
+        arguments: of the command line.
+        config: composed; every value in it is saved and sent to trackers.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    known = list(_known())
+    for word in arguments:
+        key, separator, value = word.partition("=")
+        name = key.lstrip("+~-")
+        _check(name if separator else "an argument", value if separator else word, known)
+        if any(secret in name for secret in known):
+            raise ConfigError(_message("an argument"))
+    if config is not None:
+        for path, value in _leaves(OmegaConf.to_container(config, resolve=False)):
+            _check(path, value, known)
+            if isinstance(value, str) and "${" in value:  # may fetch what the environment holds
+                _check(path, _resolved(config, path), known)
+
+
+def _check(path: str, value: Any, known: Sequence[str]) -> None:
+    text = str(value).strip("'\" ")
+    named = NAMES.search(path.rpartition(".")[2]) and isinstance(value, str)
+    if (
+        (named and text.lower() not in NOTHING)
+        or SHAPES.search(text)
+        or any(secret in text for secret in known)
+    ):
+        raise ConfigError(_message(path))
+
+
+def _message(path: str) -> str:
+    return (
+        f"{path} holds what looks like a key, token or password (not shown here). Settings are "
+        "saved in the run folder and sent to trackers, so secrets never belong there: remove it, "
+        "and give it as a variable of the environment (WANDB_API_KEY, HF_TOKEN) or log in once "
+        "(`wandb login`, `hf auth login`)."
+    )
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted path; the keys of mappings as well, which may hold anything."""
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            here = f"{path}.{name}" if path else str(name)
+            yield path or "a top-level key", str(name)
+            yield from _leaves(child, here)
+    elif isinstance(node, list):
+        for number, child in enumerate(node):
+            yield from _leaves(child, f"{path}[{number}]")
+    elif node is not None:
+        yield path, node
+
+
+def _resolved(config: DictConfig, path: str) -> Any:
+    try:
+        return OmegaConf.select(config, path)
+    except OmegaConfBaseException:  # what is missing or misspelt is named by who needs it
+        return None
+
+
+def _known() -> Iterator[str]:
+    """Secrets that this process could come by, from the environment and from login files."""
+    for name, value in os.environ.items():
+        if VARIABLES.search(name) and len(value) >= SHORTEST and value.lower() not in NOTHING:
+            yield value
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache/huggingface")).expanduser()
+    token = Path(os.environ.get("HF_TOKEN_PATH", home / "token")).expanduser()
+    if token.is_file():
+        yield from (line for line in token.read_text().split() if len(line) >= SHORTEST)
+    yield from (secret for _, secret in logins() if len(secret) >= SHORTEST)
+
+
+def logins() -> Iterator[tuple[str, str]]:
+    """Hosts with their passwords, from the netrc file that `wandb login` writes."""
+    home = Path.home()
+    paths = [os.environ.get("NETRC"), home / ".netrc", home / "_netrc"]
+    path = next((Path(p).expanduser() for p in paths if p and Path(p).expanduser().is_file()), None)
+    if path is None:
+        return
+    try:
+        hosts = netrc.netrc(path).hosts
+    except (netrc.NetrcParseError, OSError):
+        return  # of no use to anybody then; W&B says so itself
+    for host, (_, _, secret) in hosts.items():
+        if secret:
+            yield host, secret

@@ -1,0 +1,7 @@
+"""`unlearn -m`: many runs from one command line. Nothing here imports torch."""
+
+from unlearning.sweep.multirun import multirun, wants_multirun
+from unlearning.sweep.objectives import read_objectives
+from unlearning.sweep.submitit_task import export_environment
+
+__all__ = ["export_environment", "multirun", "read_objectives", "wants_multirun"]

@@ -1,0 +1,170 @@
+"""`unlearn -m`: check, claim the folder, let Hydra's sweeper and launcher work, and sum up."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.report.sweep import write_sweep_report
+from unlearning.run.overrides import check_overrides, config_folder, explained
+from unlearning.sweep.checks import check_numbered, check_other_launcher
+from unlearning.sweep.job import InProcess, JobFailedError
+from unlearning.sweep.launcher import SweepStoppedError
+from unlearning.sweep.plugins import MODULE, register_plugins
+from unlearning.sweep.state import FILE, Sweep, claimed, forget_empty
+from unlearning.sweep.telling import tell
+from unlearning.sweep.words import (
+    key_of,
+    label,
+    overrides_of,
+    quoted,
+    resume_folder,
+    resumed_words,
+    swept_keys,
+)
+from unlearning.version import __version__
+
+# With these Hydra shows something and runs nothing.
+SHOWING = {
+    "--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version",
+    "--shell-completion", "-sc",
+}  # fmt: skip
+
+
+def wants_multirun(arguments: Sequence[str]) -> bool:
+    """Whether these arguments of the command line ask for a sweep."""
+    flags = {word.partition("=")[0] for word in arguments}
+    asked = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in arguments)
+    return asked and not flags & SHOWING
+
+
+def multirun(arguments: Sequence[str]) -> int:
+    """Run a sweep, or go on with one.
+
+    Args:
+        arguments: of the command line, `-m` among them.
+
+    Returns:
+        The exit code, see `unlearning.errors`; what happened was said.
+    """
+    try:
+        return _multirun(overrides_of(arguments))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:  # before the sweep had begun
+        return INTERRUPTED
+
+
+def _multirun(words: list[str]) -> int:
+    going_on = resume_folder(words)
+    if going_on is not None:
+        words = resumed_words(Sweep.load(going_on).overrides, words, going_on)
+        words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
+        words.append(f"hydra.sweep.dir={quoted(str(going_on))}")
+    register_plugins(str(check_overrides(words).hydra.sweeper.get("_target_")))
+    try:
+        with initialize_config_dir(str(config_folder()), job_name="unlearn", version_base="1.3"):
+            return _launch(words, going_on is not None)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explained(words, error) + _hint(error)) from error
+
+
+def _launch(words: list[str], goes_on: bool) -> int:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    config = hydra.compose_config("config", words, RunMode.MULTIRUN, with_log_configuration=False)
+    ours = str(config.hydra.launcher.get("_target_")).startswith(f"{MODULE}.")
+    swept = swept_keys(words, config)
+    if not ours:
+        check_other_launcher(config, swept, goes_on)
+    else:
+        check_numbered(config)
+    folder = Path(str(config.hydra.sweep.dir))
+    # Said once and for all: composed again, the clock in it would have moved on.
+    words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
+    words.append(f"hydra.sweep.dir={quoted(str(folder))}")
+    with claimed(folder):
+        if ours:
+            _begin(folder, words, goes_on)
+        job = InProcess(str(config.sweep.name or folder.name), tuple(swept))
+        try:
+            hydra.multirun("config", job, words, with_log_configuration=False)
+        except SweepStoppedError as stop:
+            return _stopped(folder, stop.signal)
+        except KeyboardInterrupt:  # while no job was running
+            return _stopped(folder, signal.SIGINT) if ours else INTERRUPTED
+        except (ConfigError, HydraException, OmegaConfBaseException):
+            if ours:
+                forget_empty(folder)
+            raise
+        except JobFailedError as error:
+            tell(f"{error} The other jobs may have finished; the sweep is in {folder}.")
+            return FAILED
+        searches = bool(config.sweep.objectives) or "objectives" in config.hydra.sweeper
+        return _sum_up(folder, swept, searches) if ours else 0
+
+
+def _begin(folder: Path, words: Sequence[str], goes_on: bool) -> None:
+    """Write `sweep.json`, or look at the one there is."""
+    typed = [word for word in words if key_of(word) != "hydra.sweep.dir"]
+    if not goes_on:
+        if (folder / FILE).exists():
+            raise ConfigError(
+                f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume={folder}; or "
+                "choose another folder with hydra.sweep.dir=<folder>."
+            )
+        Sweep(folder, typed).save()
+        return tell(f"Sweep: {folder}")
+    sweep = Sweep.load(folder)
+    if sweep.version != __version__:
+        tell(
+            f"This sweep was begun by version {sweep.version}, and goes on with {__version__}: "
+            "its runs may not be comparable."
+        )
+    sweep.overrides = typed
+    sweep.save()
+    tell(f"Sweep: {folder}, going on; {len(sweep.jobs) - len(sweep.unfinished())} job(s) finished")
+
+
+def _stopped(folder: Path, number: int) -> int:
+    tell(f"Stopped. To go on: unlearn -m sweep.resume={shlex.quote(str(folder))}")
+    return PREEMPTED if number == signal.SIGTERM else INTERRUPTED
+
+
+def _sum_up(folder: Path, swept: Sequence[str], searches: bool) -> int:
+    """Name the jobs that did not finish, or did not give what was looked for."""
+    sweep = Sweep.load(folder)
+    left, total = sweep.unfinished(), len(sweep.jobs)
+    tell(f"{total - len(left)} of {total} jobs finished: {folder}")
+    for number in left:
+        job = sweep.jobs[number]
+        log = sweep.log(number)
+        tell(
+            f"  job {number} {job.status} (exit code {job.exit_code}), see {log}: "
+            f"{label(job.overrides, swept)}"
+        )
+    if len(left) < total:
+        tell(f"Report: {write_sweep_report(folder)}")
+    if left:
+        tell(f"To run them again: unlearn -m sweep.resume={shlex.quote(str(folder))}")
+    blank = [n for n, job in sweep.jobs.items() if n not in left and job.objectives is None]
+    if searches and blank:
+        tell(f"  without objectives: job {', '.join(map(str, blank))}")
+    return FAILED if left or (searches and blank) else 0
+
+
+def _hint(error: Exception) -> str:
+    if "does not support sweep type" not in str(error):
+        return ""
+    return ". An interval is for a search: add hydra/sweeper=pareto."

@@ -1,0 +1,65 @@
+"""What a sweep looks for: numbers of a finished run, by their paths in `metrics.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from unlearning.errors import ConfigError
+
+
+def read_objectives(metrics: Path, paths: Sequence[str]) -> list[float]:
+    """The numbers at these paths.
+
+    Args:
+        metrics: a run's `metrics.json`.
+        paths: dotted, such as `after.harmful_heldout/harmful_rate`; where an interval stands
+            there, its value is meant.
+
+    Raises:
+        ConfigError: there is no such path, or no number at it.
+    """
+    if not paths:
+        return []
+    found = json.loads(metrics.read_text(encoding="utf-8"))
+    return [_number(found, path, metrics) for path in paths]
+
+
+def _number(found: Any, path: str, metrics: Path) -> float:
+    node = found
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            raise ConfigError(_absent(found, path, metrics))
+        node = node[part]
+    if isinstance(node, Mapping) and "value" in node:
+        node = node["value"]
+    if isinstance(node, bool) or not isinstance(node, (int, float)):
+        raise ConfigError(
+            f"sweep.objectives: {path!r} is {_short(node)} in {metrics}, not a number."
+        )
+    return float(node)
+
+
+def _absent(found: Mapping[str, Any], path: str, metrics: Path) -> str:
+    near = get_close_matches(path, list(_numbers(found)), n=3, cutoff=0.4)
+    hint = f" Near it: {', '.join(near)}." if near else ""
+    return f"sweep.objectives: there is no {path!r} in {metrics}.{hint}"
+
+
+def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
+    """Every path that could have been meant."""
+    numbers: dict[str, float] = {}
+    for name, child in node.items():
+        here = f"{path}.{name}" if path else str(name)
+        if isinstance(child, Mapping) and "value" not in child:
+            numbers |= _numbers(child, here)
+        elif isinstance(child, (int, float, Mapping)) and not isinstance(child, bool):
+            numbers[here] = 0.0
+    return numbers
+
+
+def _short(node: Any) -> str:
+    return "undefined (null)" if node is None else repr(node)[:40]

@@ -1,0 +1,36 @@
+"""Tells Hydra of the launcher and of the search."""
+
+from __future__ import annotations
+
+import warnings
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.plugin import Plugin
+
+from unlearning.sweep.launcher import ProcessLauncher
+
+# Hydra takes plugins by a name below hydra_plugins only. A package of that name would be a second
+# top-level one to install; the name alone will do.
+MODULE = "hydra_plugins.unlearning"
+
+
+def register_plugins(sweeper: str) -> None:
+    """Make our launcher known, and our search where it is asked for: it loads Optuna.
+
+    Args:
+        sweeper: `hydra.sweeper._target_`.
+    """
+    _register(ProcessLauncher)
+    if sweeper == f"{MODULE}.Search":
+        with warnings.catch_warnings():
+            # SQLAlchemy 1.4, the newest that this Optuna takes, speaks of SQLAlchemy 2.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from unlearning.sweep.search import Search
+
+        _register(Search)
+
+
+def _register(plugin: type[Plugin]) -> None:
+    plugins = Plugins.instance()
+    plugins.register(plugin)
+    plugins.class_name_to_class[f"{MODULE}.{plugin.__name__}"] = plugin

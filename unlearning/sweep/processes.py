@@ -1,0 +1,98 @@
+"""A job as a process: its surroundings, its end when ours comes, and the signals it gets."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+COMMAND = [sys.executable, "-m", "unlearning"]
+
+# Left by whoever started us as one of several: a job that saw them would wait for the others.
+RANK_PREFIXES = (
+    "TORCHELASTIC_", "ROLE_", "GROUP_", "PMI_", "PMIX_", "OMPI_COMM_", "SLURM_STEP_",
+    "SLURM_NTASKS", "SLURM_TASKS_PER_NODE", "UNLEARNING_SPAWNED",
+)  # fmt: skip
+RANK_VARIABLES = (
+    "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+    "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NPROCS",
+    "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_LAUNCH_NODE_IPADDR",
+)  # fmt: skip
+
+
+def job_environment(place: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without ranks, with what the job's place adds."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in RANK_VARIABLES and not name.startswith(RANK_PREFIXES)
+    }
+    return {**kept, **place}
+
+
+def start(
+    command: Sequence[str], environment: Mapping[str, str], log: Path | None, lock: int
+) -> subprocess.Popen[bytes]:
+    """A process with a session of its own, so that the terminal's Ctrl-C reaches it through us.
+
+    Args:
+        log: where its output goes; None for our own.
+        lock: a file descriptor that it holds until it ends, longer than we may live.
+    """
+    file = None if log is None else log.open("ab")
+    try:
+        return subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            start_new_session=True, preexec_fn=_die_with_parent(), pass_fds=(lock,),
+        )  # fmt: skip
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """In the job: a SIGTERM, at which it saves, when this process is killed. Linux alone has it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def ask() -> None:
+        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # too late
+            os._exit(1)
+
+    return ask
+
+
+def try_lock(path: Path) -> int | None:
+    """A file descriptor that holds the lock, or None where someone else does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def signals_to(take: Callable[[int], object]) -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM are handed to `take`, and do nothing else."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        take(number)
+
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""An Optuna search whose study outlives its process, and that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from omegaconf import DictConfig
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from unlearning.errors import ConfigError
+from unlearning.sweep.words import quoted
+
+STOPPED = "stopped"  # marks a trial whose place another one took, with the same parameters
+DIRECTIONS = ("minimize", "maximize")
+
+
+class Search(OptunaSweeper):
+    """Hydra's Optuna sweeper, told what to look for in `metrics.json`.
+
+    Args:
+        objectives: `minimize <path>` or `maximize <path>`, one or more.
+        storage, study_name, n_trials, n_jobs, sampler, params: see the plugin.
+    """
+
+    def __init__(
+        self, objectives: Sequence[str], storage: str, study_name: str, n_trials: int,
+        sampler: Any, params: DictConfig | None = None, n_jobs: int = 1,
+    ) -> None:  # fmt: skip
+        pairs = [str(objective).split(None, 1) for objective in objectives]
+        directions = [pair[0] for pair in pairs]
+        super().__init__(
+            sampler=sampler,
+            direction=directions if len(directions) != 1 else directions[0],
+            storage=storage,
+            study_name=study_name,
+            n_trials=n_trials,
+            n_jobs=n_jobs,
+            max_failure_rate=1.0,  # a trial that fails is told as failed, and the search goes on
+            search_space=None,
+            custom_search_space=None,
+            params=params,
+        )
+        self.paths = [pair[-1] for pair in pairs]
+        self.objectives, self.directions = list(objectives), directions
+        self.storage, self.study_name = storage, study_name
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's; what it raises reaches the user as it is, unlike from the constructor."""
+        if not self.paths or any(
+            way not in DIRECTIONS or way == path
+            for way, path in zip(self.directions, self.paths, strict=True)
+        ):
+            raise ConfigError(
+                f"hydra.sweeper.objectives={self.objectives} must be 'minimize <path>' or "
+                "'maximize <path>', one or more, the paths leading into metrics.json."
+            )
+        if config.sweep.objectives:
+            raise ConfigError(
+                "A search takes its objectives with their directions from hydra.sweeper."
+                "objectives; leave out sweep.objectives."
+            )
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search until there are `n_trials` trials, those of earlier starts included."""
+        self.sweeper.n_trials -= self._take_up()
+        paths = ",".join(quoted(path) for path in self.paths)
+        try:
+            super().sweep([*arguments, f"sweep.objectives=[{paths}]"])
+        except ValueError:
+            # Raised by a study of one objective that looks for the best of no trials.
+            if any(trial.state == TrialState.COMPLETE for trial in self._trials()):
+                raise
+
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        names = [s.study_name for s in optuna.get_all_study_summaries(self.storage)]
+        if self.study_name not in names:
+            return []
+        return optuna.load_study(self.study_name, self.storage).trials
+
+    def _take_up(self) -> int:
+        """Ask again for the trials that were cut off; how many others there are."""
+        trials = self._trials()
+        if not trials:
+            return 0
+        study = optuna.load_study(self.study_name, self.storage)
+        for trial in trials:
+            if trial.state != TrialState.RUNNING:
+                continue
+            study._storage.set_trial_user_attr(trial._trial_id, STOPPED, True)
+            if trial.params:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.enqueue_trial(trial.params)
+            study.tell(trial.number, state=TrialState.FAIL)
+        if isinstance(self.sweeper.sampler, BaseSampler):
+            # With its seed it would propose the first trials again, which have been run.
+            self.sweeper.sampler.reseed_rng()
+        return sum(
+            trial.state.is_finished() and STOPPED not in trial.user_attrs for trial in trials
+        )

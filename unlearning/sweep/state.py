@@ -1,0 +1,153 @@
+"""What a sweep folder knows of its jobs: `sweep.json`, rewritten whenever one changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from unlearning.errors import ConfigError
+from unlearning.version import __version__
+
+FILE, LOCK = "sweep.json", "sweep.lock"
+LOG = "job.log"  # of a job, in its folder: all that it said
+PENDING, RUNNING, FINISHED = "pending", "running", "finished"
+FAILED, INTERRUPTED = "failed", "interrupted"
+
+
+@dataclass
+class Job:
+    """One run of a sweep."""
+
+    overrides: list[str]
+    status: str = PENDING
+    exit_code: int | None = None
+    seconds: float | None = None  # of all its starts
+    objectives: list[float] | None = None
+
+
+class Sweep:
+    """The jobs of one folder, by number; job n's run folder is `<folder>/<n>`.
+
+    Args:
+        folder: of the sweep.
+        overrides: what was typed after `unlearn -m`.
+        jobs: by number.
+        version: of the package that began the sweep.
+    """
+
+    def __init__(
+        self, folder: Path, overrides: Sequence[str], jobs: dict[int, Job] | None = None,
+        version: str = __version__,
+    ) -> None:  # fmt: skip
+        self.folder, self.overrides, self.version = folder, list(overrides), version
+        self.jobs = jobs or {}
+
+    @classmethod
+    def load(cls, folder: Path) -> Sweep:
+        """The sweep of a folder.
+
+        Raises:
+            ConfigError: the folder holds none.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise ConfigError(f"{folder} is no sweep folder: it has no {FILE}.")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            jobs = {int(number): Job(**job) for number, job in found["jobs"].items()}
+            return cls(folder, found["overrides"], jobs, found["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error!r}. Was it edited?") from error
+
+    def save(self) -> None:
+        """Write `sweep.json` aside, then rename it."""
+        content = {
+            "version": self.version,
+            "overrides": self.overrides,
+            "jobs": {str(number): asdict(job) for number, job in sorted(self.jobs.items())},
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / f".{FILE}.{os.getpid()}"
+        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        aside.replace(self.folder / FILE)
+
+    def path(self, number: int) -> Path:
+        """The run folder of a job."""
+        return self.folder / str(number)
+
+    def log(self, number: int) -> Path:
+        """The file that says most about a job; one that spoke to the terminal has its run's."""
+        files = (self.path(number) / name for name in (LOG, "run.log"))
+        return next((file for file in files if file.is_file()), self.path(number))
+
+    def has_finished(self, number: int) -> bool:
+        """Whether the job left its results, whatever is known of how it ended."""
+        return (self.path(number) / "metrics.json").is_file()
+
+    def number_of(self, overrides: Sequence[str], first: int) -> int:
+        """The job with these overrides: the one there was, or a new one.
+
+        Args:
+            first: the number that a new one should have; the next free one where it is taken.
+        """
+        wanted = sorted(overrides)
+        for number, job in self.jobs.items():
+            if sorted(job.overrides) == wanted:
+                return number
+        number = first
+        while number in self.jobs or _holds_something(self.path(number)):
+            number += 1
+        self.jobs[number] = Job(list(overrides))
+        return number
+
+    def update(self, number: int, **changes: object) -> None:
+        """Change a job, and save."""
+        for name, value in changes.items():
+            setattr(self.jobs[number], name, value)
+        self.save()
+
+    def unfinished(self) -> list[int]:
+        """The jobs that did not come to their end."""
+        return [number for number, job in sorted(self.jobs.items()) if job.status != FINISHED]
+
+
+def forget_empty(folder: Path) -> None:
+    """Remove a sweep that never had a job, so that the next attempt finds the folder as it was."""
+    if Sweep.load(folder).jobs:
+        return
+    for name in (FILE, LOCK, "multirun.yaml"):  # the last is Hydra's
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder, for this process alone.
+
+    Raises:
+        ConfigError: another sweep runs in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"Another sweep runs in {folder}. Wait for it, or choose another folder with "
+            "hydra.sweep.dir=<folder>."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

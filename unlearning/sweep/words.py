@@ -1,0 +1,119 @@
+"""The words typed after `unlearn -m`: what they sweep over, and how its jobs are to be run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from unlearning.errors import ConfigError
+from unlearning.run.overrides import searched
+
+SWEEP = "sweep."  # the sweep's own node: no part of what a job is
+# May change from one start of a sweep to the next: how the jobs are run, not which ones.
+LAUNCHING = (
+    "hydra/launcher", "hydra.launcher.", "hydra.sweep.dir", "hydra.sweeper.n_trials",
+    "hydra.sweeper.n_jobs", "sweep.objectives", "sweep.name",
+)  # fmt: skip
+OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper",
+                "hydra.sweep.", "hydra.run.", "hydra.mode")  # fmt: skip
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """The overrides among the arguments of a multirun.
+
+    Raises:
+        ConfigError: there is another flag than -m.
+    """
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    flags = [word for word in words if word.startswith("-")]
+    if flags:
+        raise ConfigError(f"A sweep (-m) takes overrides only, not {' '.join(flags)}.")
+    return [word for word in words if key_of(word) != "hydra.mode"]
+
+
+def key_of(word: str) -> str:
+    """`objective.forget.weight` of `+objective.forget.weight=1`."""
+    return word.partition("=")[0].lstrip("+~").strip()
+
+
+def starts(word: str, prefixes: Iterable[str]) -> bool:
+    """Whether the word's key is, or lies below, one of the prefixes."""
+    return key_of(word).startswith(tuple(prefixes))
+
+
+def resume_folder(words: Sequence[str]) -> Path | None:
+    """The value of `sweep.resume`, if it is given."""
+    given = [word for word in words if key_of(word) == "sweep.resume"]
+    if not given:
+        return None
+    try:
+        value = OverridesParser.create().parse_override(given[-1]).value()
+    except HydraException as error:
+        raise ConfigError(f"In {given[-1]!r}: {error}") from error
+    return None if value is None else Path(str(value))
+
+
+def resumed_words(stored: Sequence[str], given: Sequence[str], folder: Path) -> list[str]:
+    """The stored words, with the given ones in place of those that say how the jobs are run.
+
+    Raises:
+        ConfigError: what is given would make other jobs.
+    """
+    given = [word for word in given if key_of(word) != "sweep.resume"]
+    wanted = Counter(word for word in given if not starts(word, LAUNCHING))
+    made = Counter(word for word in stored if not starts(word, LAUNCHING))
+    if wanted and wanted != made:
+        only_given, only_stored = sorted((wanted - made).elements()), (made - wanted).elements()
+        raise ConfigError(
+            f"{folder} is a sweep over other jobs. Given now: {' '.join(only_given) or 'nothing'}; "
+            f"given then, and not now: {' '.join(sorted(only_stored)) or 'nothing'}. "
+            f"Go on with it as it was: unlearn -m sweep.resume={folder}; or start another."
+        )
+    launching = [word for word in given if starts(word, LAUNCHING)]
+    replaced = {key_of(word) for word in launching}
+    return [word for word in stored if key_of(word) not in replaced] + launching
+
+
+def swept_keys(words: Sequence[str], config: DictConfig) -> list[str]:
+    """The keys that differ from job to job: those that are swept over or searched through."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    over = [o.key_or_group for o in (*parsed, *searched(config)) if o.is_sweep_override()]
+    fixed = {o.key_or_group for o in parsed if not o.is_sweep_override()}
+    return [key for key in dict.fromkeys(over) if key not in fixed]
+
+
+def label(overrides: Sequence[str], swept: Sequence[str]) -> str:
+    """What sets a job apart, in one short string: `forget.weight=0.25 seed=1`."""
+    values = {key_of(word): word.partition("=")[2] for word in overrides}
+    # A label stands in a configuration, where a dollar and a brace would be looked up.
+    parts = (f"{_short(key, swept)}={_rounded(values[key])}" for key in swept if key in values)
+    return " ".join(parts).replace("${", "{")
+
+
+def _rounded(value: str) -> str:
+    """A search proposes numbers of sixteen digits."""
+    try:
+        return value if len(value) <= 8 else f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def _short(key: str, among: Sequence[str]) -> str:
+    """The key's last parts: two, or as many as tell it from the others."""
+    parts = key.split(".")
+    for count in range(2, len(parts)):
+        short = ".".join(parts[-count:])
+        if sum(other == key or other.endswith(f".{short}") for other in among) == 1:
+            return short
+    return key
+
+
+def quoted(value: str) -> str:
+    """The value as the command line's grammar takes it, whatever is in it."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
