@@ -157,6 +157,7 @@ def _make_ready(
     if judges_harm(config):
         with stages.stage("classifier") as notes:
             scorer, scores, kept = classifier(config, store, tracking)
+            tracking.evaluated("classifier", scores)
             notes += [KEPT] * kept + _held_out(scores)
     with stages.stage("base") as notes:
         base, kept = base_model(config, store, tracking)
@@ -168,6 +169,7 @@ def _make_ready(
             notes += [KEPT] * kept + summary(original, config)
         with stages.stage("finetune") as notes:
             model, taught, kept = finetuned_model(config, store, base, data["forget"], tracking)
+            tracking.evaluated("finetune", taught)
             notes += [KEPT] * kept + [f"{taught['steps']} steps"] * ("steps" in taught)
     with stages.stage("evaluate before") as notes:
         before, kept = kept_answers(config, store, model, sets, "before", scorer, scores)

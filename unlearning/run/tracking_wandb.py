@@ -16,6 +16,7 @@ import wandb
 from unlearning.run.console import console
 from unlearning.run.results import write_json
 from unlearning.run.tracking_config import OF_LOGGER
+from unlearning.run.tracking_files import mend_parts
 from unlearning.run.tracking_numbers import TABLE_COLUMNS
 from unlearning.run.tracking_online import Connection
 from unlearning.run.tracking_wandb_run import (
@@ -163,6 +164,7 @@ class WandbRuns:
 
     def _open(self, stage: str) -> wandb.Run:
         arguments = self._arguments(stage)
+        mend_parts(self.place.folder / "wandb", arguments["id"])
         if self.connection.ask() is None:
             try:
                 return start_run(mode="online", **arguments)
