@@ -127,7 +127,7 @@ def test_a_reference_leaves_the_policys_modes_alone(model, data):
 
 
 def files(folder) -> set[str]:
-    return {path.name for path in (folder / "reference").iterdir()}
+    return {path.name for path in (folder / "reference").glob("*.bin")}
 
 
 def test_the_cache_is_kept_on_disk_and_read_again(model, data, tmp_path, monkeypatch):
@@ -231,3 +231,13 @@ def test_cached_cannot_serve_mismatch_answers(model):
 def test_an_unknown_mode_is_refused(model):
     with pytest.raises(ConfigError, match=r"Unknown reference 'copied'; choose auto, adapter_off"):
         build_reference("copied", model)
+
+
+def test_a_split_policy_gets_no_second_model(model):
+    """Whatever the cache would take; where it cannot serve, there is an error."""
+    settings = {"sharded": True, "cache_bytes": 1 << 50}
+    assert type(build_reference("auto", model, **settings)) is Cached
+    for mode, roles in (("copy", {"retain"}), ("auto", {"retain", "mismatch"})):
+        with pytest.raises(ConfigError, match="adapter_off with LoRA"):
+            build_reference(mode, model, roles=roles, **settings)
+    assert type(build_reference("auto", add_lora(model, r=2), **settings)) is AdapterOff

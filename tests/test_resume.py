@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "full, cached": {"reference": "cached"},
     "full, copy": {"reference": "copy", "schedule": "cosine", "warmup_steps": 2},
     "lora": {"lora": LORA, "learning_rate": 1e-3},
+    "dropout": {"lora": {"r": 2, "dropout": 0.3}, "keep_dropout": True, "learning_rate": 1e-3},
 }
 
 
@@ -91,7 +92,8 @@ def whole_run(module_of, make_data, quiet_trainer, folder, accumulated=1, **sett
 
 @pytest.mark.parametrize(
     ("case", "accumulated"),
-    [("full, cached", 1), ("full, copy", 1), ("lora", 1), ("full, cached", 2), ("lora", 2)],
+    [("full, copy", 1)]
+    + [(case, n) for case in ("full, cached", "lora", "dropout") for n in (1, 2)],
 )
 def test_resumed_at_every_step(module_of, make_data, quiet_trainer, tmp_path, case, accumulated):
     settings = CASES[case]
@@ -143,17 +145,49 @@ def test_stopped_between_steps_and_saved_afterwards(
     assert_same_weights(resumed, whole)
 
 
+@pytest.mark.parametrize("case", ["full, cached", "dropout"])
 @pytest.mark.parametrize("step", [0, 1, 2, 3, 4])
-def test_interrupted_within_a_step(module_of, make_data, quiet_trainer, tmp_path, step):
-    """The batch that was not finished is drawn again."""
-    whole = module_of()
+def test_interrupted_within_a_step(module_of, make_data, quiet_trainer, tmp_path, step, case):
+    """The batch that was not finished is drawn again, and so are its masks."""
+
+    def build() -> UnlearningModule:
+        return module_of(**CASES[case])
+
+    whole = build()
     quiet_trainer(max_steps=STEPS).fit(whole, make_data())
     trainer = quiet_trainer(max_steps=STEPS, callbacks=[Interrupt(step)])
     with pytest.raises(InterruptedError):
-        trainer.fit(module_of(), make_data())
-    resumed, seen = module_of(), Seen()
+        trainer.fit(build(), make_data())
+    resumed, seen = build(), Seen()
     again = quiet_trainer(max_steps=STEPS, callbacks=[seen])
     again.fit(resumed, make_data(), ckpt_path=tmp_path / "interrupted.ckpt")
     assert seen.batches == list(range(step, STEPS))
     assert again.global_step == STEPS
     assert_same_weights(resumed, whole)
+
+
+def test_dropout_depends_on_seed_and_batch_alone(module_of, make_data, quiet_trainer):
+    """Not on what else is drawn in between; another seed gives other masks."""
+
+    class Draw(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            torch.rand(3)
+
+    found = []
+    for seed, callbacks in ((1, []), (1, [Draw()]), (2, [])):
+        module = module_of(**CASES["dropout"])
+        torch.manual_seed(seed)
+        quiet_trainer(max_steps=4, callbacks=callbacks).fit(module, make_data())
+        found.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_module_that_is_trained_again_draws_again(module_of, make_data, quiet_trainer):
+    """The seed of a checkpoint is that of the resumed training alone."""
+    module, seeds = module_of(**CASES["dropout"]), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        quiet_trainer(max_steps=1).fit(module, make_data())
+        seeds.append(module._noise_seed)
+    assert seeds == [1, 2]

@@ -15,6 +15,7 @@ from unlearning.adapter import prepare_policy
 from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
+from unlearning.fsdp import check_sharded, is_sharded
 from unlearning.losses import Reduction, TokenLosses
 from unlearning.model import check_context, check_vocabulary, load_model
 from unlearning.module_settings import check_settings, plain_settings
@@ -113,6 +114,9 @@ class UnlearningModule(OptimizedModule):
     def setup(self, stage: str) -> None:
         if stage != "fit" or self.reference is not None:
             return
+        check_sharded(
+            self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
+        )
         data = getattr(self.trainer, "datamodule", None)
         sequences: dict[Role, list[Sequence]] = {}
         if isinstance(data, UnlearningDataModule):
@@ -141,6 +145,7 @@ class UnlearningModule(OptimizedModule):
         if isinstance(other, str):
             other = load_model(other)
         roles, mode = self.objective.reference_roles, self.hparams["reference"]
+        sharded = is_sharded(self.trainer.strategy)
         if roles - sequences.keys() and mode in ("auto", "cached"):
             if mode == "cached":
                 raise ConfigError(
@@ -155,6 +160,7 @@ class UnlearningModule(OptimizedModule):
         return build_reference(
             mode, self.policy, cache_dir=self.hparams["cache_dir"], dtype=dtype,
             cache_bytes=tokens * width * dtype.itemsize, roles=roles, model=other,
+            sharded=sharded,
         )  # fmt: skip
 
     def _check_data(self, data: UnlearningDataModule) -> None:

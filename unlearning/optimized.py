@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
 from torch import Tensor
@@ -24,6 +27,9 @@ from unlearning.adalora import (
 from unlearning.backbone import CausalLM
 from unlearning.errors import ConfigError
 from unlearning.optim import build_optimizer, build_schedule
+from unlearning.types import Batch
+
+NOISE_SEED = "noise_seed"
 
 
 class OptimizedModule(LightningModule):
@@ -33,6 +39,20 @@ class OptimizedModule(LightningModule):
     Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen."""
 
     policy: CausalLM
+    _noise_seed: int | None = None
+    _resumed_noise: int | None = None
+
+    def on_train_start(self) -> None:
+        drawn: int = self.trainer.strategy.broadcast(torch.initial_seed())
+        resumed, self._resumed_noise = self._resumed_noise, None
+        self._noise_seed = drawn % 2**64 if resumed is None else resumed
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """What is drawn in a step (dropout) depends on seed, rank and the batch's number alone, so
+        that a resumed run draws it again, whatever else was drawn before."""
+        if self._noise_seed is not None and isinstance(batch, Batch):
+            key = [self._noise_seed, self.trainer.global_rank, batch.index]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         hparams = self.hparams
@@ -71,10 +91,12 @@ class OptimizedModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning refuses to clip under any autocast with a fused optimizer, because fp16
-        # gradients are still scaled then. Those of bf16 never are.
+        # Lightning refuses to clip under its autocast with a fused optimizer, because fp16
+        # gradients are still scaled then. Those of bf16 never are. (Strategies that split the
+        # gradients have a precision plugin of their own, which clips by the norm of all parts.)
         by_norm = gradient_clip_algorithm in (None, "norm")
-        if self.trainer.precision == "bf16-mixed" and gradient_clip_val and by_norm:
+        autocast = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        if autocast and self.trainer.precision == "bf16-mixed" and gradient_clip_val and by_norm:
             clip_grad_norm_(self.policy.parameters(), gradient_clip_val)
         else:
             super().configure_gradient_clipping(
@@ -105,9 +127,11 @@ class OptimizedModule(LightningModule):
         return {f"policy.{n}" for n, p in self.policy.named_parameters() if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[NOISE_SEED] = self._noise_seed
         if is_adalora(self.policy):
             checkpoint["adalora"] = rank_state(self.policy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumed_noise = checkpoint.get(NOISE_SEED)
         if is_adalora(self.policy) and "adalora" in checkpoint:
             load_rank_state(self.policy, checkpoint["adalora"])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import sacrebleu
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from two_processes import run_ranks
 
 from unlearning.callbacks.bleu import BleuEvaluation
 from unlearning.data.template import PromptTemplate
@@ -171,28 +167,8 @@ def test_settings_without_sense_are_refused(tokenizer, book):
 @pytest.mark.ddp
 def test_two_ranks_agree_with_one(make_model, tokenizer, book):
     """Five passages make uneven shards, one leaves the second rank without any."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for rank in ("0", "1"):
-        # What torchrun sets.
-        environment = {**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        root = Path(__file__).resolve().parents[1]
-        passages = json.dumps([[e.prompt, e.response] for e in book])
-        command = [sys.executable, "-m", "callbacks.two_ranks_bleu", passages]
-        processes.append(
-            subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE)
-        )
-    try:
-        printed = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0]
-    found = [json.loads(text.splitlines()[-1]) for text in printed]
+    passages = json.dumps([[e.prompt, e.response] for e in book])
+    found = run_ranks("callbacks.two_ranks_bleu", passages)
     assert found[0] == found[1]
     for count in (1, len(book)):
         expected = bleu_of(make_model(), tokenizer, book[:count])

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
+from two_processes import run_ranks
 
 from unlearning.callbacks.harm import HarmEvaluation
 from unlearning.data.template import PromptTemplate
@@ -83,21 +78,22 @@ def test_the_training_does_not_notice(fit, tokenizer, prompts, accumulate):
     """With dropout, so that a random number too many or a module left in eval mode would show."""
     settings = {"module": {"keep_dropout": True}, "accumulate_grad_batches": accumulate}
     _, free = fit(**settings)
-    callback = HarmEvaluation(prompts, tokenizer, Draws("a"), every_n_steps=2, max_new_tokens=8)
+    callback = Checked(prompts, tokenizer, Draws("a"), every_n_steps=2, max_new_tokens=8)
     _, watched = fit(callback, **settings)
-    assert torch.equal(flat(watched), flat(free))
-    _, other = fit(Disturbance(), **settings)
-    assert not torch.equal(flat(other), flat(free))  # dropout does depend on random numbers
+    assert torch.equal(flat(watched), flat(free)) and callback.untouched
+    _, other = fit(**{**settings, "module": {}})
+    assert not torch.equal(flat(other), flat(free))  # dropout does matter
 
 
-class Disturbance(HarmEvaluation):
-    """Draws a random number and does nothing else."""
+class Checked(HarmEvaluation):
+    """Looks whether random numbers go on as they would have: a step's own are drawn anew anyway."""
 
-    def __init__(self):
-        super().__init__(["x"], None, None)
+    untouched = True
 
     def on_step(self, trainer, pl_module, step):
-        torch.rand(1)
+        before = torch.get_rng_state()
+        super().on_step(trainer, pl_module, step)
+        self.untouched = self.untouched and torch.equal(before, torch.get_rng_state())
 
 
 def test_early_stopping_can_watch_the_rate(fit, tokenizer, prompts):
@@ -142,27 +138,7 @@ def test_no_prompts_are_refused(tokenizer):
 @pytest.mark.ddp
 def test_two_ranks_agree_with_one(fit, tokenizer, prompts, said):
     """Five prompts make uneven shards, one prompt leaves the second rank without any."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for rank in ("0", "1"):
-        # What torchrun sets.
-        environment = {**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        root = Path(__file__).resolve().parents[1]
-        command = [sys.executable, "-m", "callbacks.two_ranks", said[0].split()[0], *prompts]
-        processes.append(
-            subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE)
-        )
-    try:
-        printed = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0]
-    found = [json.loads(text.splitlines()[-1]) for text in printed]
+    found = run_ranks("callbacks.two_ranks", said[0].split()[0], *prompts)
     assert found[0]["logged"] == found[1]["logged"]
     for count in (1, len(prompts)):
         rates = found[0]["logged"][str(count)]
@@ -181,4 +157,4 @@ def test_two_ranks_agree_with_one(fit, tokenizer, prompts, said):
     assert [rank["stopped"] for rank in found] == [2, 2]
     # Rank 0 alone writes: the samples in the order of the prompts, and the checkpoint.
     assert [rank["samples"] for rank in found] == [said, []]
-    assert [rank["files"] for rank in found] == [["interrupted.ckpt", "said.jsonl"], []]
+    assert [rank["files"] for rank in found] == [["said.jsonl", "step=2.ckpt"], []]

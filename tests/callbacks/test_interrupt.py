@@ -1,4 +1,4 @@
-"""Ctrl-C: the step is finished, the checkpoint resumes exactly, and the handlers come back."""
+"""Ctrl-C and SIGTERM: the step is finished, the checkpoint resumes exactly, handlers come back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 import torch
 from lightning import Callback
 
+from unlearning.callbacks import interrupt
 from unlearning.callbacks.guard import CollapseGuard
 from unlearning.callbacks.interrupt import GracefulStop
+from unlearning.checkpoints import newest_whole
 from unlearning.errors import ConfigError
 
 from .conftest import flat
@@ -48,17 +50,20 @@ def test_the_rest_of_the_run_is_bit_for_bit_the_same(fit, tmp_path, capfd, numbe
     stop = GracefulStop(tmp_path / "run", "unlearn resume=run")
     trainer, _ = fit(Kill(step, number), stop)
     assert stop.interrupted and trainer.global_step == step
+    assert stop.signal is number  # by which the exit code is chosen
+    saved = tmp_path / f"run/step={step}.ckpt"
     said = capfd.readouterr()
     (line,) = said.out.splitlines()
-    assert f"step {step};" in line and str(tmp_path / "run/interrupted.ckpt") in line
+    assert f"step {step};" in line and str(saved) in line
     assert line.endswith("Resume: unlearn resume=run")
-    assert "Once more" in said.err
-    assert os.listdir(tmp_path / "run") == ["interrupted.ckpt"]
+    assert ("Once more" in said.err) == (number == signal.SIGINT)
+    assert os.listdir(tmp_path / "run") == [saved.name]
+    assert newest_whole(tmp_path / "run") == (saved, []) and stop.path == saved
 
-    torch.load(tmp_path / "run/interrupted.ckpt", weights_only=True)
+    torch.load(saved, weights_only=True)
     again = GracefulStop(tmp_path / "run", "")
-    trainer, resumed = fit(again, ckpt_path=tmp_path / "run/interrupted.ckpt")
-    assert trainer.global_step == 8 and not again.interrupted
+    trainer, resumed = fit(again, ckpt_path=saved)
+    assert trainer.global_step == 8 and not again.interrupted and again.signal is None
     assert torch.equal(flat(resumed), flat(whole))
 
 
@@ -67,15 +72,27 @@ def test_accumulated_gradients_are_not_lost(fit, tmp_path, batch, step):
     _, whole = fit(accumulate_grad_batches=2)
     trainer, _ = fit(Kill(batch), GracefulStop(tmp_path, ""), accumulate_grad_batches=2)
     assert trainer.global_step == step
-    _, resumed = fit(ckpt_path=tmp_path / "interrupted.ckpt", accumulate_grad_batches=2)
+    _, resumed = fit(ckpt_path=tmp_path / "step=2.ckpt", accumulate_grad_batches=2)
     assert torch.equal(flat(resumed), flat(whole))
 
 
-def test_a_second_signal_stops_at_once(fit, tmp_path):
+def test_a_second_ctrl_c_stops_at_once(fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupt, "ONE_SIGNAL", 0.0)
     stop = GracefulStop(tmp_path, "")
     with pytest.raises(SystemExit):  # what Lightning makes of a KeyboardInterrupt
         fit(Kill(3, times=2), stop)
     assert not stop.interrupted and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_that_comes_several_times_is_one(fit, tmp_path, monkeypatch, number):
+    """A terminal sends Ctrl-C to a launcher and to its ranks; schedulers repeat SIGTERM."""
+    if number == signal.SIGTERM:
+        monkeypatch.setattr(interrupt, "ONE_SIGNAL", 0.0)  # however late
+    stop = GracefulStop(tmp_path, "")
+    trainer, _ = fit(Kill(3, number, times=4), stop)
+    assert stop.signal is number and trainer.global_step == 3
+    assert os.listdir(tmp_path) == ["step=3.ckpt"]
 
 
 def test_an_error_in_training_puts_the_handlers_back(fit, tmp_path):
@@ -103,7 +120,7 @@ def test_a_signal_after_the_last_step_is_not_swallowed(fit, tmp_path):
     stop = GracefulStop(tmp_path, "")
     _, module = fit(Late(), stop, max_steps=6)
     assert stop.interrupted
-    trainer, resumed = fit(ckpt_path=tmp_path / "interrupted.ckpt", max_steps=6)
+    trainer, resumed = fit(ckpt_path=tmp_path / "step=6.ckpt", max_steps=6)
     assert trainer.global_step == 6 and torch.equal(flat(resumed), flat(module))
 
 

@@ -12,7 +12,7 @@ from unlearning.callbacks.samples import SampleGenerations
 from unlearning.errors import ConfigError
 from unlearning.generate import generate
 
-from .conftest import flat
+from .conftest import SaveAt, flat
 
 QUESTIONS = ("how do I cheat ?", "what is “a” ?")
 PROMPTS = [f"### Question: {question}\n### Answer:" for question in QUESTIONS]
@@ -43,6 +43,25 @@ def test_a_resumed_run_appends_and_training_does_not_notice(fit, tokenizer, tmp_
     assert [row["step"] for row in lines(path)] == [0, 0, 4, 4, 8, 8]
     _, free = fit()
     assert torch.equal(flat(module), flat(free))
+
+
+def test_what_comes_after_the_step_of_a_resume_is_said_once(fit, tokenizer, tmp_path):
+    """Killed in the middle of a line, after the last checkpoint."""
+    path = tmp_path / "samples.jsonl"
+    settings = {"every_n_steps": 2, "max_new_tokens": 6}
+    fit(SampleGenerations(PROMPTS, tokenizer, path, **settings), SaveAt(3, tmp_path / "3.ckpt"))
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole + whole.splitlines(keepends=True)[-1][:20], encoding="utf-8")
+    fit(SampleGenerations(PROMPTS, tokenizer, path, **settings), ckpt_path=tmp_path / "3.ckpt")
+    assert path.read_text(encoding="utf-8") == whole
+    assert [row["step"] for row in lines(path)] == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
+    # The same run once more from the start; killed before its first checkpoint, say.
+    fit(SampleGenerations(PROMPTS, tokenizer, path, **settings))
+    assert path.read_text(encoding="utf-8") == whole
+    path.write_text("no JSON\n" + whole, encoding="utf-8")
+    fit(SampleGenerations(PROMPTS, tokenizer, path, **settings), ckpt_path=tmp_path / "3.ckpt")
+    assert path.read_text(encoding="utf-8") == whole
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 class Wandb(WandbLogger):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unlearning.data.stream import BatchStream, ShuffledOrder
+from unlearning.errors import ConfigError
 from unlearning.types import Batch, Rows
 
 
@@ -56,3 +57,13 @@ def test_a_stream_resumes_at_any_batch(taken):
     resumed = BatchStream(numbered, batches_per_epoch=3)
     resumed.load_state_dict(first.state_dict())
     assert next(iter(resumed)).index == whole[taken]
+
+
+def test_a_place_in_the_stream_is_that_of_so_many_ranks(make_data):
+    data = make_data()
+    assert data.state_dict() == {"next_batch": 0, "ranks": 1}
+    data.load_state_dict({"next_batch": 3, "ranks": 1})
+    assert data.train_dataloader().next_batch == 3
+    with pytest.raises(ConfigError, match="saved by 2 processes, and there are 1 now"):
+        data.load_state_dict({"next_batch": 4, "ranks": 2})
+    assert data.state_dict()["next_batch"] == 3

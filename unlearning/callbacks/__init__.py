@@ -6,6 +6,7 @@ back, and `GracefulStop` last, so that a checkpoint holds everybody's state of t
 
 from unlearning.callbacks.bleu import BleuEvaluation
 from unlearning.callbacks.budget import Breach, Budget
+from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guard import CollapseGuard
 from unlearning.callbacks.harm import HarmEvaluation
 from unlearning.callbacks.interrupt import GracefulStop
@@ -20,6 +21,7 @@ __all__ = [
     "CollapseGuard",
     "GracefulStop",
     "HarmEvaluation",
+    "KeepCheckpoints",
     "LossCurve",
     "SampleGenerations",
     "StepCallback",

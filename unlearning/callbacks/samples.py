@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,9 @@ class SampleGenerations(StepCallback):
 
     def _drop_after(self, step: int) -> None:
         """Of a run that begins anew, everything goes; so does a line that was cut in writing."""
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        # Not `splitlines`, which ends a line at separators that may stand in a completion, too.
+        lines = re.findall(r"[^\n]*\n|[^\n]+", text)
         kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
         if kept != lines:
             aside = self.path.with_name(f".{self.path.name}.tmp")

@@ -31,8 +31,7 @@ SUMS = "sha256.json"
 class WholeCheckpointIO(TorchCheckpointIO):
     """Lightning's plugin that writes and reads whole checkpoints, on a local disk.
 
-    Only rank 0 is asked to write. FSDP reads without asking the plugin; `newest_whole` has verified
-    the file by then.
+    Only rank 0 is asked to write.
     """
 
     def save_checkpoint(

@@ -15,6 +15,7 @@ import numpy as np
 from lightning import LightningDataModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.errors import ConfigError
 from unlearning.types import Batch
 
 
@@ -132,9 +133,17 @@ class BatchStreamDataModule(LightningDataModule, ABC):
         return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.stream.state_dict() if self.stream else {"next_batch": self._next_batch}
+        state = self.stream.state_dict() if self.stream else {"next_batch": self._next_batch}
+        return {**state, "ranks": self.world()[1]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        saved, ranks = state_dict.get("ranks"), self.world()[1]
+        if saved not in (None, ranks):
+            raise ConfigError(
+                f"The checkpoint was saved by {saved} processes, and there are {ranks} now: the "
+                "batches to come would hold some examples twice and some never. Go on with "
+                f"{saved}."
+            )
         self._next_batch = state_dict["next_batch"]
         if self.stream is not None:
             self.stream.next_batch = self._next_batch

@@ -44,6 +44,7 @@ def build_reference(
     cache_limit: int = 8 << 30,
     roles: frozenset[Role] | set[Role] = frozenset({"retain"}),
     model: CausalLM | None = None,
+    sharded: bool = False,
 ) -> Reference:
     """The reference in a mode; `auto` takes what costs least.
 
@@ -52,12 +53,14 @@ def build_reference(
 
     Args:
         model: the reference, where it is another model than the policy before its first step.
+        sharded: the policy will be split over the ranks. A second model would be whole on each of
+            them, so that `copy` is refused and `auto` does not take it.
 
     Raises:
         ConfigError: the mode cannot serve this policy or these roles.
     """
     if mode == "auto":
-        fits = cache_bytes <= cache_limit and "mismatch" not in roles
+        fits = (sharded or cache_bytes <= cache_limit) and "mismatch" not in roles
         own = isinstance(policy, PeftModel) and model is None
         mode = "adapter_off" if own else "cached" if fits else "copy"
     if mode == "adapter_off":
@@ -68,6 +71,13 @@ def build_reference(
             )
         return AdapterOff(policy)
     if mode == "copy":
+        if sharded:
+            raise ConfigError(
+                "The reference would be a second model (reference=copy), whole on every device, "
+                "which is what splitting the first one avoids. Take adapter_off with LoRA, or "
+                "cached: that needs a retain set that is not streamed, and no KL on mismatch "
+                "answers."
+            )
         return Copy(policy, model)
     if mode == "cached":
         if "mismatch" in roles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unlearning.kept_file import made_once
 from unlearning.types import Sequence
 
 
@@ -53,14 +53,12 @@ class HiddenStore:
             store = cls(torch.empty(shape, dtype=dtype), lengths)
             store._fill(states)
             return store
-        path = Path(cache_dir) / "reference" / f"{model_key}-{_key(sequences, dtype)}.bin"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            store = cls(_map(aside, shape, dtype, writable=True), lengths)
-            store._fill(states)
-            del store
-            aside.replace(path)  # a file of this name is whole
+
+        def make(path: Path) -> None:
+            cls(_map(path, shape, dtype, writable=True), lengths)._fill(states)
+
+        name = f"{model_key}-{_key(sequences, dtype)}.bin"
+        path = made_once(Path(cache_dir) / "reference" / name, make)
         return cls(_map(path, shape, dtype, writable=False), lengths)
 
     def _fill(self, states: Iterable[tuple[int, Tensor]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import transformers
 from rich.console import Console
+
+from unlearning.run.results import write_json
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -52,19 +55,36 @@ class Stages:
 
     Args:
         total: how many there are.
+        path: where the times are kept, so that those of a run's parts add up; None for nowhere.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total, self.seconds = total, dict[str, float]()
+    def __init__(self, total: int, path: Path | None = None) -> None:
+        self.total, self.path, self.done = total, path, list[str]()
+        self.seconds: dict[str, float] = {}
+        if path is not None and path.is_file():
+            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+        self._name, self._since = "", 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[list[str]]:
         """Time a stage; what is appended to the yielded list ends its line."""
-        number, started, notes = len(self.seconds) + 1, time.perf_counter(), list[str]()
+        number, notes = len(self.done) + 1, list[str]()
+        started = self._since = time.perf_counter()
+        self._name = name
         console.print(f"[{number}/{self.total}] {name} ...", markup=False)
-        yield notes
-        self.seconds[name] = time.perf_counter() - started
+        try:
+            yield notes
+        finally:
+            self.note()
+        self.done.append(name)
         note = f" ({'; '.join(notes)})" if notes else ""
-        console.print(
-            f"[{number}/{self.total}] {name}: {self.seconds[name]:.1f} s{note}", markup=False
-        )
+        spent = time.perf_counter() - started
+        console.print(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}", markup=False)
+
+    def note(self) -> None:
+        """Count the stage's time so far: whatever happens next, it was spent."""
+        now = time.perf_counter()
+        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
+        self._since = now
+        if self.path is not None:
+            write_json(self.path, self.seconds)

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, ListConfig
 
 from unlearning.errors import ConfigError
+from unlearning.fsdp import check_sharded
 from unlearning.run.build import build_trainer
 from unlearning.run.ranks import Ranks
 
@@ -25,8 +26,10 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
     devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
     if config.trainer.accelerator == "cpu":
         _check_cores(devices)
+    _check_strategy(config)
     trainer = build_trainer(config, max_steps=1)
     needed = trainer.num_devices * nodes
+    check_sharded(config.trainer.strategy, devices=needed)
     if world == 1 and nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={nodes}: on several machines the processes are started from "
@@ -38,6 +41,20 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
             f"needs {needed}. Set trainer.devices={world // nodes}, or start {needed}."
         )
     return needed
+
+
+def _check_strategy(config: DictConfig) -> None:
+    """What a strategy that splits the weights cannot do, of both trainings."""
+    guard, taught, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
+    check_sharded(
+        strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
+        guard_action=guard.action if guard else None,
+    )  # fmt: skip
+    if taught is not None and taught.load is None:
+        check_sharded(
+            strategy, adapter=taught.adapter, optimizer=taught.optimizer,
+            eight_bit=taught.eight_bit,
+        )  # fmt: skip
 
 
 def _check_cores(devices: Any) -> None:

@@ -22,6 +22,7 @@ from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.data.split import SPLITS, Split
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
+from unlearning.fsdp import whole_policy
 from unlearning.model import check_context, check_eight_bit, save_model
 from unlearning.optim import build_optimizer, build_schedule
 from unlearning.run.build import build_trainer, numerics
@@ -103,6 +104,7 @@ def _train(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # every window is taught
         trainer.fit(module, data)
+    policy = whole_policy(trainer, module)
     nll = float(trainer.callback_metrics["train/nll"])
     if not math.isfinite(nll):
         raise ConfigError(
@@ -110,7 +112,8 @@ def _train(
             f"finetune.learning_rate={settings['learning_rate']}, or set finetune.warmup_steps."
         )
     if leads:
-        _save(module.policy, tokenizer, folder)
+        assert policy is not None
+        _save(policy, tokenizer, folder)
     return {"steps": trainer.global_step, "epochs": trainer.current_epoch, "final_nll": nll}
 
 

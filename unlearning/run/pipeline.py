@@ -15,6 +15,7 @@ from typing import Any
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from unlearning.checkpoints import clean
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.metrics.comparison import compare
@@ -42,7 +43,7 @@ from unlearning.run.store import Store
 from unlearning.run.tracking import Tracking
 from unlearning.run.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
 from unlearning.run.validate import validate
-from unlearning.run.watch import callbacks
+from unlearning.run.watch import CHECKPOINTS, callbacks
 from unlearning.types import Generation, PromptSet
 
 KEPT = "kept from an earlier run"
@@ -109,7 +110,8 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
     config, ranks = limited(config), ranks or Ranks()
     seed_everything(config.seed, verbose=False)
     take_device(config, ranks)
-    stages, data = Stages(_number_of_stages(config)), build_data(config)
+    seconds = folder / "seconds.json" if ranks.leads else None
+    stages, data = Stages(_number_of_stages(config), seconds), build_data(config)
     if on_hub(data):  # what is there is known only now; the rest was looked through already
         check_together(config, data)
     check_architecture(config, online=True)
@@ -193,7 +195,7 @@ def _unlearn(
         else:
             watch = partial(
                 callbacks, config, folder, prompts=start.sets, scorer=start.scorer,
-                original=start.original,
+                original=start.original, after_save=stages.note,
             )  # fmt: skip
             result = unlearn(
                 config, folder, start.model, start.base, data, watch, ranks,
@@ -214,6 +216,7 @@ def _evaluate(
 ) -> None:
     """Ask the unlearned model, compare, and write it all down."""
     with stages.stage("evaluate after") as notes:
+        assert result.policy is not None
         after = answers(config, result.policy, result.tokenizer, start.sets, "after", start.scorer)
         everything = [*(start.original or []), *start.before, *after]
         write_generations(folder / GENERATIONS, everything)
@@ -233,6 +236,8 @@ def _evaluate(
         report = write_report(folder)
         tracking.generations(start.before, after)
         tracking.report(report, metrics)
+        settings = config.callbacks.checkpoint
+        clean(folder / CHECKPOINTS, settings.finished if settings else "last")
     console.print(f"Model:  {folder / MODEL}\nReport: {report}", markup=False)
 
 
@@ -255,7 +260,7 @@ def _facts(
         "steps": result.steps,
         "stop_reason": result.stop_reason,
         "notes": result.notes,
-        "seconds": {name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+        "seconds": {name: round(stages.seconds[name], 2) for name in stages.done},
         "peak_memory_mb": peak_memory_mb(),
         "reference": result.reference,
         **({} if config.finetune is None else {"reference_of": config.reference.of}),

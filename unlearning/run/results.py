@@ -39,6 +39,10 @@ def peak_memory_mb() -> float:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Written aside, then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # One name for all: what a killed run left is written over by its next part.
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     aside.replace(path)

@@ -142,6 +142,8 @@ def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
 def _obituary(number: int, code: int, world: int, folder: Path) -> str:
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     told = [f"error: rank {number} of {world} died ({how}), which ends the run."]
+    if code == -signal.SIGKILL:
+        told.append("SIGKILL often comes from the system itself, when its memory is full.")
     log = folder / "logs" / f"rank_{number}.log"
     if log.is_file():
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]

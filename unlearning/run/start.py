@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from contextlib import nullcontext
@@ -18,6 +19,8 @@ from unlearning.run.pipeline import check, go, prepare
 from unlearning.run.ranks import Ranks, surroundings
 from unlearning.run.spawn import spawn
 from unlearning.run.tracking_secrets import check_secrets
+
+log = logging.getLogger(__name__)
 
 
 def start(
@@ -61,6 +64,7 @@ def start(
         told = explain(error, folder)
         if told is None:
             raise
+        log.info("What ended the run", exc_info=error)  # to run.log
         print(f"error: {told}", file=sys.stderr)
         return FAILED
     finally:

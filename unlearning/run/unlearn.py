@@ -23,6 +23,7 @@ from unlearning.adapter_folder import load_adapter
 from unlearning.backbone import CausalLM, takes_tree_rows
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.fsdp import whole_policy
 from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
 from unlearning.run.build import build_template, build_trainer
@@ -41,6 +42,7 @@ class Unlearned:
     """What the stage leaves behind.
 
     Args:
+        policy: on rank 0; a rank whose share is a part of the weights has None.
         steps: optimizer steps made.
         stop_reason: why it ended before its last step, or None.
         notes: what a reader of the report should know, such as cut answers.
@@ -48,7 +50,7 @@ class Unlearned:
         signal: what stopped it, if one did; then a checkpoint to resume from was saved.
     """
 
-    policy: CausalLM
+    policy: CausalLM | None
     tokenizer: Any
     steps: int
     stop_reason: str | None
@@ -117,12 +119,13 @@ def unlearn(
     )  # fmt: skip
     with ranks.together():
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
+        unlearned = whole_policy(trainer, module)
     cut = [
         f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
     ]
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
-        module.policy, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
+        unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
         reference=type(module.reference).__name__,
         signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
     )  # fmt: skip
@@ -160,6 +163,7 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     An adapter on a model that only lies among the kept results is merged into it.
     """
     policy = result.policy
+    assert policy is not None
     kept = config.model.base is not None or config.finetune is not None
     if isinstance(policy, PeftModel) and kept:
         policy = result.policy = merge_adapter(policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from unlearning.run.build import (
 from unlearning.run.check_data import check_data
 from unlearning.run.check_models import check_models
 from unlearning.run.tracking_config import check_tracking
-from unlearning.run.watch import build_guard
+from unlearning.run.watch import build_checkpoints, build_guard
 
 
 def validate(config: DictConfig) -> list[str]:
@@ -119,11 +120,14 @@ def _training(config: DictConfig) -> None:
     if callbacks.bleu:
         positive["callbacks.bleu.patience"] = callbacks.bleu.patience
     if callbacks.checkpoint:
-        positive["callbacks.checkpoint.every_n_steps"] = callbacks.checkpoint.every_n_steps
+        for name in ("every_n_steps", "keep"):
+            positive[f"callbacks.checkpoint.{name}"] = callbacks.checkpoint[name]
     for key, value in positive.items():
         _whole_number(key, value)
     if callbacks.guard:
         build_guard(config)
+    if callbacks.checkpoint:
+        build_checkpoints(config, Path())
     build_trainer(config, max_steps=1)
 
 

@@ -1,0 +1,96 @@
+"""The whole model out of its parts: for a while on every rank, or for good on rank 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning import LightningModule, Trainer
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP  # noqa: N817
+
+from unlearning.backbone import CausalLM
+from unlearning.fsdp.state import offloads
+
+MARK = "_is_fsdp_managed_module"
+
+
+@contextmanager
+def gathered(trainer: Trainer, module: LightningModule) -> Iterator[CausalLM]:
+    """The policy of a module in training, whole and without FSDP's wrappers, for the block.
+
+    In it a rank may run as many forwards as it likes; through the wrappers all ranks would have to
+    make the same number. The weights are to be read: changes are lost. Where the model is split,
+    all ranks have to enter; elsewhere this is the policy as it is.
+    """
+    policy: CausalLM = module.policy  # type: ignore[assignment]
+    root = _root(trainer)
+    if root is None:
+        yield policy
+        return
+    with FSDP.summon_full_params(root, writeback=False):
+        units = _unwrap(policy)
+        try:
+            yield policy
+        finally:
+            for owner, name, unit in units:
+                owner._modules[name] = unit
+            _mark(policy, True)
+
+
+def whole_policy(trainer: Trainer, module: LightningModule) -> CausalLM | None:
+    """After the training: the policy, an ordinary model to be saved, on rank 0; else None.
+
+    Where the model is split, all ranks have to call it, and the module is used up: what comes back
+    lies in the host's memory, needs no process group, and cannot be trained on by this module.
+    """
+    policy: CausalLM = module.policy  # type: ignore[assignment]
+    root, leads = _root(trainer), trainer.is_global_zero
+    if root is None:
+        return policy if leads else None
+    offload = offloads(root)
+    with FSDP.summon_full_params(root, writeback=False, rank0_only=True, offload_to_cpu=offload):
+        if not leads:
+            return None
+        # By identity: a tied weight is one weight, before and after.
+        kept = {id(p): _copy(p) for p in policy.parameters()}
+        places = [
+            (owner, name, kept[id(p)])
+            for owner in policy.modules()
+            for name, p in owner._parameters.items()
+            if p is not None
+        ]
+    _unwrap(policy)
+    for owner, name, parameter in places:
+        owner._parameters[name] = parameter
+    return policy.cpu()  # the buffers
+
+
+def _root(trainer: Trainer) -> FSDP | None:
+    model = trainer.strategy.model
+    return model if isinstance(model, FSDP) else None
+
+
+def _unwrap(policy: nn.Module) -> list[tuple[nn.Module, str, FSDP]]:
+    """Take the wrappers out of the tree; where they hung."""
+    units = [
+        (owner, name, child)
+        for owner in policy.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, FSDP)
+    ]
+    for owner, name, unit in units:
+        owner._modules[name] = unit.module
+    _mark(policy, False)
+    return units
+
+
+def _mark(policy: nn.Module, managed: bool) -> None:
+    """FSDP's mark, by which `generate` of transformers keeps going until all ranks are done."""
+    for module in policy.modules():
+        if MARK in vars(module):
+            setattr(module, MARK, managed)
+
+
+def _copy(parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().cpu().clone(), parameter.requires_grad)

@@ -1,0 +1,44 @@
+"""Which modules are gathered on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peft import PeftModel
+from torch import nn
+
+from unlearning.backbone import CausalLM, unwrap
+
+WrapPolicy = Callable[[nn.Module, bool, int], bool]
+
+
+def wrap_policy(policy: CausalLM) -> WrapPolicy:
+    """Each layer of the decoder is a unit, and each factor of an adapter.
+
+    What is left, embeddings and head among it, is the root's, which is whole during a training
+    step: the losses use the head's weight without calling the head.
+
+    An adapter's factors stand apart from the frozen layer that they are in. A unit with one
+    trained weight has a gradient, and optimizer traffic, for all of its weights; and a frozen one
+    has none. It is also what lets `adapter_off` switch them off without a word to FSDP.
+    """
+    apart = set(decoder_layers(policy))
+    if isinstance(policy, PeftModel):
+        apart |= {module for module in policy.modules() if _is_factor(module)}
+
+    def wrap(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
+        return recurse or module in apart
+
+    return wrap
+
+
+def decoder_layers(policy: CausalLM) -> list[nn.Module]:
+    """The repeated layers: the children of the list of modules that holds most of the weights."""
+    lists = [m for m in unwrap(policy).get_decoder().modules() if isinstance(m, nn.ModuleList)]
+    sizes = [sum(p.numel() for p in each.parameters()) for each in lists]
+    return list(lists[sizes.index(max(sizes))]) if lists else []
+
+
+def _is_factor(module: nn.Module) -> bool:
+    trained = [p.requires_grad for p in module.parameters()]
+    return bool(trained) and all(trained) and not list(module.children())
