@@ -56,7 +56,7 @@ def test_an_epoch_is_whole_optimizer_steps(make_model, make_data, quiet_trainer)
     data = make_data(batch_size=1)
     trainer = quiet_trainer(max_epochs=2, accumulate_grad_batches=8)
     trainer.fit(UnlearningModule(make_model()), data)
-    assert trainer.global_step == 2 and data.state_dict() == {"next_batch": 16}
+    assert trainer.global_step == 2 and data.state_dict()["next_batch"] == 16
 
 
 def test_a_step_does_not_depend_on_the_lengths_it_is_split_by(

@@ -123,7 +123,7 @@ def test_it_resumes_at_any_batch(data_of, taken):
     for _ in range(taken % 3):
         next(iterator)
     resumed, batches = stream(**first.state_dict())
-    assert first.state_dict() == {"next_batch": taken} == resumed.state_dict()
+    assert first.state_dict() == {"next_batch": taken, "ranks": 1} == resumed.state_dict()
     batch = next(iter(batches))
     assert batch.answers["retain"].examples == numbers[taken] and batch.index == taken
 
