@@ -7,6 +7,7 @@ import torch
 from lightning import Callback
 from naive import gradients, token_nlls
 from torch.utils.data import DataLoader
+from two_processes import run_ranks
 
 from unlearning import finetune
 from unlearning.data.finetuning import FinetuningDataModule
@@ -211,3 +212,14 @@ def test_gradients_are_clipped_under_bf16_with_a_fused_optimizer(model, quiet_tr
     norm = torch.nn.utils.get_total_norm([p.grad for p in module.policy.parameters()])
     assert seen[0] > 1e-3
     assert norm <= 1e-3 * 1.001
+
+
+@pytest.mark.ddp
+def test_two_ranks_make_the_step_of_one_also_with_unlike_numbers_of_tokens():
+    """One rank has 18 answer tokens and the other 1: the mean of their means would be another."""
+    (one,) = run_ranks("two_ranks_finetune", world=1)
+    first, second = run_ranks("two_ranks_finetune", world=2)
+    assert first == second
+    for name in ("curve", "weights"):
+        assert first[name] == pytest.approx(one[name], rel=1e-4, abs=2e-6), name
+    assert one["curve"][0] > one["curve"][-1]

@@ -14,7 +14,6 @@ from unlearning.adapter import prepare_policy
 from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
 from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
-from unlearning.losses import TokenLosses, nll
 from unlearning.model import check_context, check_vocabulary
 from unlearning.module_settings import plain_settings
 from unlearning.optim import Schedule
@@ -87,16 +86,24 @@ class CausalLMModule(OptimizedModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        loss = self._loss(batch)
-        self.log("train/nll", loss.detach(), prog_bar=True, batch_size=1)
+        nll_N, several = self._token_nll(batch), self.trainer.world_size > 1
+        tokens = nll_N.new_tensor(float(len(nll_N)))
+        if several:
+            # Gradients are averaged over ranks. Over the ranks' mean number of tokens, that is the
+            # mean over all of their tokens, as one process with all of them would have it.
+            tokens = self.trainer.strategy.reduce(tokens, reduce_op="mean")
+        loss = nll_N.sum() / tokens
+        self.log("train/nll", loss.detach(), prog_bar=True, batch_size=1, sync_dist=several)
         return self.penalised(loss)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         sequences = sum(tokens.num_sequences for tokens in batch.answers.values())
-        self.log("validation/nll", self._loss(batch), batch_size=sequences, sync_dist=True)
+        nll = self._token_nll(batch).mean()
+        self.log("validation/nll", nll, batch_size=sequences, sync_dist=True)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        """The mean over all answer tokens: unlike in unlearning, a long answer counts more."""
+    def _token_nll(self, batch: Batch) -> Tensor:
+        """[N] of all answer tokens; the loss is their mean: unlike in unlearning, a long answer
+        counts more."""
         hidden = decode(self.policy, batch.rows).flatten(0, 1)
         weight, bias = output_head(self.policy)
         (answers,) = batch.answers.values()
@@ -104,4 +111,4 @@ class CausalLMModule(OptimizedModule):
             hidden[answers.loss_index], weight, answers.targets, bias,
             chunk_size=self.hparams["chunk_size"],
         )  # fmt: skip
-        return nll(TokenLosses(nll_N, nll_N.new_zeros(len(nll_N)).long(), 1))
+        return nll_N
