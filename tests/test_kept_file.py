@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from unlearning.kept_file import made_once
+from unlearning.kept_file import made_once, sync
 
 
 def test_it_is_made_once_and_then_found(tmp_path):
@@ -33,6 +34,25 @@ def test_what_fails_leaves_neither_file_nor_lock(tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} <= {".lock"}
     made_once(tmp_path / "x.bin", lambda path: path.write_text("whole"))
     assert (tmp_path / "x.bin").read_text() == "whole"
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    made = []
+    made_once(tmp_path / "x", lambda path: made.append(path.write_text("whole") and path))
+    assert synced == [str(path) for path in made]
+
+
+def test_of_a_folder_every_part_is_synced(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").touch()
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    sync(tmp_path)
+    assert len(synced) == 3
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from unlearning.model import disable_dropout
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.token_losses import token_losses
+from unlearning.types import Sequence
 
 FULL, LORA = ("cached", "copy"), ("adapter_off", "cached", "copy")
 CASES = [(False, mode) for mode in FULL] + [(True, mode) for mode in LORA]
@@ -176,6 +177,19 @@ def test_states_in_bf16_are_nearly_the_same(model, data):
 def test_a_store_finds_sequences_by_number():
     store = HiddenStore(torch.arange(12.0).view(6, 2), lengths=[1, 3, 2])
     assert store.rows([2, 0]).tolist() == [[8, 9], [10, 11], [0, 1]]
+
+
+def test_a_store_has_its_room_on_the_disk_before_it_is_filled(tmp_path):
+    """A map that is written to on a full disk ends the process by SIGBUS, without a word."""
+    sequence, room = Sequence((1,), tuple(range(5000))), []
+
+    def states():
+        room.extend(path.stat().st_blocks * 512 for path in tmp_path.rglob("*.partial"))
+        yield 0, torch.ones(5000, 4)
+
+    store = HiddenStore.open_or_build([sequence], states(), 4, torch.float32, tmp_path, "key")
+    assert len(room) == 1 and room[0] >= 5000 * 4 * 4
+    assert store.rows([0]).eq(1).all()
 
 
 # --- the choice, and what is refused -------------------------------------------------------------

@@ -275,7 +275,7 @@ def guard(folder: Path) -> dict[str, Any]:
     """What comes back is what was, on both ranks' parts, with and without the moments."""
     result = {}
     spoilt = CollapseGuard(every_n_steps=2)
-    fitted = Fitted("fsdp", spoilt, Spoil(), schedule="constant", trainer={"max_steps": 5})
+    fitted = Fitted("fsdp", Spoil(), spoilt, schedule="constant", trainer={"max_steps": 5})
     restored = Fitted("fsdp", schedule="constant", trainer={"max_steps": 3})
     result["event"] = spoilt.events[0]
     result["stopped"] = distance(fitted.weights, restored.weights)

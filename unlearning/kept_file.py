@@ -24,7 +24,18 @@ def made_once(path: str | Path, make: Callable[[Path], None]) -> Path:
             aside = path.with_suffix(f".{os.getpid()}.partial")
             try:
                 make(aside)
+                sync(aside)  # else a power cut may leave the name without what it stands for
                 aside.replace(path)
             finally:
                 aside.unlink(missing_ok=True)
     return path
+
+
+def sync(path: Path) -> None:
+    """A file, or all of a folder, down to the disk."""
+    for part in [*path.rglob("*"), path]:
+        handle = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -217,6 +217,41 @@ def test_a_resumed_run_keeps_window_weights_and_events(fit, tmp_path):
     assert (tight.events[1]["step"], tight.events[1]["value"]) == (8, 8.25)
 
 
+@pytest.mark.parametrize("action", ["stop", "lower"])
+@pytest.mark.parametrize("broken", [4, 8])
+def test_a_resumed_run_goes_back_to_the_same_weights(fit, tmp_path, action, broken):
+    """Those after step 1, also where a loss that is not finite came before the checkpoint."""
+    script = {"train/nll_forget": lambda step: 99.0 if step == 4 else 1.0}
+    settings = {"script": script, "loss": {3: math.nan} if broken == 8 else {}}
+    limits = {"forget_nll": 9, "every_n_steps": 2 if broken == 4 else 4, "window": 1}
+    path, whole = tmp_path / "three.ckpt", CollapseGuard(**limits, action=action)
+    _, expected = fit(whole, SaveAt(3, path), module=settings)
+    rest = CollapseGuard(**limits, action=action)
+    _, module = fit(rest, ckpt_path=path, module=settings)
+    assert [e["restored_step"] for e in rest.events] == [{4: 1, 8: 0}[broken]]
+    assert rest.events == whole.events and torch.equal(flat(module), flat(expected))
+
+
+def test_a_resume_does_not_train_past_the_stop(fit, tmp_path):
+    script = {"train/nll_forget": lambda step: 99.0 if step == 4 else 1.0}
+    guard, path = CollapseGuard(forget_nll=9, every_n_steps=2, window=1), tmp_path / "four.ckpt"
+    _, expected = fit(guard, SaveAt(4, path), module={"script": script})
+    rest = CollapseGuard(forget_nll=9, every_n_steps=2, window=1)
+    trainer, module = fit(rest, ckpt_path=path, module={"script": script})
+    assert trainer.global_step == 4 and rest.reason == guard.reason
+    assert torch.equal(flat(module), flat(expected))
+
+
+def test_the_last_checkpoint_is_checked_before_it_is_saved(fit, tmp_path):
+    """A run that is resumed from it makes no step, and would never look."""
+    guard, path = CollapseGuard(every_n_steps=3), tmp_path / "eight.ckpt"
+    _, expected = fit(guard, SaveAt(8, path), module={"loss": {8: math.nan}})
+    rest = CollapseGuard(every_n_steps=3)
+    _, module = fit(rest, ckpt_path=path)
+    assert len(guard.events) == 1 and rest.events == guard.events
+    assert flat(module).isfinite().all() and torch.equal(flat(module), flat(expected))
+
+
 def test_accumulated_batches_count_as_one_step(fit):
     """The batches of a step report 0 and 20: their mean breaks 9, each 20 alone would break 19."""
     calls = iter(range(100))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run.devices import check_devices
+from unlearning.run import build
+from unlearning.run.devices import check_devices, take_device
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -40,3 +43,30 @@ def test_several_machines_are_started_from_outside(compose_config):
     config = compose_config("experiment=demo", "+trainer.num_nodes=2")
     with pytest.raises(ConfigError, match="torchrun"):
         check_devices(config)
+
+
+def test_a_rank_takes_the_gpu_that_lightning_takes(compose_config, monkeypatch):
+    """`devices` may be a list, or words like "2,3": its own reading decides."""
+    taken = []
+
+    class Trainer:
+        def __init__(self, **_):
+            self.strategy = self
+            self.root_device = torch.device("cuda", 3)
+
+    monkeypatch.setattr(build, "Trainer", Trainer)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    take_device(compose_config("experiment=demo", "trainer.accelerator=gpu", "trainer.devices=[3]"))
+    take_device(compose_config("experiment=demo", "trainer.accelerator=cpu"))
+    assert taken == [torch.device("cuda", 3)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "one"), [("2,3", [2]), ([2, 3], [2]), ("auto", 1), (-1, 1), (4, 1)]
+)
+def test_what_rank_0_does_alone_is_done_on_its_own_device(compose_config, devices, one):
+    config = compose_config("experiment=demo")
+    OmegaConf.update(config, "trainer.devices", devices)
+    assert build.trainer_options(config, alone=True)["devices"] == one

@@ -21,8 +21,10 @@ from unlearning.run.folder import (
     check_folder,
     claim,
     config_differences,
+    remove_if_empty,
     save_config,
 )
+from unlearning.run.pipeline import prepare
 
 HOLD = (
     "import sys, time\n"
@@ -51,9 +53,11 @@ def test_a_run_that_lacks_its_report_alone_may_be_resumed(tmp_path):
     check_folder(tmp_path, resume=True)
 
 
-def test_an_interrupted_run_is_not_run_over(tmp_path):
+@pytest.mark.parametrize("left", ["checkpoints/step=3.ckpt", "unlearned.json"])
+def test_an_interrupted_run_is_not_run_over(tmp_path, left):
+    """Of a run without checkpoints: its model would pass for the one of the new settings."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/step=3.ckpt").touch()
+    (tmp_path / left).touch()
     with pytest.raises(ConfigError, match="unlearn resume="):
         check_folder(tmp_path)
     check_folder(tmp_path, resume=True)
@@ -180,6 +184,25 @@ def test_a_folder_without_a_run(compose_config, tmp_path):
 
 
 # --- the data ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_begins_anew_forgets_data_and_times_of_the_one_before(compose_config, tmp_path):
+    check_data_unchanged(tmp_path, {"forget": "one"})
+    (tmp_path / "seconds.json").write_text('{"base": 9.0}')
+    prepare(compose_config("experiment=demo"), tmp_path, resume=True)
+    assert (tmp_path / "seconds.json").exists()
+    prepare(compose_config("experiment=demo"), tmp_path)
+    assert not (tmp_path / "seconds.json").exists()
+    check_data_unchanged(tmp_path, {"forget": "two"})
+
+
+def test_only_an_empty_folder_goes(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    (tmp_path / "empty").mkdir()
+    for name in ("full", "empty", "empty", "never"):
+        remove_if_empty(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
 def test_other_data_are_refused_by_name(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,44 @@ def test_the_others_wait_for_rank_0_and_join_it(tmp_path):
         }
 
 
+LEFT_ALONE = """
+import os, sys, time
+from unlearning.run.ranks import Ranks, surroundings
+
+ranks = Ranks(surroundings())
+if ranks.leads:
+    time.sleep(3)
+    os._exit(2)
+ranks.share()
+"""
+
+
+@pytest.mark.ddp
+def test_whoever_waits_for_a_dead_rank_0_ends_with_one_sentence():
+    from unlearning.run.spawn import _free_port
+
+    port, command = _free_port(), [sys.executable, "-c", LEFT_ALONE]
+    leader = subprocess.Popen(command, env=environment(0, 2, port))
+    waiting = subprocess.run(
+        command, env=environment(1, 2, port), stderr=subprocess.PIPE, text=True, timeout=120
+    )
+    assert (leader.wait(60), waiting.returncode) == (2, 1)
+    said = waiting.stderr
+    assert "rank 0, for which this rank waited, has ended" in said
+    assert "Traceback" not in said and "timed out" not in said, said
+
+
+def test_processes_that_do_not_meet_are_told_so(monkeypatch):
+    """As in a batch script without srun, where one of two is started."""
+    from unlearning.run.spawn import _free_port
+
+    for name, value in environment(0, 2, _free_port()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("unlearning.run.ranks.ARRIVE", timedelta(seconds=1))
+    with pytest.raises(ConfigError, match=r"one of 2 by its environment.*srun"):
+        Ranks(surroundings())
+
+
 def test_alone_everything_is_as_if_there_were_no_ranks():
     ranks = Ranks()
     assert ranks.leads and ranks.world == 1 and ranks.share(3) == 3
@@ -108,6 +147,8 @@ def test_who_started_this_process(variables, kind, monkeypatch):
         monkeypatch.setenv(name, value)
     found = surroundings()
     assert (None if found is None else type(found).__name__) == kind
+    # Lightning's answer to SIGUSR1 would start the same command, which is no resume, once more.
+    assert not getattr(found, "auto_requeue", False)
 
 
 def test_a_slurm_job_that_lightning_refuses(monkeypatch):

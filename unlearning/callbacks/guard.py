@@ -16,7 +16,7 @@ from unlearning.callbacks.loss_window import LossWindow
 from unlearning.callbacks.snapshot import Snapshot
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
-from unlearning.fsdp import check_sharded
+from unlearning.fsdp import check_sharded, is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ class CollapseGuard(StepCallback):
     optimizer as it was. Every rank decides from the same, reduced numbers. The last step is
     checked at the end. Between checks nothing is read by the host.
 
-    Put it before callbacks that save. A checkpoint holds what was decided but not the good
-    weights: after a resume the checkpoint's own are the ones to go back to.
+    Put it before callbacks that save. A checkpoint holds what was decided and the good weights, so
+    that a resumed run goes back to the same ones. Under FSDP it does not, since each rank keeps its
+    own parts of them: there the checkpoint's own weights are the ones to go back to.
 
     Args:
         retain_kl, retain_perplexity, forget_nll: see `Budget`.
@@ -103,6 +104,8 @@ class CollapseGuard(StepCallback):
         self.failures = self.lowerings = 0
         self._losses = LossWindow(max(self.window, self.check_every_n_steps), self.window)
         self._checking, self._breaches = False, list[Breach]()
+        self._whole = self._ended = False
+        self._saved_good: dict[str, Any] | None = None  # of the run before a resume
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -120,9 +123,16 @@ class CollapseGuard(StepCallback):
         lowers = self.action == "lower" or bool(self.weights)
         self._terms = forget_terms(pl_module, self.weights) if lowers else {}
         self._good = Snapshot(pl_module, trainer.optimizers[0] if self.action == "lower" else None)
-        if not self._good.finite():
+        self._whole = not is_sharded(trainer.strategy)
+        saved, self._saved_good = self._saved_good, None
+        if saved is not None and self._whole:
+            self._good.load_state_dict(saved)
+        elif self._good.finite():
+            self._good.take(trainer.global_step)
+        else:
             raise ConfigError("Some weights to start from are not finite; start from others.")
-        self._good.take(trainer.global_step)
+        if self.events and self.events[-1]["action"] == "stop":
+            trainer.should_stop = True  # saved in the step that ended the training
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -150,8 +160,16 @@ class CollapseGuard(StepCallback):
         elif self._breaches:
             self._act(trainer, step, self.action)
         self._checking = False
+        # Before this step is saved: from its checkpoint on, a resume makes no step and no check.
+        if step == trainer.max_steps:
+            self._check_end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._ended:
+            self._check_end(trainer)
+
+    def _check_end(self, trainer: Trainer) -> None:
+        self._ended = True
         self._breaches = self._check(trainer)
         if self._breaches:
             self._act(trainer, trainer.global_step, "stop")
@@ -206,9 +224,11 @@ class CollapseGuard(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in STATE}
-        return {**state, "losses": self._losses.state_dict()}
+        good = self._good.state_dict() if self._whole else self._saved_good
+        return {**state, "losses": self._losses.state_dict(), "good": good}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in STATE:
             setattr(self, name, state_dict[name])
         self._losses.load_state_dict(state_dict["losses"])
+        self._saved_good = state_dict.get("good")

@@ -55,6 +55,18 @@ class Snapshot:
             state = {**self._optimizer.state_dict(), "state": copy.deepcopy(self._state)}
             self._optimizer.load_state_dict(state)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered, for a checkpoint that is written at once; of this rank alone."""
+        if any(kept.is_pinned() for kept in self._weights):
+            torch.cuda.synchronize()  # the host is about to read what may be on its way still
+        return {"step": self.step, "weights": self._weights, "optimizer": self._state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what a run before a resume did."""
+        self.step, self._state = state["step"], state["optimizer"]
+        for kept, saved in zip(self._weights, state["weights"], strict=True):
+            kept.copy_(saved)
+
 
 def _on_cpu(value: Any) -> Any:
     if isinstance(value, Tensor):

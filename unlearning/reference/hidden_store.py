@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
@@ -68,6 +69,10 @@ class HiddenStore:
 
 def _map(path: Path, shape: tuple[int, int], dtype: torch.dtype, writable: bool) -> Tensor:
     size = shape[0] * shape[1]
+    if writable and size:
+        # Room first: on a disk that gets full, writing to the map would kill the process.
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
     return torch.from_file(str(path), shared=writable, size=size, dtype=dtype).view(shape)
 
 

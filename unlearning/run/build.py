@@ -177,6 +177,8 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
     environment = surroundings()
     if alone:
         devices = options.get("devices", 1)
+        if isinstance(devices, str) and "," in devices:  # "2,3" names GPUs, as a list does
+            devices = [int(number) for number in devices.split(",") if number.strip()]
         one = devices[:1] if isinstance(devices, list) else 1
         options.update(devices=one, num_nodes=1, strategy="auto")
         environment = LightningEnvironment()

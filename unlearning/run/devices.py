@@ -6,12 +6,11 @@ import os
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded
 from unlearning.run.build import build_trainer
-from unlearning.run.ranks import Ranks
 
 
 def check_devices(config: DictConfig, world: int = 1) -> int:
@@ -67,10 +66,11 @@ def _check_cores(devices: Any) -> None:
         )
 
 
-def take_device(config: DictConfig, ranks: Ranks) -> None:
+def take_device(config: DictConfig) -> None:
     """What says `cuda` means this rank's GPU from now on."""
-    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available() or ranks.world == 1:
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
         return
-    devices = config.trainer.devices
-    listed = isinstance(devices, ListConfig)
-    torch.cuda.set_device(devices[ranks.local_rank] if listed else ranks.local_rank)
+    # As Lightning reads them: devices may be a number, a list, "0,1", "auto" or -1.
+    device = build_trainer(config, max_steps=1).strategy.root_device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)

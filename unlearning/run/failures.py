@@ -17,6 +17,7 @@ import torch
 
 from unlearning.checkpoints import newest_whole
 from unlearning.errors import PREEMPTED
+from unlearning.run.folder import UNLEARNED
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_TEXTS = ("no space left on device", "disk quota exceeded")
@@ -121,7 +122,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _left(folder: Path) -> str:
-    if (folder / "unlearned.json").is_file():
+    if (folder / UNLEARNED).is_file():
         return f"The unlearning itself is done and saved in {folder / 'model'}."
     newest, skipped = newest_whole(folder / "checkpoints")
     if newest is None:

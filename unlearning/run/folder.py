@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 
 CLAIM, CONFIG, FINGERPRINTS = ".run.lock", "config.yaml", "fingerprints.json"
 METRICS, REPORT = "metrics.json", "report.html"
+UNLEARNED, SECONDS = "unlearned.json", "seconds.json"
 NOT_COMPARED = ("validate", "sweep")  # they change nothing of what a run computes
 
 
 def check_folder(folder: Path, resume: bool = False) -> None:
-    """Refuse a folder that holds a finished run, or another run's checkpoints.
+    """Refuse a folder that holds a finished run, or another run's checkpoints or unlearned model.
 
     A run that was killed between its metrics and its report may be resumed for the latter.
 
@@ -35,7 +36,8 @@ def check_folder(folder: Path, resume: bool = False) -> None:
             f"{folder} holds a finished run, which is never overwritten. "
             "Choose another folder with hydra.run.dir=<folder>, or move it away."
         )
-    if not resume and any((folder / "checkpoints").glob("*.ckpt")):
+    begun = (folder / UNLEARNED).exists() or any((folder / "checkpoints").glob("*.ckpt"))
+    if begun and not resume:
         raise ConfigError(
             f"{folder} holds a run that was interrupted. Go on with it (unlearn resume={folder}), "
             "choose another folder, or move it away."
@@ -90,6 +92,18 @@ def _is_still(path: Path, handle: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
         return False
+
+
+def forget_earlier_run(folder: Path) -> None:
+    """Remove what a run that ended before any result has noted of its data and times."""
+    for name in (FINGERPRINTS, SECONDS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Of a run that came to nothing; another rank may do the same at the same moment."""
+    with suppress(OSError):  # it is not empty, or gone
+        folder.rmdir()
 
 
 def save_config(config: DictConfig, folder: Path) -> None:

@@ -31,9 +31,11 @@ from unlearning.run.devices import check_devices, take_device
 from unlearning.run.finetune import book_facts, finetuned_model
 from unlearning.run.folder import (
     REPORT,
+    SECONDS,
     check_data_unchanged,
     check_folder,
     claim,
+    forget_earlier_run,
     save_config,
 )
 from unlearning.run.models import base_model, classifier, judges_harm
@@ -98,6 +100,7 @@ def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
     """Make the run folder, with the configuration that a resumed run goes by."""
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
+        forget_earlier_run(folder)
         save_config(limited(config), folder)
 
 
@@ -109,8 +112,8 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
     """
     config, ranks = limited(config), ranks or Ranks()
     seed_everything(config.seed, verbose=False)
-    take_device(config, ranks)
-    seconds = folder / "seconds.json" if ranks.leads else None
+    take_device(config)
+    seconds = folder / SECONDS if ranks.leads else None
     stages, data = Stages(_number_of_stages(config), seconds), build_data(config)
     if on_hub(data):  # what is there is known only now; the rest was looked through already
         check_together(config, data)

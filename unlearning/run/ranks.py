@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,13 +24,15 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from torch.distributed import DistStoreError, PrefixStore, Store, rendezvous
+from torch.distributed import DistError, DistNetworkError, PrefixStore, Store, rendezvous
+from torch.distributed.constants import default_pg_timeout
 
 from unlearning.errors import ConfigError
 
 SPAWNED = "UNLEARNING_SPAWNED"  # set in the ranks that `unlearning.run.spawn` starts
-SLICE = timedelta(seconds=2)  # of waiting; between two of them a signal is heard
+POLL_SECONDS = 0.2
 LEAVE = timedelta(seconds=60)
+ARRIVE = timedelta(minutes=10)  # from the first rank to the last, which may be long in importing
 
 
 class Ranks:
@@ -47,11 +51,9 @@ class Ranks:
             self.local_rank = environment.local_rank()
         if self.world > 1:
             assert environment is not None
-            # Each slice of waiting that goes by is told as a warning, on every rank.
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
             os.environ["MASTER_ADDR"] = environment.main_address
             os.environ["MASTER_PORT"] = str(environment.main_port)
-            self._store, _, _ = next(rendezvous("env://", self.rank, self.world))
+            self._store = _meet(self.rank, self.world)
 
     @property
     def leads(self) -> bool:
@@ -98,12 +100,30 @@ class Ranks:
             self._store.wait([f"left/{rank}" for rank in range(1, self.world)], LEAVE)
 
     def _wait(self, key: str) -> None:
+        # Asked now and then: between two times a signal is heard, and torch, whose own waiting
+        # fills logs with warnings when a slice of it goes by, has nothing to say.
         assert self._store is not None
-        while True:
-            try:
-                return self._store.wait([key], SLICE)
-            except DistStoreError:  # the slice is over
-                continue
+        try:
+            while not self._store.check([key]):
+                time.sleep(POLL_SECONDS)
+        except DistNetworkError:
+            sys.exit(
+                "error: rank 0, for which this rank waited, has ended; its own output says why."
+            )
+
+
+def _meet(rank: int, world: int) -> Store:
+    try:
+        store, _, _ = next(rendezvous("env://", rank, world, timeout=ARRIVE))
+    except DistError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ConfigError(
+            f"This process is one of {world} by its environment, and they did not meet at {where}: "
+            f"{str(error).splitlines()[0]}. Start all of them (in a SLURM batch script with srun), "
+            "or one outside of that environment; where the port is taken, set MASTER_PORT."
+        ) from error
+    store.set_timeout(default_pg_timeout)
+    return store
 
 
 def surroundings() -> ClusterEnvironment | None:
@@ -119,7 +139,8 @@ def surroundings() -> ClusterEnvironment | None:
     # A batch script without srun is one task, whatever it was given; the ranks are then ours.
     if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
         try:
-            return SLURMEnvironment()
+            # It would answer SIGUSR1 with a checkpoint of its own and the same command once more.
+            return SLURMEnvironment(auto_requeue=False)
         except RuntimeError as error:
             raise ConfigError(f"The SLURM job cannot be used as it is: {error}") from error
     return LightningEnvironment() if "LOCAL_RANK" in os.environ else None

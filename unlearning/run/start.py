@@ -14,7 +14,7 @@ from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigE
 from unlearning.run.console import console, quiet_libraries, set_up_logging
 from unlearning.run.debug import limited
 from unlearning.run.failures import explain, sigterm_exits
-from unlearning.run.folder import check_config, claim
+from unlearning.run.folder import check_config, claim, remove_if_empty
 from unlearning.run.pipeline import check, go, prepare
 from unlearning.run.ranks import Ranks, surroundings
 from unlearning.run.spawn import spawn
@@ -68,8 +68,8 @@ def start(
         print(f"error: {told}", file=sys.stderr)
         return FAILED
     finally:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # Hydra made it; nothing ran
+        if ranks is None or ranks.leads:
+            remove_if_empty(folder)  # Hydra made it; nothing ran
 
 
 def _run(config: DictConfig, folder: Path, resume: bool, checked: bool, ranks: Ranks) -> int:
@@ -106,6 +106,6 @@ def _shared_folder(folder: Path, ranks: Ranks) -> Path:
     if ranks.world == 1:
         return folder
     shared = Path(ranks.share(str(folder.resolve())))
-    if shared != folder.resolve() and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    if shared != folder.resolve():
+        remove_if_empty(folder)
     return shared

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from unlearning.kept_file import sync
 from unlearning.run.ranks import Ranks
 from unlearning.version import __version__
 
@@ -64,6 +65,7 @@ class Store:
             with self.ranks.together() if together else nullcontext():
                 make(aside)
             (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
+            sync(aside)  # else a power cut may leave the name without what it stands for
             aside.rename(folder)
         self.ranks.share()
         return folder, False

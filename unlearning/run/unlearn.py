@@ -24,10 +24,12 @@ from unlearning.backbone import CausalLM, takes_tree_rows
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.fsdp import whole_policy
+from unlearning.kept_file import sync
 from unlearning.model import load_tokenizer, save_model
 from unlearning.module import UnlearningModule
 from unlearning.run.build import build_template, build_trainer
 from unlearning.run.check_data import Data
+from unlearning.run.folder import UNLEARNED
 from unlearning.run.models import load_base
 from unlearning.run.progress import bar
 from unlearning.run.ranks import Ranks
@@ -60,7 +62,7 @@ class Unlearned:
 
 
 NOTED = ("steps", "stop_reason", "notes", "reference")
-MODEL, UNLEARNED = "model", "unlearned.json"
+MODEL = "model"
 
 
 def module_settings(config: DictConfig) -> dict[str, Any]:
@@ -169,6 +171,7 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
         policy = result.policy = merge_adapter(policy)
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
     save_model(policy, result.tokenizer, folder / MODEL)
+    sync(folder / MODEL)  # else a power cut may leave the note without the weights
     noted = {name: getattr(result, name) for name in NOTED}
     write_json(folder / UNLEARNED, noted)
 
