@@ -68,6 +68,27 @@ def test_resume_needs_a_run_folder(folder, tmp_path, environment):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resume=s"], "s is a sweep. To go on with it: unlearn -m sweep.resume=s"),
+        (["report", "nowhere"], "nowhere is no folder"),
+        (["experiment=demo", "seed=0,1"], "holds several values"),
+    ],
+)
+def test_what_was_meant_is_said(arguments, said, tmp_path, environment):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/sweep.json").write_text("{}")
+    result = call(arguments, tmp_path, environment)
+    assert result.returncode == 2 and said in result.stderr
+
+
+def test_what_shows_something_shows_it_with_m_too(tmp_path, environment):
+    result = call(["-m", "experiment=demo", "--cfg", "job"], tmp_path, environment)
+    assert result.returncode == 0 and "name: demo" in result.stdout
+    assert call(["--version"], tmp_path, environment).stdout.startswith("unlearning ")
+
+
+@pytest.mark.parametrize(
     ("raised", "code"), [("ctrl_c", 130), ("lightning", 130), ("exit", 3), ("config", 2)]
 )
 def test_ctrl_c_in_any_stage_says_how_to_go_on(raised, code, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import BAD_INPUT, ConfigError
+from unlearning.run.one_run import check_one_run
 from unlearning.run.overrides import check_overrides, config_folder
 from unlearning.run.tracking_secrets import check_secrets
-from unlearning.sweep import multirun, wants_multirun
-from unlearning.sweep.words import quoted
+from unlearning.sweep import is_sweep, multirun, wants_multirun
+from unlearning.sweep.words import MULTIRUN, quoted
+from unlearning.version import __version__
 
 RESUME = "resume="
 
@@ -37,14 +40,24 @@ def main() -> None:
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["report"]:
         return _report(arguments[1:])
+    if "--version" in arguments:  # Hydra would tell its own
+        print(f"unlearning {__version__}")
+        return 0
     check_secrets(arguments)
     if wants_multirun(arguments):
         return multirun(arguments)
+    # What is left of a sweep here shows something, which Hydra does not do together with -m.
+    arguments = [word for word in arguments if word not in MULTIRUN]
     resumed = [word for word in arguments if word.startswith(RESUME)]
     others = [word for word in arguments if not word.startswith(RESUME)]
     if not resumed:
         return _composed(arguments)
     folder = Path(resumed[-1].removeprefix(RESUME))
+    if is_sweep(folder):
+        raise ConfigError(
+            f"{folder} is a sweep. To go on with it: unlearn -m sweep.resume="
+            f"{shlex.quote(str(folder))}; with one of its runs: unlearn resume=<its folder>."
+        )
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} is no run folder: it has no config.yaml.")
     if others:  # has to be the run's own configuration, which is looked at when it is composed
@@ -57,6 +70,7 @@ def _main(arguments: list[str]) -> int:
 def _composed(arguments: list[str], resume: bool = False) -> int:
     """What Hydra does with the arguments: a run, `--help`, `--cfg job` ..."""
     check_overrides(arguments)
+    check_one_run(arguments)
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:
@@ -81,6 +95,8 @@ def _report(arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
     folder = Path(arguments[0])
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder. Give one of a run or a sweep.")
     print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
     return 0
 

@@ -92,3 +92,14 @@ def test_a_missing_plugin_says_what_to_install(choice):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'unlearning[sweeps]'" in result.stderr.splitlines()[-1], result.stderr
+
+
+@pytest.mark.parametrize("word", ["~logger", "~trainer=cpu", "~seed"])
+def test_a_whole_node_cannot_be_removed(word):
+    with pytest.raises(ConfigError, match="none can be removed"):
+        check_overrides(["experiment=demo", word])
+
+
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp", "deepspeed"])
+def test_several_machines_can_be_asked_for(trainer):
+    check_overrides(["experiment=demo", f"trainer={trainer}", "trainer.num_nodes=2"])

@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-
 import wandb
+
 from unlearning.run.tracking_files import mend_parts, whole_entries
 
 from .wandb_files import OfflineRun

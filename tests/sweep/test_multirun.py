@@ -84,6 +84,7 @@ def test_an_objective_that_is_not_there_is_told(stand_in, capsys):
         ),
         (["hydra/launcher=basic", "trainer.devices=1,2"], "would start with the sweep's command"),
         (["sweep.resume=nowhere"], "no sweep folder"),
+        (["resume=runs/x"], "leave out -m"),
         (["-x"], "overrides only"),
         (["hydra.launcher.n_jobs=0"], "n_jobs=0"),
         (["model=tiny", "model.base.vocab_sise=1,2"], "model.base.vocab_size"),
@@ -118,13 +119,32 @@ def test_submitit_needs_one_task_a_device(stand_in, capsys):
     words = ["hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=1", "trainer.devices=2"]
     assert multirun(["-m", *words, "hydra.sweep.dir=s"]) == 2
     assert "tasks_per_node=1 process(es) on a node" in capsys.readouterr().err
+    assert multirun(["-m", "hydra/launcher=slurm_local", "trainer=ddp", "hydra.sweep.dir=s"]) == 2
+    assert "trainer.devices=auto needs one a device" in capsys.readouterr().err
+
+
+def test_a_cluster_is_looked_for_first(stand_in, capsys, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "")
+    assert multirun(["-m", "hydra/launcher=slurm", "seed=0,1", "hydra.sweep.dir=s"]) == 2
+    assert "hydra/launcher=slurm_local" in capsys.readouterr().err
 
 
 def test_what_a_run_would_refuse_is_its_own_failure(stand_in, capsys, monkeypatch):
     """A job that exits with 2 (bad input) ends itself alone."""
-    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", "raise SystemExit(2)"])
+    refuses = "import sys; print('error: no such file', file=sys.stderr); sys.exit(2)"
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", refuses])
     assert multirun(["-m", "seed=0,1", "hydra.sweep.dir=s"]) == 1
     assert [job["exit_code"] for job in jobs(stand_in / "s").values()] == [2, 2]
+    assert "seed=1; see s/1/job.log\n      error: no such file\n" in capsys.readouterr().out
+
+
+def test_a_sweep_that_only_validates_has_no_report(stand_in, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", ""])
+    assert multirun(["-m", "seed=0,1", "validate=true", "hydra.sweep.dir=s"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 jobs finished" in printed and "Report" not in printed
+    assert not (stand_in / "s/sweep.html").exists()
 
 
 def test_on_a_terminal_one_job_at_a_time_shows_its_output(tmp_path):

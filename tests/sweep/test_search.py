@@ -85,6 +85,7 @@ def test_a_search_that_is_stopped_takes_its_trials_up_again(stand_in, monkeypatc
         (["hydra.sweeper.objectives=[minimize]"], "one or more"),
         (["hydra.sweeper.objectives=[up x]"], "must be 'minimize <path>'"),
         (["sweep.objectives=[x]"], "leave out sweep.objectives"),
+        (["hydra.sweeper.n_trials=0"], "n_trials=0 must be a whole number"),
         (["hydra/sweeper=search"], "hydra.sweeper.objectives"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.sweep.state import Job, Sweep, claimed
+from unlearning.sweep.state import Job, Sweep, claimed, is_sweep
 
 
 def test_saved_and_loaded(tmp_path):
@@ -44,3 +44,10 @@ def test_a_second_sweep_in_the_folder_is_refused(tmp_path):
         pass
     with claimed(tmp_path):
         pass
+
+
+def test_a_run_is_told_from_a_sweep(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="It is a run: unlearn resume="):
+        Sweep.load(tmp_path)
+    assert not is_sweep(tmp_path)

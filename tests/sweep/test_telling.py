@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.sweep.telling import duration, ending
+from unlearning.sweep.telling import duration, ending, last_error
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,14 @@ def test_durations(seconds, text):
 )
 def test_endings(code, text):
     assert ending(code) == text
+
+
+def test_why_a_job_failed(tmp_path):
+    log = tmp_path / "job.log"
+    assert last_error(log) == ""
+    log.write_text("working\n")
+    assert last_error(log) == ""
+    log.write_text("Traceback ...\n  raise ValueError(x)\nlib.SomeError: it broke\n\nSet HYDRA\n")
+    assert last_error(log) == "\n      lib.SomeError: it broke"
+    log.write_text("x" * 50_000 + "\nRetrying in 1s\nerror: no such file\n")
+    assert last_error(log) == "\n      error: no such file"

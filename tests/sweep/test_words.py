@@ -59,6 +59,9 @@ def test_the_folder_to_go_on_with():
     assert resume_folder(["seed=1"]) is None
     assert resume_folder(["sweep.resume='runs/a b'"]) == Path("runs/a b")
     assert resume_folder(["sweep.resume=null"]) is None
+    # As the hint of a stopped sweep has it, once the shell has taken its quotes off.
+    assert resume_folder(["sweep.resume=runs/a=b, c"]) == Path("runs/a=b, c")
+    assert resume_folder(["sweep.resume=007"]) == Path("007")
 
 
 @pytest.mark.parametrize("given", [[], ["seed=0,1", "experiment=demo"], ["sweep.resume=runs/grid"]])

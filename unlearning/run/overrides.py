@@ -58,6 +58,11 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
         raise ConfigError(explained(words, error)) from error
     known = dict(_keys(OmegaConf.to_container(config, resolve=False)))
     for override in (*parsed, *searched(config)):
+        if override.is_delete() and (_is_group(key := override.key_or_group) or key in config):
+            raise ConfigError(
+                f"{override.input_line}: every setting at the top is read, and none can be "
+                f"removed. Give it another value: {key}=..."
+            )
         if not _is_group(override.key_or_group):
             _check_key(override, known)
     return config

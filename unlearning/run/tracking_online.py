@@ -16,6 +16,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import wandb
+
 from unlearning.run.tracking_secrets import logins
 
 CHOSEN = "offline was chosen"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from unlearning.run.console import console
 from unlearning.run.results import write_json
 from unlearning.run.tracking_config import OF_LOGGER

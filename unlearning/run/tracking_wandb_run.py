@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from lightning.pytorch.loggers import WandbLogger
-
 import wandb
+from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
 

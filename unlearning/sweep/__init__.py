@@ -2,6 +2,7 @@
 
 from unlearning.sweep.multirun import multirun, wants_multirun
 from unlearning.sweep.objectives import read_objectives
+from unlearning.sweep.state import is_sweep
 from unlearning.sweep.submitit_task import export_environment
 
-__all__ = ["export_environment", "multirun", "read_objectives", "wants_multirun"]
+__all__ = ["export_environment", "is_sweep", "multirun", "read_objectives", "wants_multirun"]

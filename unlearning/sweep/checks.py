@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
@@ -45,17 +46,34 @@ def check_other_launcher(config: DictConfig, swept: Sequence[str], goes_on: bool
     several = devices != 1 or any(key.split(".")[0] == "trainer" for key in swept)
     if not several:
         return
-    tasks = config.hydra.launcher.get("tasks_per_node")
-    if tasks is None:
+    plain = OmegaConf.to_container(config.hydra.launcher, resolve=False)
+    if "tasks_per_node" not in plain:  # type: ignore[operator]
         raise ConfigError(
             f"{name} runs a job inside a process of the sweep, and the job's other ranks would "
             f"start with the sweep's command line and run all of it (trainer.devices="
             f"{config.trainer.devices}). Use hydra/launcher=processes, which starts every job "
             "afresh, or submitit with one task a device."
         )
+    # Made of trainer.devices as a rule, which has to be a number then.
+    tasks = None if devices is None else config.hydra.launcher.tasks_per_node
     if tasks != devices or devices is None or "trainer.devices" in swept:
         raise ConfigError(
-            f"{name} starts hydra.launcher.tasks_per_node={tasks} process(es) on a node, and "
-            f"trainer.devices={config.trainer.devices} needs one a device, the same for every "
+            f"{name} starts hydra.launcher.tasks_per_node={tasks or '?'} process(es) on a node, "
+            f"and trainer.devices={config.trainer.devices} needs one a device, the same for every "
             "job. Give trainer.devices one number and set tasks_per_node to it."
+        )
+
+
+def check_cluster(config: DictConfig) -> None:
+    """Refuse to send jobs to a cluster from where there is none.
+
+    Raises:
+        ConfigError: submitit would not find SLURM.
+    """
+    launcher = str(config.hydra.launcher.get("_target_"))
+    if launcher.endswith(".SlurmLauncher") and shutil.which("srun") is None:
+        raise ConfigError(
+            "hydra/launcher=slurm sends jobs off with srun, and there is none on this machine. "
+            "Start the sweep on a machine of the cluster, or rehearse it here with "
+            "hydra/launcher=slurm_local."
         )

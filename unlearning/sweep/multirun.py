@@ -17,13 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.report.sweep import write_sweep_report
 from unlearning.run.overrides import check_overrides, config_folder, explained
-from unlearning.sweep.checks import check_numbered, check_other_launcher
+from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
 from unlearning.sweep.plugins import MODULE, register_plugins
 from unlearning.sweep.state import FILE, Sweep, claimed, forget_empty
 from unlearning.sweep.telling import tell
 from unlearning.sweep.words import (
+    MULTIRUN,
     key_of,
     label,
     overrides_of,
@@ -44,7 +45,7 @@ SHOWING = {
 def wants_multirun(arguments: Sequence[str]) -> bool:
     """Whether these arguments of the command line ask for a sweep."""
     flags = {word.partition("=")[0] for word in arguments}
-    asked = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in arguments)
+    asked = any(word in (*MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
     return asked and not flags & SHOWING
 
 
@@ -88,6 +89,7 @@ def _launch(words: list[str], goes_on: bool) -> int:
     swept = swept_keys(words, config)
     if not ours:
         check_other_launcher(config, swept, goes_on)
+        check_cluster(config)
     else:
         check_numbered(config)
     folder = Path(str(config.hydra.sweep.dir))
@@ -121,8 +123,9 @@ def _begin(folder: Path, words: Sequence[str], goes_on: bool) -> None:
     if not goes_on:
         if (folder / FILE).exists():
             raise ConfigError(
-                f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume={folder}; or "
-                "choose another folder with hydra.sweep.dir=<folder>."
+                f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume="
+                f"{shlex.quote(str(folder))}; or choose another folder with "
+                "hydra.sweep.dir=<folder>."
             )
         Sweep(folder, typed).save()
         return tell(f"Sweep: {folder}")
@@ -150,11 +153,12 @@ def _sum_up(folder: Path, swept: Sequence[str], searches: bool) -> int:
     for number in left:
         job = sweep.jobs[number]
         log = sweep.log(number)
+        name = label(job.overrides, swept)
         tell(
-            f"  job {number} {job.status} (exit code {job.exit_code}), see {log}: "
-            f"{label(job.overrides, swept)}"
+            f"  job {number} {job.status} (exit code {job.exit_code}), see {log}"
+            f"{f': {name}' if name else ''}"
         )
-    if len(left) < total:
+    if any(map(sweep.has_finished, sweep.jobs)):  # with validate=true there is nothing to report
         tell(f"Report: {write_sweep_report(folder)}")
     if left:
         tell(f"To run them again: unlearn -m sweep.resume={shlex.quote(str(folder))}")

@@ -23,7 +23,7 @@ from unlearning.sweep.state import (
     RUNNING,
     Sweep,
 )
-from unlearning.sweep.telling import duration, ending
+from unlearning.sweep.telling import duration, ending, last_error
 
 POLL_SECONDS = 0.1
 STOPPED = (CTRL_C, PREEMPTED, -signal.SIGINT, -signal.SIGTERM)
@@ -164,7 +164,10 @@ class Runner:
         stopped = code in STOPPED or (self.signal is not None and code != 0)
         status = INTERRUPTED if stopped else FAILED
         self.sweep.update(plan.number, status=status, exit_code=code, seconds=seconds)
-        see = "" if stopped else f"; see {self.sweep.log(plan.number)}"
+        log = self.sweep.log(plan.number)
+        see = "" if stopped else f"; see {log}"
+        if not stopped and code > 0 and not self.show:  # one that was killed wrote nothing to it
+            see += last_error(log)
         self._line(plan, f"{status} after {duration(took)} ({ending(code)})", see)
 
     def _finish(self, plan: Plan, seconds: float | None, how: str) -> None:

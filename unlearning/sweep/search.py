@@ -68,6 +68,11 @@ class Search(OptunaSweeper):
                 "A search takes its objectives with their directions from hydra.sweeper."
                 "objectives; leave out sweep.objectives."
             )
+        n_trials = self.sweeper.n_trials
+        if not (isinstance(n_trials, int) and n_trials >= 1):
+            raise ConfigError(
+                f"hydra.sweeper.n_trials={n_trials!r} must be a whole number of at least 1."
+            )
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:

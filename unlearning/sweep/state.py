@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -57,7 +58,11 @@ class Sweep:
         """
         path = folder / FILE
         if not path.is_file():
-            raise ConfigError(f"{folder} is no sweep folder: it has no {FILE}.")
+            hint = f" It is a run: unlearn resume={shlex.quote(str(folder))}"
+            is_run = (folder / "config.yaml").is_file()
+            raise ConfigError(
+                f"{folder} is no sweep folder: it has no {FILE}.{hint if is_run else ''}"
+            )
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             jobs = {int(number): Job(**job) for number, job in found["jobs"].items()}
@@ -115,6 +120,11 @@ class Sweep:
     def unfinished(self) -> list[int]:
         """The jobs that did not come to their end."""
         return [number for number, job in sorted(self.jobs.items()) if job.status != FINISHED]
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether our launcher has written to this folder."""
+    return (folder / FILE).is_file()
 
 
 def forget_empty(folder: Path) -> None:

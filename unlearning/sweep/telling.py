@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
+
+END_OF_LOG = 20_000  # bytes
+# Our own way to say it, and the last line of a traceback.
+ERROR = re.compile(r"^(error: .*|[A-Za-z_][\w.]*(Error|Exception): .*)$", re.MULTILINE)
 
 
 def tell(line: str) -> None:
@@ -15,6 +21,16 @@ def ending(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return "no metrics.json" if code == 0 else f"exit code {code}"
+
+
+def last_error(log: Path) -> str:
+    """The line of a job's log that says why it failed, on a line of its own; or nothing."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - END_OF_LOG))
+        found = list(ERROR.finditer(file.read().decode("utf-8", errors="replace")))
+    return f"\n      {found[-1][0].rstrip()}" if found else ""
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 from unlearning.errors import ConfigError
 from unlearning.run.overrides import searched
 
+MULTIRUN = ("-m", "--multirun")
 SWEEP = "sweep."  # the sweep's own node: no part of what a job is
 # May change from one start of a sweep to the next: how the jobs are run, not which ones.
 LAUNCHING = (
@@ -28,9 +30,14 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides among the arguments of a multirun.
 
     Raises:
-        ConfigError: there is another flag than -m.
+        ConfigError: there is another flag than -m, or a run to go on with.
     """
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    words = [word for word in arguments if word not in MULTIRUN]
+    if any(key_of(word) == "resume" for word in words):
+        raise ConfigError(
+            "resume=<run folder> goes on with one run: leave out -m. With a sweep: "
+            "unlearn -m sweep.resume=<sweep folder>."
+        )
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise ConfigError(f"A sweep (-m) takes overrides only, not {' '.join(flags)}.")
@@ -48,15 +55,21 @@ def starts(word: str, prefixes: Iterable[str]) -> bool:
 
 
 def resume_folder(words: Sequence[str]) -> Path | None:
-    """The value of `sweep.resume`, if it is given."""
+    """The value of `sweep.resume`, if it is given.
+
+    Like `resume` it is taken as it is, commas and all, unless it was quoted for Hydra.
+    """
     given = [word for word in words if key_of(word) == "sweep.resume"]
     if not given:
         return None
+    text = given[-1].partition("=")[2].strip()
+    if not text.startswith(("'", '"')):
+        return None if text == "null" else Path(text)
     try:
         value = OverridesParser.create().parse_override(given[-1]).value()
     except HydraException as error:
         raise ConfigError(f"In {given[-1]!r}: {error}") from error
-    return None if value is None else Path(str(value))
+    return Path(str(value))
 
 
 def resumed_words(stored: Sequence[str], given: Sequence[str], folder: Path) -> list[str]:
@@ -73,7 +86,8 @@ def resumed_words(stored: Sequence[str], given: Sequence[str], folder: Path) -> 
         raise ConfigError(
             f"{folder} is a sweep over other jobs. Given now: {' '.join(only_given) or 'nothing'}; "
             f"given then, and not now: {' '.join(sorted(only_stored)) or 'nothing'}. "
-            f"Go on with it as it was: unlearn -m sweep.resume={folder}; or start another."
+            f"Go on with it as it was: unlearn -m sweep.resume={shlex.quote(str(folder))}; or "
+            "start another."
         )
     launching = [word for word in given if starts(word, LAUNCHING)]
     replaced = {key_of(word) for word in launching}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unlearning.report.checks import ROUNDING
 from unlearning.report.figures import write_number
 from unlearning.report.sweep.front import (
     Budget,
@@ -14,6 +15,7 @@ from unlearning.report.sweep.front import (
     candidates,
     costs,
 )
+from unlearning.report.sweep.marks import starts
 from unlearning.report.sweep.measures import RISE
 from unlearning.report.sweep.rows import SettingRow, sort_key
 from unlearning.report.sweep.settings import Setting
@@ -27,6 +29,8 @@ class Card:
         rise: change of the retain perplexity, percent.
         rise_high: the upper end of its interval.
         broken: rise of broken answers, points.
+        forgot: whether less was left than before unlearning; the best of a few settings may be
+            one that did nothing.
         shown: the best within the budget that the page opens with.
     """
 
@@ -34,6 +38,7 @@ class Card:
     rise: str
     rise_high: str
     broken: str
+    forgot: bool
     shown: bool
 
 
@@ -67,8 +72,16 @@ def find_choice(
         high = setting.rise.figure.high
         row = rows[setting.number]
         shown = setting is chosen
-        cards.append(Card(row, sort_key(rise), sort_key(high), sort_key(broken), shown))
+        keys = sort_key(rise), sort_key(high), sort_key(broken)
+        cards.append(Card(row, *keys, _forgot(setting), shown))
     rises = [s.rise.value for s in settings if s.rank is not None and s.rise.value is not None]
     finite = [rise for rise in rises if math.isfinite(rise)]
     cheapest = write_number(min(finite), RISE.unit, True) if finite else ""
     return Choice(tuple(cards), cheapest, judged)
+
+
+def _forgot(setting: Setting) -> bool:
+    before, after = starts([setting], setting.forget).get("before"), setting.forgetting.value
+    if before is None or after is None:
+        return True  # not known to be otherwise
+    return setting.forget.worse(after) < setting.forget.worse(before[1]) - ROUNDING
