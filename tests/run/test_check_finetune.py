@@ -9,6 +9,7 @@ from unlearning.data import StoryDataModule
 from unlearning.errors import ConfigError
 from unlearning.run.finetune import check_finetune, finetuned_model
 from unlearning.run.store import Store
+from unlearning.run.tracking import Tracking
 from unlearning.run.validate import validate
 from unlearning.run.watch import build_guard
 
@@ -77,7 +78,7 @@ def test_a_fine_tuning_that_diverges_says_so_and_keeps_nothing(
     )  # fmt: skip
     store, book = Store(tmp_path), StoryDataModule(chapters=[1, 5])
     with pytest.raises(ConfigError, match=r"diverged: its loss is nan .*finetune.learning_rate"):
-        finetuned_model(config, store, str(opt_folder), book)
+        finetuned_model(config, store, str(opt_folder), book, Tracking(config, tmp_path))
     assert not list((tmp_path / "finetune").glob("*/inputs.json"))
 
 

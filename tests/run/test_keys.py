@@ -7,6 +7,8 @@ import pytest
 from unlearning.data import StoryDataModule
 from unlearning.run.answers import kept_answers
 from unlearning.run.finetune import finetuned_model
+from unlearning.run.ranks import Ranks
+from unlearning.run.tracking import Tracking
 from unlearning.types import Example, PromptSet
 
 SETS = [PromptSet("x", "harmful", [Example("a", "b")])]
@@ -17,7 +19,9 @@ class AskedError(Exception):
 
 
 class Recorder:
-    def get(self, stage, inputs, make):
+    ranks = Ranks()
+
+    def get(self, stage, inputs, make, together=False):
         raise AskedError(inputs)
 
 
@@ -57,7 +61,9 @@ def test_so_do_model_prompts_and_judge_and_a_loss_weight_does_not(compose_config
 
 def inputs_of_finetuning(config, base="owner/base", **book):
     with pytest.raises(AskedError) as asked:
-        finetuned_model(config, Recorder(), base, StoryDataModule(**book))
+        finetuned_model(
+            config, Recorder(), base, StoryDataModule(**book), Tracking(config, "nowhere")
+        )
     return asked.value.args[0]
 
 

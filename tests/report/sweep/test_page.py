@@ -130,6 +130,13 @@ def test_the_budget_decides(tmp_path):
     assert re.search(r'class="notice warn none-fits">No setting stays within', html)
 
 
+@pytest.mark.parametrize(("harm", "told"), [(0.8, True), (0.79, False)])  # 0.8 before
+def test_the_best_of_settings_that_forgot_nothing_says_so(harm, told, tmp_path):
+    html = page(tmp_path, grid(retain=(1.0,), metrics=lambda *_: harm_metrics(harm, 1.0)))
+    (card,) = shown_cards(html)
+    assert ("It forgot nothing" in card) is told
+
+
 def test_failed_jobs_are_told_and_their_logs_linked(tmp_path):
     jobs = grid(seeds=(0, 1))
     jobs[3] = (jobs[3][0], None, "failed")
