@@ -98,12 +98,14 @@ class CausalLMModule(OptimizedModule):
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         sequences = sum(tokens.num_sequences for tokens in batch.answers.values())
-        nll = self._token_nll(batch).mean()
-        self.log("validation/nll", nll, batch_size=sequences, sync_dist=True)
+        self.log("validation/nll", self._loss(batch), batch_size=sequences, sync_dist=True)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The mean over all answer tokens: unlike in unlearning, a long answer counts more."""
+        return self._token_nll(batch).mean()
 
     def _token_nll(self, batch: Batch) -> Tensor:
-        """[N] of all answer tokens; the loss is their mean: unlike in unlearning, a long answer
-        counts more."""
+        """[N], of all answer tokens."""
         hidden = decode(self.policy, batch.rows).flatten(0, 1)
         weight, bias = output_head(self.policy)
         (answers,) = batch.answers.values()

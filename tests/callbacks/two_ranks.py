@@ -70,7 +70,7 @@ def main(word: str, prompts: list[str]) -> None:
         judged[count] = scorer.texts
     guard, folder = CollapseGuard(every_n_steps=2), Path(tempfile.mkdtemp())
     samples = SampleGenerations(prompts, tokenizer, folder / "said.jsonl", 10, max_new_tokens=8)
-    _, module = fit(guard, samples, SpoilRankOne())
+    _, module = fit(SpoilRankOne(), guard, samples)
     event = guard.events[0]
     weights = flat(module)
     assert weights.isfinite().all()

@@ -396,7 +396,7 @@ def test_it_resumes_at_every_batch(unlearning):
         stream = iter(resumed.train_dataloader())
         assert same(next(stream), whole[taken])
         assert same(next(stream), whole[taken + 1])
-        assert resumed.state_dict() == {"next_batch": taken + 2}
+        assert resumed.state_dict() == {"next_batch": taken + 2, "ranks": 1}
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
