@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+# Sets up logging when it is imported, which closes every handler there is: one of absl's, which
+# rouge_score and TensorBoard bring, would then close the stream that pytest captures with.
+with contextlib.suppress(ImportError):
+    import submitit  # noqa: F401
 
 import pytest
 import torch
