@@ -58,7 +58,7 @@ def test_the_penalty_is_the_mean_distance_from_orthogonal(model):
     torch.testing.assert_close(orthogonality(policy), torch.tensor(expected))
 
 
-def test_the_loss_is_that_which_peft_computes_itself(make_model):
+def test_the_loss_is_that_which_peft_computes_itself(make_model, quiet_trainer):
     """PEFT adds its penalty where the model computes the loss of labels; ours does not."""
     pair = ((5,), (9, 3, 12, 40, 41))
     module = CausalLMModule(make_model(), lora=ADALORA, **SGD)
@@ -67,6 +67,7 @@ def test_the_loss_is_that_which_peft_computes_itself(make_model):
     ids = torch.tensor([[*pair[0], *pair[1]]])
     theirs = module.policy(input_ids=ids, labels=ids).loss
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.trainer = quiet_trainer()
     ours = module.training_step(batch_of([pair]))
     torch.testing.assert_close(ours, theirs)
     names, trained = zip(
