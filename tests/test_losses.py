@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
+from unlearning import losses
 from unlearning.losses import (
+    Reduction,
     TokenLosses,
     bounded_ascent,
     gradient_ascent,
@@ -90,3 +94,31 @@ def test_equal_batches_average_to_the_big_batch():
     both = tokens_of([1.0, 3.0, 5.0, 2.0], [0, 0, 1, 1])
     first, second = tokens_of([1.0, 3.0], [0, 0]), tokens_of([5.0, 2.0], [0, 0])
     assert nll(both).item() == pytest.approx((nll(first).item() + nll(second).item()) / 2)
+
+
+def test_a_loss_that_is_declared_separable_is():
+    """A token's derivative may depend on its own value and on nothing else."""
+    functions = [f for f in vars(losses).values() if callable(f) and hasattr(f, "separable_in")]
+    names = {function.__name__ for function in functions}
+    assert names == {"gradient_ascent", "bounded_ascent", "random_mismatch", "kl_to_reference", "nll"}
+    generator = torch.Generator().manual_seed(0)
+    sequence = torch.tensor([0, 0, 0, 1, 2, 2])
+
+    def slope(function: Callable[..., Tensor], values: Tensor, reduction: Reduction) -> Tensor:
+        values = values.clone().requires_grad_()
+        tokens = TokenLosses(values, sequence, 3, reduction, kl=values)
+        return torch.autograd.grad(function(tokens), values)[0]
+
+    for function in functions:
+        for reduction in ("mean", "sum"):
+            values = torch.rand(6, generator=generator) * 20  # on both sides of the cap
+            others = torch.rand(6, generator=generator) * 20
+            for n in range(6):
+                mixed = torch.where(torch.arange(6) == n, values, others)
+                expected = slope(function, values, reduction)[n]  # type: ignore[arg-type]
+                found = slope(function, mixed, reduction)[n]  # type: ignore[arg-type]
+                assert found == expected, (function.__name__, n)
+
+
+def test_npo_is_not_separable():
+    assert not hasattr(npo, "separable_in")

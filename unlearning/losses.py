@@ -11,6 +11,7 @@ takes means; with means the weights e1, e2, e3 do not depend on how long answers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 Reduction = Literal["mean", "sum"]
+Quantity = Literal["nll", "kl"]
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,22 @@ def reduce_sequences(values_S: Tensor) -> Tensor:
     return values_S.mean()
 
 
+def separable_in(quantity: Quantity) -> Callable[[Loss], Loss]:
+    """Declares that in a loss every token counts by itself, by its NLL or by its KL.
+
+    That is, L = sum_n f_n(nll_n): what a token's NLL changes does not depend on another's. A step
+    then makes value and gradient in one pass over the output head, see
+    `unlearning.separable_loss`; without the declaration it takes two.
+    """
+
+    def declare(loss: Loss) -> Loss:
+        loss.separable_in = quantity  # type: ignore[attr-defined]
+        return loss
+
+    return declare
+
+
+@separable_in("nll")
 def gradient_ascent(tokens: TokenLosses) -> Tensor:
     """L_fgt: minus the NLL of the answer to forget (arXiv 2405.15152, Section 3.1).
 
@@ -70,6 +89,7 @@ def gradient_ascent(tokens: TokenLosses) -> Tensor:
     return -tokens.reduce(tokens.nll)
 
 
+@separable_in("nll")
 def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
     """Gradient ascent in which a token stops to gain once its NLL has reached `cap` nats.
 
@@ -87,6 +107,7 @@ def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
     return -tokens.reduce(tokens.nll.clamp(max=cap))
 
 
+@separable_in("nll")
 def random_mismatch(tokens: TokenLosses) -> Tensor:
     """L_rdn: NLL of irrelevant answers to the forget prompts (arXiv 2405.15152, Section 3.1).
 
@@ -96,6 +117,7 @@ def random_mismatch(tokens: TokenLosses) -> Tensor:
     return tokens.reduce(tokens.nll)
 
 
+@separable_in("kl")
 def kl_to_reference(tokens: TokenLosses) -> Tensor:
     """L_nor: forward KL(h_reference || h_theta) over the positions of the retain answer
     (arXiv 2405.15152, Section 3.1).
@@ -110,6 +132,7 @@ def kl_to_reference(tokens: TokenLosses) -> Tensor:
     return tokens.reduce(tokens.kl)
 
 
+@separable_in("nll")
 def nll(tokens: TokenLosses) -> Tensor:
     """Plain NLL, for GradDiff's retain term and for fine-tuning."""
     return tokens.reduce(tokens.nll)

@@ -23,8 +23,9 @@ from unlearning.objective import PAPER_TERMS, Objective
 from unlearning.optim import Schedule
 from unlearning.optimized import OptimizedModule
 from unlearning.reference import Mode, Reference, build_reference
-from unlearning.token_losses import token_losses
-from unlearning.types import Batch, Role, Sequence
+from unlearning.separable_loss import Answers, chunk_rows, separable_loss
+from unlearning.token_losses import Head, token_losses
+from unlearning.types import AnswerTokens, Batch, Role, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class UnlearningModule(OptimizedModule):
         warmup_steps: linear warm-up before it.
         keep_dropout: leave the model's dropout as it is; the KL is then above 0 from the start.
         gradient_checkpointing: recompute layers in the backward, the non-re-entrant way.
-        chunk_size: positions whose logits are held at once.
+        chunk_size: positions whose logits are held at once; None chooses by device and vocabulary.
 
     Raises:
         ConfigError: for settings, models or data that do not fit together.
@@ -81,7 +82,7 @@ class UnlearningModule(OptimizedModule):
         warmup_steps: int = 0,
         keep_dropout: bool = False,
         gradient_checkpointing: bool = False,
-        chunk_size: int = 512,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         terms = PAPER_TERMS if terms is None else terms
@@ -110,6 +111,7 @@ class UnlearningModule(OptimizedModule):
         # In a tuple, the model is no submodule, hence in no checkpoint and no optimizer.
         self._reference_model = (reference_model,)
         self._weights_loaded = False
+        self._spare: Tensor | None = None  # the last step's gradient of the head, as memory
 
     def setup(self, stage: str) -> None:
         if stage != "fit" or self.reference is not None:
@@ -137,6 +139,7 @@ class UnlearningModule(OptimizedModule):
         if sequences and data is not None:
             with self.trainer.precision_plugin.forward_context():
                 self.reference.prepare(sequences, data.pad_token_id)
+            data.retain_apart = self.reference.runs
         self._reference_model = (None,)  # the reference has it, or what it needs of it
 
     def _build_reference(self, sequences: Mapping[Role, list[Sequence]]) -> Reference:
@@ -178,40 +181,118 @@ class UnlearningModule(OptimizedModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        tokens = self.token_losses(batch)
-        values = self.objective(tokens)
-        total = self.objective.total(values)
-        parts = {f"train/{name}": value.detach() for name, value in values.items()}
+        total, tokens = self.loss(batch)
+        self._log(total.detach(), tokens)
+        return self.penalised(total)
+
+    def _log(self, total: Tensor, tokens: Mapping[Role, TokenLosses]) -> None:
+        """Every term, weighted and not, and every role's NLL; one collective for all of them."""
+        values = {name: value.detach() for name, value in self.objective(tokens).items()}
+        parts = {"train/total": total}
         for name, value in values.items():
-            parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value.detach()
+            parts[f"train/{name}"] = value
+            parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value
         for role, losses in tokens.items():
             parts[f"train/nll_{role}"] = losses.nll.detach().mean()
-        several = self.trainer.world_size > 1
-        self.log_dict(parts, batch_size=1, sync_dist=several)
-        self.log("train/total", total.detach(), prog_bar=True, batch_size=1, sync_dist=several)
-        return self.penalised(total)
+        if self.trainer.world_size > 1:
+            means = self.trainer.strategy.reduce(torch.stack([*parts.values()]), reduce_op="mean")
+            parts = dict(zip(parts, means.unbind(), strict=True))
+        self.log_dict(parts, batch_size=1)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[Role, TokenLosses]]:
+        """What a step descends, and the token losses it is made of.
+
+        A role whose tokens count each by itself is differentiated in one pass over the output head,
+        `unlearning.separable_loss`; its token losses then carry no gradient.
+        """
+        separable = {r for r in self.objective.roles if self.objective.separable_in(r) is not None}
+        if not torch.is_grad_enabled():
+            separable = set()
+        hidden = decode(self.policy, batch.rows).flatten(0, 1)
+        references, reference_head = self._references(batch)
+        tokens = self._token_losses(
+            batch, hidden, self.objective.roles - separable, references, reference_head
+        )
+        gradient: Tensor | float = 0.0
+        if separable:
+            gradient, found = self._separable(batch, hidden, separable, references, reference_head)
+            tokens.update(found)
+        return self.objective.total(self.objective(tokens)) + gradient, tokens
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""
         hidden = decode(self.policy, batch.rows).flatten(0, 1)
+        return self._token_losses(batch, hidden, self.objective.roles, *self._references(batch))
+
+    def _references(self, batch: Batch) -> tuple[dict[Role, Tensor], Head | None]:
+        """The reference's hidden states of the roles that need them, and its head."""
+        if self.reference is None:
+            return {}, None
+        found = self.reference.hidden(batch, self.objective.reference_roles)
+        return found, self.reference.head()
+
+    def _token_losses(
+        self,
+        batch: Batch,
+        hidden: Tensor,
+        roles: set[Role],
+        references: Mapping[Role, Tensor],
+        reference_head: Head | None,
+    ) -> dict[Role, TokenLosses]:
         weight, bias = output_head(self.policy)
-        references: dict[Role, Tensor] = {}
-        reference_head: tuple[Tensor | None, Tensor | None] = (None, None)
-        if self.reference is not None:
-            references = self.reference.hidden(batch, self.objective.reference_roles)
-            reference_head = self.reference.head()
         losses: dict[Role, TokenLosses] = {}
-        for role in sorted(self.objective.roles):
+        for role in sorted(roles):
             answers = batch.answers[role]
             nll, kl, reference_nll = token_losses(
                 hidden[answers.loss_index], weight, answers.targets, bias,
-                references.get(role), *reference_head, chunk_size=self.hparams["chunk_size"],
+                references.get(role), *(reference_head or (None, None)),
+                chunk_size=self.hparams["chunk_size"] or chunk_rows(weight),
             )  # fmt: skip
-            losses[role] = TokenLosses(
-                nll, answers.sequence, answers.num_sequences, self.hparams["reduction"], kl,
-                reference_nll,
-            )  # fmt: skip
+            losses[role] = self._tokens(answers, nll, kl, reference_nll)
         return losses
+
+    def _separable(
+        self,
+        batch: Batch,
+        hidden: Tensor,
+        roles: set[Role],
+        references: Mapping[Role, Tensor],
+        reference_head: Head | None,
+    ) -> tuple[Tensor, dict[Role, TokenLosses]]:
+        order = sorted(roles)
+
+        def answers_of(role: Role) -> Answers:
+            answers, quantity = batch.answers[role], self.objective.separable_in(role)
+
+            def slopes(values: Tensor) -> Tensor:
+                kl = values if quantity == "kl" else None
+                return self.objective.slopes(role, self._tokens(answers, values, kl, None))
+
+            reference = references[role] if quantity == "kl" else None
+            at_loss = hidden.index_select(0, answers.loss_index)
+            return Answers(at_loss, answers.targets, slopes, reference)
+
+        gradient, losses = separable_loss(
+            [answers_of(role) for role in order], output_head(self.policy), reference_head,
+            self.hparams["chunk_size"], self._spare,
+        )  # fmt: skip
+        self._spare = None
+        found = zip(order, losses, strict=True)
+        return gradient, {role: self._tokens(batch.answers[role], *each) for role, each in found}
+
+    def _tokens(
+        self, answers: AnswerTokens, nll: Tensor, kl: Tensor | None, reference_nll: Tensor | None
+    ) -> TokenLosses:
+        return TokenLosses(
+            nll, answers.sequence, answers.num_sequences, self.hparams["reduction"], kl,
+            reference_nll,
+        )  # fmt: skip
+
+    def release_gradients(self) -> None:
+        weight = output_head(self.policy)[0]
+        if weight.device.type == "cpu" and self.trainer.world_size == 1:
+            self._spare = weight.grad  # else its memory is fetched anew at every step
+        super().release_gradients()
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -19,7 +19,7 @@ def check_settings(
     reference_dtype: str,
     schedule: str,
     learning_rate: float,
-    chunk_size: int,
+    chunk_size: int | None,
 ) -> None:
     """Refuse what would fail only later.
 
@@ -34,7 +34,7 @@ def check_settings(
     ):
         if value not in known:
             raise ConfigError(f"Unknown {name} {value!r}; choose one of {', '.join(known)}.")
-    if not learning_rate > 0 or chunk_size < 1:
+    if not learning_rate > 0 or (chunk_size is not None and chunk_size < 1):
         raise ConfigError(
             f"learning_rate={learning_rate} must be above 0 and chunk_size={chunk_size} at least 1."
         )

@@ -12,14 +12,15 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
 from unlearning.errors import ConfigError
-from unlearning.losses import TokenLosses
+from unlearning.losses import Quantity, TokenLosses
 from unlearning.types import Role
 
 LossFunction = Callable[..., Tensor]
@@ -81,6 +82,11 @@ class Term:
     def __call__(self, tokens: TokenLosses) -> Tensor:
         return self.function(tokens, **self.options)
 
+    @property
+    def separable_in(self) -> Quantity | None:
+        """The quantity by which every token counts by itself, where the loss declares that."""
+        return getattr(self.function, "separable_in", None)
+
 
 class Objective:
     """Named terms; those of weight 0 are left out.
@@ -117,6 +123,24 @@ class Objective:
     def reference_roles(self) -> set[Role]:
         """Roles on which the reference is needed, too."""
         return {term.role for term in self.terms.values() if term.needs_reference}
+
+    def separable_in(self, role: Role) -> Quantity | None:
+        """The quantity by which each of a role's tokens counts by itself; None if there is none, or
+        more than one."""
+        found = {term.separable_in for term in self.terms.values() if term.role == role}
+        return found.pop() if len(found) == 1 else None
+
+    def slopes(self, role: Role, tokens: TokenLosses) -> Tensor:
+        """[N]: the total's derivative by each token's NLL or KL, whichever the role's terms are
+        separable in. A token's own is right even if the others' values are not known yet."""
+        quantity = self.separable_in(role)
+        assert quantity is not None, role
+        with torch.enable_grad():
+            values = getattr(tokens, quantity).detach().requires_grad_()
+            tokens = replace(tokens, **{quantity: values})
+            terms = [term for term in self.terms.values() if term.role == role]
+            total = sum((term.weight * term(tokens) for term in terms), start=values.new_zeros(()))
+            return torch.autograd.grad(total, values)[0]
 
     def __call__(self, tokens: Mapping[Role, TokenLosses]) -> dict[str, Tensor]:
         """Each term's raw value; weigh them with `total`."""

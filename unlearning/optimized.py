@@ -82,8 +82,13 @@ class OptimizedModule(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.release_gradients()
         if is_adalora(self.policy):
             deal_ranks(self.policy, self.trainer.global_step + 1)  # counted after this hook
+
+    def release_gradients(self) -> None:
+        """Right after a step: Lightning would keep them through the next forward, at its peak."""
+        self.policy.zero_grad(set_to_none=True)
 
     def configure_gradient_clipping(
         self,

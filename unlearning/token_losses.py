@@ -57,7 +57,8 @@ def token_losses(
     return (nll_N, None, None) if reference is None else (nll_N, kl_N, reference_nll_N)
 
 
-def _cast(head: Head, dtype: torch.dtype) -> Head:
+def cast_head(head: Head, dtype: torch.dtype) -> Head:
+    """The head in the dtype of the products."""
     weight, bias = head
     return weight.to(dtype), None if bias is None else bias.to(dtype)
 
@@ -81,10 +82,10 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden, weight, bias, targets, reference, chunk_size):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.reference, ctx.chunk_size = reference, chunk_size
-        head = _cast((weight, bias), hidden.dtype)
+        head = cast_head((weight, bias), hidden.dtype)
         if reference is not None:
             reference_hidden = reference[0].to(hidden.dtype)
-            reference_head = _cast(reference[1:], hidden.dtype)
+            reference_head = cast_head(reference[1:], hidden.dtype)
         wide = torch.promote_types(hidden.dtype, torch.float32)
         nll, kl, reference_nll = torch.zeros(3, len(targets), dtype=wide, device=hidden.device)
         for start in range(0, len(targets), chunk_size):
@@ -102,10 +103,10 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_nll, grad_kl, _grad_reference):  # type: ignore[no-untyped-def]
         hidden, weight, bias, targets = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        head = _cast((weight, bias), hidden.dtype)
+        head = cast_head((weight, bias), hidden.dtype)
         if ctx.reference is not None:
             reference_hidden = ctx.reference[0].to(hidden.dtype)
-            reference_head = _cast(ctx.reference[1:], hidden.dtype)
+            reference_head = cast_head(ctx.reference[1:], hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         # Summed over chunks in fp32: many small bf16 addends would lose their low bits.
         wide = torch.promote_types(weight.dtype, torch.float32)

@@ -81,6 +81,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         if self.retain_batch_size < 1:
             raise ConfigError(f"retain_batch_size={retain_batch_size} must be at least 1, or None.")
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
+        self.retain_apart = True  # a module whose reference runs at no step sets it to False
         self.sequences: dict[Literal["forget", "retain"], list[Sequence]] = {}
         self.truncated: dict[str, int] = {}
 
@@ -152,12 +153,17 @@ class UnlearningDataModule(BatchStreamDataModule):
         return -(-len(self.sequences["forget"]) // per_step) * accumulated
 
     def batch_at(self, number: int) -> Batch:
+        trees = self.trees_at(number)
+        return make_batch(trees, self.layout, self.pad_token_id, number, self.retain_apart)
+
+    def trees_at(self, number: int) -> list[Tree]:
+        """Prompts and answers of that batch, before they are laid out."""
         rank, world, _ = self.world()
         place = number * world + rank
         trees = [self._forget_tree(n) for n in _positions(place, self.batch_size)]
         for n, sequence in self.pairs.at(_positions(place, self.retain_batch_size)):
             trees.append(Tree(sequence.prompt_ids, (Answer("retain", n, sequence.response_ids),)))
-        return make_batch(trees, self.layout, self.pad_token_id, number)
+        return trees
 
     def _forget_tree(self, position: int) -> Tree:
         epoch, number = self.order[position]

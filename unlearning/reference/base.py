@@ -15,7 +15,13 @@ from unlearning.types import Batch, Role, Rows, Sequence
 
 
 class Reference(ABC):
-    """Hidden states of the model before unlearning at the loss positions of a role."""
+    """Hidden states of the model before unlearning at the loss positions of a role.
+
+    Attributes:
+        runs: whether a model runs at every step; it is best given rows of its own roles alone.
+    """
+
+    runs = True
 
     @abstractmethod
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:

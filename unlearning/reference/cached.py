@@ -30,6 +30,8 @@ class Cached(Reference):
         model: the reference, where that is another model; let go once its states are computed.
     """
 
+    runs = False
+
     def __init__(
         self,
         policy: CausalLM,

@@ -1,0 +1,208 @@
+"""A loss in which every token counts by itself: value and gradient in one pass over the head.
+
+The paper's objective is one: sums of the tokens' NLL and KL, each with a weight. What a chunk's
+logits change of such a loss is known as soon as they are there, so their gradient is made at once
+and none of them is computed twice or kept. `unlearning.token_losses` serves every other objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unlearning.token_losses import Head, cast_head
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Some rows of hidden states, and what they do to the loss.
+
+    Args:
+        hidden: [N, D], the policy's, at the positions that predict the targets.
+        targets: [N], the tokens to predict.
+        slopes: the N tokens' NLL, or their KL where there is a reference -> [N], the loss's
+            derivative by each. It is asked when only some are known; the others are 0.
+        reference_hidden: [N, D], the reference's at the same positions; None where the loss is one
+            of the NLL.
+    """
+
+    hidden: Tensor
+    targets: Tensor
+    slopes: Callable[[Tensor], Tensor]
+    reference_hidden: Tensor | None = None
+
+
+def separable_loss(
+    answers: list[Answers],
+    head: Head,
+    reference_head: Head | None = None,
+    chunk_size: int | None = None,
+    spare: Tensor | None = None,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor | None, Tensor | None]]]:
+    """The gradient of a loss with the given slopes, and the tokens' losses.
+
+    Args:
+        head: the policy's output head.
+        reference_head: the reference's; needed where answers have hidden states of it.
+        chunk_size: positions whose logits are held at once; None chooses, see `chunk_rows`.
+        spare: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that size
+            costs more than filling it.
+
+    Returns:
+        A scalar 0, differentiable once in the policy's hidden states and head: added to the loss's
+        value it gives it its gradient. And for each of the answers nll_N, kl_N and
+        reference_nll_N, without gradient, in fp32 (fp64 for fp64 input).
+
+    Raises:
+        ValueError: if hidden states of the reference come without its head.
+    """
+    if reference_head is None and any(a.reference_hidden is not None for a in answers):
+        raise ValueError("reference_hidden was given without reference_head.")
+    hidden = torch.cat([a.hidden for a in answers])
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):  # one dtype for the whole pass, chosen here
+        hidden = hidden.to(torch.get_autocast_dtype(device))
+    losses: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+    chunk_size = chunk_size or chunk_rows(head[0])
+    with torch.autocast(device, enabled=False):
+        zero = _SeparableLoss.apply(
+            hidden, *head, answers, reference_head, chunk_size, spare, losses
+        )
+    return zero, losses
+
+
+class _SeparableLoss(torch.autograd.Function):
+    """With p the policy's and q the reference's distribution, d nll / d logits = p - onehot(target)
+    and d KL(q || p) / d logits = p - q."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx: Any, hidden, weight, bias, answers, reference_head, chunk_size, spare, losses
+    ):
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        gradients = _Gradients(hidden, weight, bias, wide, ctx.needs_input_grad, spare)
+        head = cast_head((weight, bias), hidden.dtype)
+        if reference_head is not None:
+            reference_head = cast_head(reference_head, hidden.dtype)
+        row = 0
+        for some in answers:
+            nll = torch.zeros(len(some.targets), dtype=wide, device=hidden.device)
+            with_kl = some.reference_hidden is not None
+            kl, reference_nll = nll.new_zeros(2, len(nll)) if with_kl else (None, None)
+            size = max(1, chunk_size // 2) if with_kl else chunk_size  # two or three sets of logits
+            for start in range(0, len(nll), size):
+                part = slice(start, min(start + size, len(nll)))
+                rows = slice(row + part.start, row + part.stop)
+                logits = functional.linear(hidden[rows], *head).to(wide)
+                target = some.targets[part, None]
+                chosen = logits.gather(1, target).squeeze(1)
+                if kl is None:
+                    p, total = _softmax_(logits)
+                    p.scatter_add_(1, target, p.new_full((1, 1), -1).expand_as(target))
+                else:
+                    others = functional.linear(
+                        some.reference_hidden[part].to(hidden.dtype), *reference_head
+                    ).to(wide)
+                    reference_chosen = others.gather(1, target).squeeze(1)
+                    difference = others - logits
+                    (p, total), (q, reference_total) = _softmax_(logits), _softmax_(others)
+                    # KL = sum q (log q - log p), whose logarithms are logits less one number a row.
+                    dots = torch.bmm(q[:, None], difference[:, :, None]).flatten()
+                    kl[part] = dots + total - reference_total
+                    reference_nll[part] = reference_total - reference_chosen
+                    p -= q
+                    del difference, q, others
+                nll[part] = total - chosen
+                slopes = some.slopes(nll if kl is None else kl)[part]
+                gradients.add(hidden[rows], head[0], p, slopes, rows)
+            losses.append((nll, kl, reference_nll))
+            row += len(nll)
+        ctx.gradients = gradients.finished()
+        return hidden.new_zeros((), dtype=wide)
+
+    @staticmethod
+    def backward(ctx: Any, grad):  # type: ignore[no-untyped-def]
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "separable_loss was differentiated a second time; its gradient is made once and "
+                "handed over. Compute the loss anew, or take unlearning.token_losses."
+            )
+        # Handed over, not kept: what nobody else holds becomes the parameter's gradient uncopied.
+        gradients, ctx.gradients = ctx.gradients, None
+        if grad.device.type != "cpu" or grad != 1:  # on a GPU, to ask would be to wait
+            gradients = [None if g is None else g.mul_(grad) for g in gradients]
+        return (*gradients, None, None, None, None, None)
+
+
+def chunk_rows(head_weight_VD: Tensor) -> int:
+    """Rows of logits that are worth holding at once.
+
+    On a CPU, as many as fit in 32 MB of fp32: the largest piece that the C library reuses; above,
+    each is fetched from the system page by page, which took longer than the softmax. On a GPU,
+    enough for products at full speed."""
+    if head_weight_VD.device.type != "cpu":
+        return 1024
+    return max(32, 2**25 // (4 * len(head_weight_VD)) // 32 * 32)
+
+
+def _softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities, in the place of the logits, and the logarithm of what they are divided by.
+
+    The largest probability is at least 1/V, so that its logarithm is exact enough to go by."""
+    top, at = logits.max(dim=1)
+    p = torch.softmax(logits, dim=1, out=logits)
+    return p, top - p.gather(1, at[:, None]).squeeze(1).log()
+
+
+class _Gradients:
+    """Of hidden states, head and bias, as far as they are needed, added up over chunks.
+
+    A token's slope is applied to its hidden states on one side of a product and to their gradient
+    on the other, both far smaller than its logits. Sums over chunks are in fp32: many small bf16
+    addends would lose their low bits."""
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        wide: torch.dtype,
+        needed: Any,
+        spare: Tensor | None,
+    ) -> None:
+        self.dtype, self.begun = weight.dtype, False
+        self.hidden = torch.empty_like(hidden) if needed[0] else None
+        self.weight = None
+        if needed[1]:
+            fits = spare is not None and spare.shape == weight.shape and spare.dtype == wide
+            self.weight = spare if fits else torch.empty_like(weight, dtype=wide)
+        self.bias = None if bias is None or not needed[2] else torch.zeros_like(bias, dtype=wide)
+
+    def add(
+        self, hidden: Tensor, head_weight: Tensor, grad: Tensor, slopes: Tensor, part: slice
+    ) -> None:
+        """What follows from a chunk's gradient of the logits, before the slopes."""
+        if self.bias is not None:
+            self.bias += slopes @ grad
+        grad = grad.to(hidden.dtype)
+        weights = slopes[:, None].to(hidden.dtype)
+        if self.hidden is not None:
+            torch.mul(grad @ head_weight, weights, out=self.hidden[part])
+        if self.weight is None:
+            return
+        if grad.dtype != self.weight.dtype:
+            made = grad.t() @ (hidden * weights)
+            self.weight.add_(made) if self.begun else self.weight.copy_(made)
+        else:
+            keep = 1 if self.begun else 0  # 0: what stood there before is not read
+            torch.addmm(self.weight, grad.t(), hidden * weights, beta=keep, out=self.weight)
+        self.begun = True
+
+    def finished(self) -> list[Tensor | None]:
+        both = (self.weight, self.bias)
+        return [self.hidden, *(None if g is None else g.to(self.dtype) for g in both)]
