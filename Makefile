@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint check-wheel format clean
+.PHONY: help setup demo test test-fast lint check-wheel bench bench-gpu format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,13 @@ lint: setup  ## Style, types and import contracts
 
 check-wheel: setup  ## Build the wheel and compose the demo from it, in an empty folder
 	$(BIN)/python tests/check_wheel.py
+
+bench: setup  ## Compare our step with the textbook step (some minutes on two cores)
+	$(BIN)/python experiments/speed/bench.py
+
+# Needs torch, transformers, lightning and peft only; takes the environment's python if there is one.
+bench-gpu:  ## The same on a GPU, with the shape of OPT-1.3b
+	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) experiments/speed/bench.py --device cuda
 
 format: setup  ## Mend style
 	$(BIN)/ruff check --fix .

@@ -30,21 +30,6 @@ def call(arguments, folder, environment):
     )
 
 
-def test_help_and_cfg_import_no_torch(tmp_path):
-    code = (
-        "import sys; sys.argv = ['unlearn', *sys.argv[1:]]\n"
-        "from unlearning.cli import main\n"
-        "try: main()\n"
-        "finally: print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
-    )
-    for arguments in (["--help"], ["experiment=demo", "--cfg", "job"]):
-        result = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=tmp_path, text=True, capture_output=True
-        )
-        assert "LIGHT" in result.stdout, result.stderr
-    assert "name: demo" in result.stdout
-
-
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, environment):
     result = call(["experiment=demo", "objective.forget.wieght=1"], tmp_path, environment)
     assert result.returncode == 2

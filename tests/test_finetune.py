@@ -202,16 +202,19 @@ def test_an_adapter_on_the_head_is_refused(make_model):
 
 def test_gradients_are_clipped_under_bf16_with_a_fused_optimizer(model, quiet_trainer):
     trainer = quiet_trainer(max_steps=1, precision="bf16-mixed", gradient_clip_val=1e-3)
-    module = CausalLMModule(model, learning_rate=1e-3)
-    seen = []
-    module.on_before_optimizer_step = lambda optimizer: seen.append(  # type: ignore[method-assign]
-        torch.nn.utils.get_total_norm([p.grad for p in module.policy.parameters()])
-    )
-    trainer.fit(module, DataLoader(loader_of(PAIRS), batch_size=None))
-    # The hook runs before clipping; the clipped norm is what the optimizer got.
-    norm = torch.nn.utils.get_total_norm([p.grad for p in module.policy.parameters()])
-    assert seen[0] > 1e-3
-    assert norm <= 1e-3 * 1.001
+    norms = []
+
+    class Watched(CausalLMModule):
+        def configure_gradient_clipping(self, *args, **settings) -> None:
+            for clip in (None, super().configure_gradient_clipping):
+                if clip is not None:
+                    clip(*args, **settings)
+                gradients = [p.grad for p in self.policy.parameters()]
+                norms.append(torch.nn.utils.get_total_norm(gradients))
+
+    trainer.fit(Watched(model, learning_rate=1e-3), DataLoader(loader_of(PAIRS), batch_size=None))
+    before, after = norms
+    assert before > 1e-3 and after <= 1e-3 * 1.001
 
 
 @pytest.mark.ddp

@@ -35,7 +35,7 @@ def fitting(make_model, tokenizer):
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "gpt2", "gpt_neox"])
-@pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.parametrize("batch_size", [1, 3, 32, None])
 def test_batches_say_what_each_prompt_alone_says(fitting, tokenizer, architecture, batch_size):
     model = fitting(architecture, 0)
     found = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_size=batch_size)
@@ -109,6 +109,33 @@ def test_a_prompt_beyond_the_context_is_refused_before_anything_is_generated(mod
         generate(model, tokenizer, ["how ?", long], max_new_tokens=29)
 
 
+def test_no_batch_size_is_what_the_free_memory_holds(model, tokenizer, monkeypatch):
+    """By hand, in fp32: 3 tokens read and 2 said take 7168 bytes; twice that for each row."""
+    prompts = ["how do I"] * 9
+    for free, sizes in ((7168 * 2 * 4, [4, 4, 1]), (7168 * 2 * 4 - 1, [2, 2, 2, 2, 1])):
+        monkeypatch.setattr("unlearning.generate.free_memory", lambda _, free=free: free)
+        told: list[int] = []
+        generate(model, tokenizer, prompts, 2, on_answered=told.append)
+        assert told == sizes
+
+
+def test_out_of_memory_halves_the_batch_and_leaves_the_text(fitting, tokenizer, monkeypatch):
+    model, told, rows = fitting("opt", 0), [], []
+    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=8)
+    original = model.generate
+
+    def full_once(**arguments):
+        rows.append(len(arguments["input_ids"]))
+        if len(rows) == 1:
+            raise torch.OutOfMemoryError("no more")
+        return original(**arguments)
+
+    monkeypatch.setattr(model, "generate", full_once)
+    found = generate(model, tokenizer, PROMPTS, 8, on_answered=told.append)
+    assert found == expected
+    assert rows == [4, 2, 2] and told == [2, 2]
+
+
 def test_an_adapted_model_generates_with_its_adapter(fitting, tokenizer):
     model = fitting("llama", 0)
     plain = generate(model, tokenizer, PROMPTS, max_new_tokens=8)
@@ -121,7 +148,7 @@ def test_an_adapted_model_generates_with_its_adapter(fitting, tokenizer):
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "gpt2", "gpt_neox"])
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 8, None])
 def test_the_nll_of_an_answer_is_the_naive_one(make_model, architecture, batch_size):
     model = make_model(architecture)
     pairs = [((5, 9, 3), (7, 8)), ((4,), (11, 12, 13, 14)), ((6, 7, 8, 9, 10), (30,))]

@@ -100,7 +100,13 @@ def test_a_loss_that_is_declared_separable_is():
     """A token's derivative may depend on its own value and on nothing else."""
     functions = [f for f in vars(losses).values() if callable(f) and hasattr(f, "separable_in")]
     names = {function.__name__ for function in functions}
-    assert names == {"gradient_ascent", "bounded_ascent", "random_mismatch", "kl_to_reference", "nll"}
+    assert names == {
+        "gradient_ascent",
+        "bounded_ascent",
+        "random_mismatch",
+        "kl_to_reference",
+        "nll",
+    }
     generator = torch.Generator().manual_seed(0)
     sequence = torch.tensor([0, 0, 0, 1, 2, 2])
 

@@ -11,6 +11,7 @@ from unlearning.backbone import decode
 from unlearning.errors import ConfigError
 from unlearning.model import disable_dropout
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
+from unlearning.reference.cached import sent
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.token_losses import token_losses
 from unlearning.types import Sequence
@@ -255,3 +256,17 @@ def test_a_split_policy_gets_no_second_model(model):
         with pytest.raises(ConfigError, match="adapter_off with LoRA"):
             build_reference(mode, model, roles=roles, **settings)
     assert type(build_reference("auto", add_lora(model, r=2), **settings)) is AdapterOff
+
+
+def test_a_gpu_fetches_cached_states_from_pinned_memory_without_a_wait(monkeypatch):
+    """Who is asked for what; there is no GPU to go to."""
+    states, asked = torch.ones(2, 3), []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda *arguments, **more: asked.append((arguments, more))
+    )
+    for kind in ("cuda", "cpu"):
+        sent(states, torch.device(kind))
+    ((pinned, gpu), waits), ((unpinned, cpu), plain) = asked
+    assert (gpu.type, waits, cpu.type, plain) == ("cuda", {"non_blocking": True}, "cpu", {})
+    assert pinned.tolist() == [[2.0] * 3] * 2 and unpinned is states

@@ -38,11 +38,16 @@ def test_kl_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     reference = torch.tensor([[2.0, 1.0, 1.0]]).log()
     some = Answers(logits, torch.tensor([0]), ones, reference)
-    zero, [(nll, kl, reference_nll)] = separable_loss([some], (torch.eye(3), None), (torch.eye(3), None))
+    zero, [(nll, kl, reference_nll)] = separable_loss(
+        [some], (torch.eye(3), None), (torch.eye(3), None)
+    )
     zero.backward()
     assert kl is not None and reference_nll is not None and logits.grad is not None
     assert kl.tolist() == pytest.approx([LN2 / 4])
-    assert (nll.tolist(), reference_nll.tolist()) == (pytest.approx([2 * LN2]), pytest.approx([LN2]))
+    assert (nll.tolist(), reference_nll.tolist()) == (
+        pytest.approx([2 * LN2]),
+        pytest.approx([LN2]),
+    )
     torch.testing.assert_close(logits.grad, torch.tensor([[-0.25, 0.25, 0.0]]))
 
 

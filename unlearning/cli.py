@@ -1,4 +1,6 @@
-"""`unlearn`: the command line. Heavy imports wait until a run starts."""
+"""`unlearn`: the command line. Imports wait for what was asked: Hydra and OmegaConf until there are
+settings to look at, torch until a run starts.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,17 @@ import os
 import shlex
 import sys
 from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING
 
 from unlearning.errors import BAD_INPUT, ConfigError
-from unlearning.run.one_run import check_one_run
-from unlearning.run.overrides import check_overrides, config_folder
-from unlearning.run.tracking_secrets import check_secrets
-from unlearning.sweep import is_sweep, multirun, wants_multirun
-from unlearning.sweep.words import MULTIRUN, quoted
+from unlearning.run.conf import config_folder
+from unlearning.run.flags import HELP, MULTIRUN, wants_multirun
+from unlearning.run.help import help_text
+from unlearning.run.importing import uncollected
 from unlearning.version import __version__
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 RESUME = "resume="
 
@@ -43,8 +44,15 @@ def _main(arguments: list[str]) -> int:
     if "--version" in arguments:  # Hydra would tell its own
         print(f"unlearning {__version__}")
         return 0
+    if arguments in ([flag] for flag in HELP):
+        print(help_text(config_folder()))
+        return 0
+    from unlearning.run.tracking_secrets import check_secrets
+
     check_secrets(arguments)
     if wants_multirun(arguments):
+        from unlearning.sweep import multirun
+
         return multirun(arguments)
     # What is left of a sweep here shows something, which Hydra does not do together with -m.
     arguments = [word for word in arguments if word not in MULTIRUN]
@@ -52,7 +60,15 @@ def _main(arguments: list[str]) -> int:
     others = [word for word in arguments if not word.startswith(RESUME)]
     if not resumed:
         return _composed(arguments)
-    folder = Path(resumed[-1].removeprefix(RESUME))
+    return _resumed(Path(resumed[-1].removeprefix(RESUME)), others)
+
+
+def _resumed(folder: Path, others: list[str]) -> int:
+    from omegaconf import DictConfig, OmegaConf
+
+    from unlearning.sweep import is_sweep
+    from unlearning.sweep.words import quoted
+
     if is_sweep(folder):
         raise ConfigError(
             f"{folder} is a sweep. To go on with it: unlearn -m sweep.resume="
@@ -68,7 +84,13 @@ def _main(arguments: list[str]) -> int:
 
 
 def _composed(arguments: list[str], resume: bool = False) -> int:
-    """What Hydra does with the arguments: a run, `--help`, `--cfg job` ..."""
+    """What Hydra does with the arguments: a run, `--cfg job`, `--info` ..."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from unlearning.run.one_run import check_one_run
+    from unlearning.run.overrides import check_overrides
+
     check_overrides(arguments)
     check_one_run(arguments)
     codes: list[int] = []
@@ -83,7 +105,8 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
-    from unlearning.run.start import start
+    with uncollected():
+        from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)
 

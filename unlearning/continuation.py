@@ -37,14 +37,14 @@ def complete(
     examples: Sequence[Example],
     template: PromptTemplate,
     max_new_tokens: int = 64,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[tuple[Completion, Reference]]:
     """What the model says to each Example's prompt, greedily, and what it should be held against.
 
     Args:
         template: one without an end token (`append_eos=False`) makes the examples running text.
-        on_answered: see `generate`.
+        batch_size, on_answered: see `generate`.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.

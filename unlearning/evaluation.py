@@ -26,13 +26,13 @@ class EvaluationSettings:
     Args:
         max_new_tokens: an answer is cut there. A passage of running text is cut where its true
             continuation ends, if that is earlier.
-        batch_size: prompts at once.
+        batch_size: prompts at once; None: as many as the free memory holds.
         max_length: tokens of a prompt with its reference answer, when that is scored.
         cache_dir: of tokenised data.
     """
 
     max_new_tokens: int = 64
-    batch_size: int = 32
+    batch_size: int | None = None
     max_length: int = 512
     cache_dir: str | Path | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unlearning.adapter import prepare_policy
@@ -18,6 +19,7 @@ from unlearning.model import check_context, check_vocabulary
 from unlearning.module_settings import plain_settings
 from unlearning.optim import Schedule
 from unlearning.optimized import OptimizedModule
+from unlearning.separable_loss import Answers, separable_loss
 from unlearning.token_losses import token_losses
 from unlearning.types import Batch
 
@@ -36,7 +38,7 @@ class CausalLMModule(OptimizedModule):
         schedule: linear, constant or cosine.
         warmup_steps: linear warm-up before it.
         gradient_checkpointing: compute activations again in the backward pass: slower, smaller.
-        chunk_size: positions whose logits are held at once.
+        chunk_size: positions whose logits are held at once; None chooses.
 
     Raises:
         ConfigError: for settings, models or data that do not fit together.
@@ -52,7 +54,7 @@ class CausalLMModule(OptimizedModule):
         schedule: Schedule = "linear",
         warmup_steps: int = 0,
         gradient_checkpointing: bool = False,
-        chunk_size: int = 512,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
@@ -74,6 +76,7 @@ class CausalLMModule(OptimizedModule):
         check_head(self.policy)
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or not isinstance(data, FinetuningDataModule):
             return
@@ -86,15 +89,19 @@ class CausalLMModule(OptimizedModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        nll_N, several = self._token_nll(batch), self.trainer.world_size > 1
-        tokens = nll_N.new_tensor(float(len(nll_N)))
+        several = self.trainer.world_size > 1
+        hidden, targets = self._answers(batch)
+        tokens = hidden.new_tensor(float(len(targets)), dtype=torch.float32)
         if several:
             # Gradients are averaged over ranks. Over the ranks' mean number of tokens, that is the
             # mean over all of their tokens, as one process with all of them would have it.
             tokens = self.trainer.strategy.reduce(tokens, reduce_op="mean")
+        answers = Answers(hidden, targets, lambda nll_N: torch.ones_like(nll_N) / tokens)
+        head, chunk_size = output_head(self.policy), self.hparams["chunk_size"]
+        gradient, [(nll_N, _, _)] = separable_loss([answers], head, chunk_size=chunk_size)
         loss = nll_N.sum() / tokens
-        self.log("train/nll", loss.detach(), prog_bar=True, batch_size=1, sync_dist=several)
-        return self.penalised(loss)
+        self.log("train/nll", loss, prog_bar=True, batch_size=1, sync_dist=several)
+        return self.penalised(loss + gradient)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         sequences = sum(tokens.num_sequences for tokens in batch.answers.values())
@@ -106,11 +113,12 @@ class CausalLMModule(OptimizedModule):
 
     def _token_nll(self, batch: Batch) -> Tensor:
         """[N], of all answer tokens."""
-        hidden = decode(self.policy, batch.rows).flatten(0, 1)
         weight, bias = output_head(self.policy)
+        hidden, targets = self._answers(batch)
+        return token_losses(hidden, weight, targets, bias)[0]
+
+    def _answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Hidden states [N, D] at the positions that predict answer tokens, and these [N]."""
         (answers,) = batch.answers.values()
-        nll_N, _, _ = token_losses(
-            hidden[answers.loss_index], weight, answers.targets, bias,
-            chunk_size=self.hparams["chunk_size"],
-        )  # fmt: skip
-        return nll_N
+        hidden = decode(self.policy, batch.rows).flatten(0, 1)
+        return hidden.index_select(0, answers.loss_index), answers.targets

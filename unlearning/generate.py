@@ -15,7 +15,9 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.backbone import CausalLM, decode, evaluating, output_head, unwrap
+from unlearning.batch_memory import bytes_a_row, free_memory, in_batches, rows_that_fit
 from unlearning.data.layout import padded_batch
+from unlearning.decoding import continuations
 from unlearning.errors import ConfigError
 from unlearning.token_losses import Head, token_losses
 from unlearning.types import Sequence
@@ -69,7 +71,7 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence_[str],
     max_new_tokens: int = 64,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
     **options: Any,
 ) -> list[Completion]:
@@ -79,33 +81,42 @@ def generate(
     would be for each prompt alone.
 
     Args:
+        batch_size: prompts at once; None: as many as the free memory holds. Fewer where CUDA runs
+            out of memory all the same.
         on_answered: told after each batch how many prompts it had.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
     """
-    options = {"do_sample": False, "use_cache": True, **options}
     pad, end = _pad_and_end(tokenizer)
     ids = [list(i) for i in tokenizer(list(prompts))["input_ids"]] if prompts else []
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
     if ids:
         _check_context(model, prompts[order[0]], len(ids[order[0]]), max_new_tokens)
     found: dict[int, Completion] = {}
-    with quietly(model):
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            width = max(len(ids[n]) for n in numbers)
-            rows = torch.tensor([[pad] * (width - len(ids[n])) + ids[n] for n in numbers])
-            mask = torch.tensor([[0] * (width - len(ids[n])) + [1] * len(ids[n]) for n in numbers])
-            output = model.generate(  # type: ignore[operator]
-                input_ids=rows.to(model.device), attention_mask=mask.to(model.device),
-                max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=end, **options,
-            )  # fmt: skip
-            for number, row in zip(numbers, output[:, width:].tolist(), strict=True):
-                found[number] = _completion(row, end, tokenizer)
-            if on_answered is not None:
-                on_answered(len(numbers))
+
+    def answer(numbers: list[int]) -> None:
+        width = max(len(ids[n]) for n in numbers)
+        rows = torch.tensor([[pad] * (width - len(ids[n])) + ids[n] for n in numbers])
+        mask = torch.tensor([[0] * (width - len(ids[n])) + [1] * len(ids[n]) for n in numbers])
+        rows, mask = rows.to(model.device), mask.to(model.device)
+        said = continuations(model, rows, mask, max_new_tokens, pad, end, options)
+        for number, row in zip(numbers, said, strict=True):
+            found[number] = _completion(row, end, tokenizer)
+        if on_answered is not None:
+            on_answered(len(numbers))
+
+    if ids:
+        size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
+        with quietly(model):
+            in_batches(order, size, answer)
     return [found[number] for number in range(len(ids))]
+
+
+def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
+    base = unwrap(model)
+    row = bytes_a_row(base.config, prompt_tokens, new_tokens, base.dtype.itemsize)
+    return rows_that_fit(row, free_memory(base.device))  # type: ignore[arg-type]
 
 
 def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: int) -> None:
@@ -137,29 +148,38 @@ def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
 
 
 def answer_scores(
-    model: CausalLM, sequences: Sequence_[Sequence], pad_token_id: int, batch_size: int = 32
+    model: CausalLM,
+    sequences: Sequence_[Sequence],
+    pad_token_id: int,
+    batch_size: int | None = None,
 ) -> list[AnswerScore]:
-    """How likely each answer is given its prompt, and how much of it is known by heart."""
-    order = sorted(
-        range(len(sequences)),
-        key=lambda n: -len(sequences[n].prompt_ids) - len(sequences[n].response_ids),
-    )
+    """How likely each answer is given its prompt, and how much of it is known by heart.
+
+    Args:
+        batch_size: see `generate`.
+    """
+    lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
+    order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
     found: dict[int, AnswerScore] = {}
     head = output_head(model)
-    with quietly(model):
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            batch = padded_batch([("retain", [(n, sequences[n]) for n in numbers])], pad_token_id)
-            batch = batch.to(unwrap(model).device)
-            answers = batch.answers["retain"]
-            hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
-            nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
-            sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
-            hits = _first_choices(hidden, head) == answers.targets
-            each = hits.cpu().split([len(sequences[n].response_ids) for n in numbers])
-            for number, total, mine in zip(numbers, sums.tolist(), each, strict=True):
-                suffix = int(mine.flip(0).cumprod(0).sum())
-                found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix)
+
+    def score(numbers: list[int]) -> None:
+        batch = padded_batch([("retain", [(n, sequences[n]) for n in numbers])], pad_token_id)
+        batch = batch.to(unwrap(model).device)
+        answers = batch.answers["retain"]
+        hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
+        nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
+        sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
+        hits = _first_choices(hidden, head) == answers.targets
+        each = hits.cpu().split([len(sequences[n].response_ids) for n in numbers])
+        for number, total, mine in zip(numbers, sums.tolist(), each, strict=True):
+            suffix = int(mine.flip(0).cumprod(0).sum())
+            found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix)
+
+    if order:
+        size = batch_size or _rows_at_once(model, lengths[order[0]], 0)
+        with quietly(model):
+            in_batches(order, size, score)
     return [found[number] for number in range(len(sequences))]
 
 

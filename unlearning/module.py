@@ -114,6 +114,7 @@ class UnlearningModule(OptimizedModule):
         self._spare: Tensor | None = None  # the last step's gradient of the head, as memory
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         if stage != "fit" or self.reference is not None:
             return
         check_sharded(
@@ -240,13 +241,14 @@ class UnlearningModule(OptimizedModule):
         reference_head: Head | None,
     ) -> dict[Role, TokenLosses]:
         weight, bias = output_head(self.policy)
+        chunk_size = self.hparams["chunk_size"] or chunk_rows(weight)
         losses: dict[Role, TokenLosses] = {}
         for role in sorted(roles):
             answers = batch.answers[role]
+            other_weight, other_bias = reference_head or (None, None)
             nll, kl, reference_nll = token_losses(
-                hidden[answers.loss_index], weight, answers.targets, bias,
-                references.get(role), *(reference_head or (None, None)),
-                chunk_size=self.hparams["chunk_size"] or chunk_rows(weight),
+                hidden[answers.loss_index], weight, answers.targets, bias, references.get(role),
+                other_weight, other_bias, chunk_size,
             )  # fmt: skip
             losses[role] = self._tokens(answers, nll, kl, reference_nll)
         return losses

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -24,8 +24,9 @@ from unlearning.adalora import (
     plan_ranks,
     rank_state,
 )
-from unlearning.backbone import CausalLM
+from unlearning.backbone import CausalLM, is_eight_bit
 from unlearning.errors import ConfigError
+from unlearning.master_weights import MasterWeights
 from unlearning.optim import build_optimizer, build_schedule
 from unlearning.types import Batch
 
@@ -36,11 +37,44 @@ class OptimizedModule(LightningModule):
     """Trains `policy` as the hyperparameters `optimizer`, `learning_rate`, `optimizer_options`,
     `schedule` and `warmup_steps` say; see `unlearning.optim`.
 
-    Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen."""
+    Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen.
+
+    With `Trainer(precision="bf16-true")` the policy computes in bf16, and its trained weights are
+    kept, moved, saved and given back in fp32, see `unlearning.master_weights`."""
 
     policy: CausalLM
+    masters: MasterWeights | None = None
     _noise_seed: int | None = None
     _resumed_noise: int | None = None
+
+    def setup(self, stage: str) -> None:
+        precision = self.trainer.precision
+        if stage != "fit" or self.masters is not None or precision not in ("bf16-true", "16-true"):
+            return
+        if precision == "16-true" or type(self.trainer.precision_plugin) is not HalfPrecision:
+            strategy = type(self.trainer.strategy).__name__
+            raise ConfigError(
+                f"precision={precision} with {strategy} would lose most updates to rounding. Take "
+                "bf16-mixed or 32-true, or bf16-true with the model whole on every device: there "
+                "fp32 copies of the weights are kept."
+            )
+        if is_adalora(self.policy) or is_eight_bit(self.policy):
+            raise ConfigError(
+                "precision=bf16-true moves fp32 copies of the weights. AdaLoRA looks at the "
+                "gradients of the model's own, and 8 bits cannot be cast. Take kind=lora and "
+                "eight_bit=false, or precision=bf16-mixed."
+            )
+        self.masters = MasterWeights(self.policy, torch.bfloat16)
+
+    def on_fit_end(self) -> None:
+        masters, self.masters = self.masters, None
+        if masters is not None:
+            masters.unroll()
+
+    def trained_weights(self) -> list[nn.Parameter]:
+        """What the optimizer moves."""
+        source = self.policy if self.masters is None else self.masters
+        return [p for p in source.parameters() if p.requires_grad]
 
     def on_train_start(self) -> None:
         drawn: int = self.trainer.strategy.broadcast(torch.initial_seed())
@@ -57,7 +91,7 @@ class OptimizedModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         hparams = self.hparams
         optimizer = build_optimizer(
-            self.policy.parameters(), hparams["optimizer"], hparams["learning_rate"],
+            self.trained_weights(), hparams["optimizer"], hparams["learning_rate"],
             hparams["optimizer_options"],
         )  # fmt: skip
         steps = self.trainer.estimated_stepping_batches
@@ -82,13 +116,21 @@ class OptimizedModule(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.release_gradients()
+        if self.masters is not None:
+            self.masters.round()
         if is_adalora(self.policy):
             deal_ranks(self.policy, self.trainer.global_step + 1)  # counted after this hook
+        self.release_gradients()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.masters is not None:  # before they are clipped
+            self.masters.take_gradients()
 
     def release_gradients(self) -> None:
         """Right after a step: Lightning would keep them through the next forward, at its peak."""
         self.policy.zero_grad(set_to_none=True)
+        if self.masters is not None:
+            self.masters.release_gradients()
 
     def configure_gradient_clipping(
         self,
@@ -110,6 +152,8 @@ class OptimizedModule(LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         state = super().state_dict(*args, **kwargs)
+        if self.masters is not None:
+            state |= {f"policy.{n}": m.detach() for n, m in self.masters.masters.items()}
         if isinstance(self.policy, PeftModel):
             trained = self._trained()
             state = {name: value for name, value in state.items() if name in trained}
@@ -126,6 +170,8 @@ class OptimizedModule(LightningModule):
                 f"The checkpoint is of another model or adapter: it lacks {missing[:3]} and has "
                 f"{result.unexpected_keys[:3]} besides."
             )
+        if self.masters is not None:
+            self.masters.load({n: state_dict[f"policy.{n}"] for n in self.masters.masters})
         return result._replace(missing_keys=[])  # the frozen weights under an adapter
 
     def _trained(self) -> set[str]:

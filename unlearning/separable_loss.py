@@ -91,36 +91,26 @@ class _SeparableLoss(torch.autograd.Function):
             reference_head = cast_head(reference_head, hidden.dtype)
         row = 0
         for some in answers:
-            nll = torch.zeros(len(some.targets), dtype=wide, device=hidden.device)
+            nll, kl, reference_nll = torch.zeros(
+                3, len(some.targets), dtype=wide, device=hidden.device
+            )
             with_kl = some.reference_hidden is not None
-            kl, reference_nll = nll.new_zeros(2, len(nll)) if with_kl else (None, None)
             size = max(1, chunk_size // 2) if with_kl else chunk_size  # two or three sets of logits
             for start in range(0, len(nll), size):
                 part = slice(start, min(start + size, len(nll)))
                 rows = slice(row + part.start, row + part.stop)
                 logits = functional.linear(hidden[rows], *head).to(wide)
                 target = some.targets[part, None]
-                chosen = logits.gather(1, target).squeeze(1)
-                if kl is None:
-                    p, total = _softmax_(logits)
-                    p.scatter_add_(1, target, p.new_full((1, 1), -1).expand_as(target))
+                if with_kl:
+                    reference_hidden = some.reference_hidden[part].to(hidden.dtype)
+                    others = functional.linear(reference_hidden, *reference_head).to(wide)
+                    found = _kl_gradient_(logits, others, target)
+                    gradient, nll[part], kl[part], reference_nll[part] = found
                 else:
-                    others = functional.linear(
-                        some.reference_hidden[part].to(hidden.dtype), *reference_head
-                    ).to(wide)
-                    reference_chosen = others.gather(1, target).squeeze(1)
-                    difference = others - logits
-                    (p, total), (q, reference_total) = _softmax_(logits), _softmax_(others)
-                    # KL = sum q (log q - log p), whose logarithms are logits less one number a row.
-                    dots = torch.bmm(q[:, None], difference[:, :, None]).flatten()
-                    kl[part] = dots + total - reference_total
-                    reference_nll[part] = reference_total - reference_chosen
-                    p -= q
-                    del difference, q, others
-                nll[part] = total - chosen
-                slopes = some.slopes(nll if kl is None else kl)[part]
-                gradients.add(hidden[rows], head[0], p, slopes, rows)
-            losses.append((nll, kl, reference_nll))
+                    gradient, nll[part] = _nll_gradient_(logits, target)
+                slopes = some.slopes(kl if with_kl else nll)[part]
+                gradients.add(hidden[rows], head[0], gradient, slopes, rows)
+            losses.append((nll, kl, reference_nll) if with_kl else (nll, None, None))
             row += len(nll)
         ctx.gradients = gradients.finished()
         return hidden.new_zeros((), dtype=wide)
@@ -148,6 +138,30 @@ def chunk_rows(head_weight_VD: Tensor) -> int:
     if head_weight_VD.device.type != "cpu":
         return 1024
     return max(32, 2**25 // (4 * len(head_weight_VD)) // 32 * 32)
+
+
+def _nll_gradient_(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, V] d nll / d logits, in the place of the logits, and nll_N, for targets [N, 1]."""
+    chosen = logits.gather(1, target).squeeze(1)
+    p, total = _softmax_(logits)
+    p.scatter_add_(1, target, p.new_full((1, 1), -1).expand_as(target))
+    return p, total - chosen
+
+
+def _kl_gradient_(
+    logits: Tensor, others: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """[N, V] d KL / d logits, in the place of the logits; nll_N, kl_N and reference_nll_N.
+
+    Args:
+        others: the reference's logits; overwritten.
+    """
+    chosen, reference_chosen = (each.gather(1, target).squeeze(1) for each in (logits, others))
+    difference = others - logits
+    (p, total), (q, reference_total) = _softmax_(logits), _softmax_(others)
+    # KL = sum q (log q - log p), whose logarithms are logits less one number a row.
+    kl = torch.bmm(q[:, None], difference[:, :, None]).flatten() + total - reference_total
+    return p.sub_(q), total - chosen, kl, reference_total - reference_chosen
 
 
 def _softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,14 +32,14 @@ class ScriptedModule(UnlearningModule):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.script, self.loss = dict(script or {}), dict(loss or {})
+        self.script, self.factors = dict(script or {}), dict(loss or {})
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         step = self.trainer.global_step + 1
-        total = super().training_step(batch, batch_idx) * self.loss.get(step, 1.0)
+        total = super().training_step(batch, batch_idx) * self.factors.get(step, 1.0)
         for name, value in self.script.items():
             self.log(name, torch.tensor(value(step)), batch_size=1)
-        if step in self.loss:
+        if step in self.factors:
             self.log("train/total", total.detach(), batch_size=1)
         return total
 

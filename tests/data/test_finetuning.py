@@ -134,12 +134,13 @@ def test_it_resumes_at_any_batch(data_of, taken):
 def test_short_windows_share_a_row_and_full_ones_need_no_mask(data_of):
     data = on(data_of(windows_of(20, 7, 5, 6), batch_size=4))
     rows = data.batch_at(0).rows
-    assert rows.input_ids.shape == (2, 20)
-    assert rows.attention_mask.shape == (2, 1, 20, 20)
-    first, second = data.batch_at(0).rows.position_ids.tolist()
-    assert first == list(range(20)) and second[:18] == [*range(7), *range(6), *range(5)]
-    mask = rows.attention_mask[1, 0]
-    assert not mask[7:13, :7].any() and mask[7:13, 7:13].equal(torch.ones(6, 6).tril().bool())
+    assert rows.input_ids.shape == (1, 38)
+    assert rows.attention_mask.shape == (1, 1, 38, 38)
+    (positions,) = data.batch_at(0).rows.position_ids.tolist()
+    assert positions == [*range(20), *range(7), *range(6), *range(5)]
+    mask = rows.attention_mask[0, 0]
+    assert not mask[27:33, :27].any()
+    assert mask[27:33, 27:33].equal(torch.ones(6, 6).tril().bool())
     full = on(data_of(windows_of(20, 20), batch_size=2)).batch_at(0)
     assert full.rows.attention_mask.shape == (2, 20)
     padded = on(data_of(windows_of(20, 7, 5, 6), batch_size=4, packing=False)).batch_at(0)

@@ -67,3 +67,29 @@ def test_a_place_in_the_stream_is_that_of_so_many_ranks(make_data):
     with pytest.raises(ConfigError, match="saved by 2 processes, and there are 1 now"):
         data.load_state_dict({"next_batch": 4, "ranks": 2})
     assert data.state_dict()["next_batch"] == 3
+
+
+def test_a_gpu_fetches_a_batch_from_pinned_memory_without_a_wait(monkeypatch, make_data):
+    """Who is asked for what; there is no GPU to go to."""
+    batch, asked = make_data().train_dataloader().batch_at(0), []
+    data = make_data()
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)
+    monkeypatch.setattr(Batch, "to", lambda *arguments, **more: asked.append((arguments, more)))
+    data.transfer_batch_to_device(batch, torch.device("cuda", 0), 0)
+    (((sent, device), more),) = asked
+    assert device == torch.device("cuda", 0) and more == {"non_blocking": True}
+    assert (sent.index, sent.retain_start) == (batch.index, batch.retain_start)
+    parts = [(sent.rows, batch.rows), *((sent.answers[r], batch.answers[r]) for r in batch.answers)]
+    for pinned, part in parts:
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(getattr(pinned, name), value)
+                assert getattr(pinned, name) is not value
+            else:
+                assert getattr(pinned, name) == value
+
+
+def test_elsewhere_a_batch_is_not_pinned(make_data):
+    data = make_data()
+    batch = data.train_dataloader().batch_at(0)
+    assert not data.transfer_batch_to_device(batch, torch.device("cpu"), 0).rows.input_ids.is_cuda

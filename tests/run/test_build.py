@@ -6,7 +6,14 @@ import pytest
 
 from unlearning.data import JsonlDataModule, SyntheticDataModule
 from unlearning.errors import ConfigError
-from unlearning.run.build import build, build_data, build_trainer, check_targets, prompt_sets
+from unlearning.run.build import (
+    build,
+    build_data,
+    build_trainer,
+    check_targets,
+    evaluation_settings,
+    prompt_sets,
+)
 
 
 def test_build_makes_the_object_with_plain_values(compose_config):
@@ -62,3 +69,11 @@ def test_an_empty_prompt_set_is_an_error(compose_config):
 def test_auto_precision_is_full_on_a_cpu(compose_config):
     config = compose_config("experiment=demo", "trainer.precision=auto")
     assert build_trainer(config, max_steps=1).precision == "32-true"
+
+
+@pytest.mark.parametrize("experiment", ["harmful", "copyright"])
+def test_prompts_at_once_are_what_memory_holds_unless_a_number_is_given(compose_config, experiment):
+    config = compose_config(f"experiment={experiment}")
+    assert evaluation_settings(config).batch_size is None
+    given = compose_config(f"experiment={experiment}", "evaluation.batch_size=8")
+    assert evaluation_settings(given).batch_size == 8

@@ -47,6 +47,7 @@ def test_the_demo_is_valid(compose_config):
         (["callbacks.guard.action=halt"], "halt"),
         (["classifier.threshold=5"], "threshold"),
         (["evaluation.right_threshold=7"], "threshold"),
+        (["evaluation.batch_size=0"], "evaluation.batch_size"),
         (["evaluation.prompt_sets.related.split=tset"], "tset"),
         (["trainer.precision=bf17"], "bf17"),
         (["model.base.architecture.hidden_size=161"], "num_attention_heads"),

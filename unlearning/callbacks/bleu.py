@@ -41,7 +41,7 @@ class BleuEvaluation(StepCallback):
         stop_at: BLEU, 0..100, at or below which the training ends; None: it never does.
         patience: evaluations in a row that have to be there.
         max_new_tokens: tokens of a completion.
-        batch_size: prompts in one generation.
+        batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too. That evaluation never ends the training.
 
     Attributes:
@@ -60,7 +60,7 @@ class BleuEvaluation(StepCallback):
         stop_at: float | None = None,
         patience: int = 1,
         max_new_tokens: int = 64,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         at_start: bool = True,
     ) -> None:
         super().__init__(every_n_steps, at_start)

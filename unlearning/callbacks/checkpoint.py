@@ -12,6 +12,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from unlearning.callbacks.step import StepCallback
+from unlearning.callbacks.step_metrics import on_host
 from unlearning.checkpoints import BEST, checkpoint_path, mark_best, prune, remove_partial, save
 from unlearning.errors import ConfigError
 
@@ -115,7 +116,7 @@ class KeepCheckpoints(StepCallback):
         if not values and self.best not in trainer.callback_metrics:
             log.warning("%s This checkpoint is not compared.", self._not_logged(trainer))
             return False
-        score = fmean(map(float, values or [trainer.callback_metrics[self.best]]))
+        score = fmean(on_host(values or [trainer.callback_metrics[self.best]]))
         if self.best_score is None:
             better = score == score  # not NaN
         else:
@@ -126,7 +127,7 @@ class KeepCheckpoints(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in STATE}
-        return {**state, "values": [float(value) for value in self._values]}
+        return {**state, "values": on_host(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in STATE:

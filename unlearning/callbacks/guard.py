@@ -17,6 +17,7 @@ from unlearning.callbacks.snapshot import Snapshot
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
+from unlearning.optimized import OptimizedModule
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ class CollapseGuard(StepCallback):
         self._losses.to(pl_module.device)
         lowers = self.action == "lower" or bool(self.weights)
         self._terms = forget_terms(pl_module, self.weights) if lowers else {}
-        self._good = Snapshot(pl_module, trainer.optimizers[0] if self.action == "lower" else None)
+        masters = pl_module.masters if isinstance(pl_module, OptimizedModule) else None
+        optimizer = trainer.optimizers[0] if self.action == "lower" else None
+        self._good = Snapshot(pl_module, optimizer, masters)
         self._whole = not is_sharded(trainer.strategy)
         saved, self._saved_good = self._saved_good, None
         if saved is not None and self._whole:

@@ -41,7 +41,7 @@ class HarmEvaluation(StepCallback):
         scorer: judges completions, for example `unlearning.classifier.HarmScorer`.
         every_n_steps: optimizer steps between two evaluations.
         max_new_tokens: tokens of a completion.
-        batch_size: prompts in one generation.
+        batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too.
     """
 
@@ -52,7 +52,7 @@ class HarmEvaluation(StepCallback):
         scorer: Scorer,
         every_n_steps: int = 50,
         max_new_tokens: int = 48,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         at_start: bool = True,
     ) -> None:
         super().__init__(every_n_steps, at_start)

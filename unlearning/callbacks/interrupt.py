@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -109,7 +111,14 @@ class GracefulStop(StepCallback):
 
     def _wanted(self, trainer: Trainer) -> bool:
         """Whether any rank was asked to stop."""
-        return trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
+        asked = self._asked is not None
+        if trainer.world_size == 1:
+            return asked
+        # Not the strategy's decision, which puts a barrier before it: this is in every step.
+        device = trainer.strategy.root_device
+        any_asked = torch.full((), int(asked), dtype=torch.int32, device=device)
+        dist.all_reduce(any_asked, op=dist.ReduceOp.MAX)
+        return bool(any_asked)
 
     def _save(self, trainer: Trainer, step: int) -> None:
         ended = self._asked is signal.SIGTERM

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unlearning.callbacks.step import StepCallback
-from unlearning.callbacks.step_metrics import StepMetrics
+from unlearning.callbacks.step_metrics import StepMetrics, on_host
 from unlearning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ class LossCurve(StepCallback):
     def _write(self) -> None:
         if not self._rows:
             return
-        rows = [{name: _cell(value) for name, value in row.items()} for row in self._rows]
+        numbers = iter(on_host(value for row in self._rows for value in row.values()))
+        rows = [{name: _cell(next(numbers)) for name in row} for row in self._rows]
         self._rows = []
         new = dict.fromkeys(name for row in rows for name in row if name not in self._columns)
         if new:
@@ -147,5 +148,5 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, rows
 
 
-def _cell(value: float | Tensor) -> str:
-    return str(value) if isinstance(value, int) else f"{float(value):.9g}"
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"

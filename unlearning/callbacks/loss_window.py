@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearning.callbacks.step_metrics import StepMetrics
+from unlearning.callbacks.step_metrics import StepMetrics, on_host
 from unlearning.errors import ConfigError
 
 
@@ -60,7 +60,8 @@ class LossWindow:
             row.update({name: value.to(device) for name, value in row.items()})
 
     def state_dict(self) -> list[dict[str, float]]:
-        return [{name: float(value) for name, value in row.items()} for row in self._rows]
+        numbers = iter(on_host(value for row in self._rows for value in row.values()))
+        return [{name: next(numbers) for name in row} for row in self._rows]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         self._rows.clear()

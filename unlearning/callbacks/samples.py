@@ -34,7 +34,7 @@ class SampleGenerations(StepCallback):
         path: the file; its folder is made.
         every_n_steps: optimizer steps between two samples.
         max_new_tokens: tokens of a completion.
-        batch_size: prompts in one generation.
+        batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: sample the untrained model, too.
     """
 
@@ -45,7 +45,7 @@ class SampleGenerations(StepCallback):
         path: str | Path,
         every_n_steps: int = 100,
         max_new_tokens: int = 48,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         at_start: bool = True,
     ) -> None:
         super().__init__(every_n_steps, at_start)

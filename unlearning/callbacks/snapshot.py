@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unlearning.master_weights import MasterWeights
+
 
 class Snapshot:
     """The trainable weights, and on request the optimizer's state, in the host's memory.
@@ -18,11 +20,18 @@ class Snapshot:
     Args:
         module: whose weights with `requires_grad` are kept.
         optimizer: its state (the moments, not the learning rate) is kept as well.
+        masters: fp32 copies that are trained in the place of the module's weights.
     """
 
-    def __init__(self, module: nn.Module, optimizer: Optimizer | None = None) -> None:
-        self.step = 0
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer | None = None,
+        masters: MasterWeights | None = None,
+    ) -> None:
+        self.step, self._masters = 0, masters
+        source = module if masters is None else masters
+        self._parameters = [p for p in source.parameters() if p.requires_grad]
         self._optimizer = optimizer
         self._state: dict[Any, Any] = {}
         # Allocated once, and pinned for a GPU: a copy is then several times as fast.
@@ -50,6 +59,8 @@ class Snapshot:
         """Put back what `take` remembered. Learning rates stay as they are now."""
         for kept, parameter in zip(self._weights, self._parameters, strict=True):
             parameter.copy_(kept)
+        if self._masters is not None:
+            self._masters.round()
         if self._optimizer is not None:
             # A copy: on the CPU the optimizer would go on with our tensors and change them.
             state = {**self._optimizer.state_dict(), "state": copy.deepcopy(self._state)}

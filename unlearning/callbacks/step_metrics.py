@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def on_host(scalars: Iterable[float | Tensor]) -> list[Any]:
+    """The scalars as numbers, in one transfer: to read them one by one is to wait for each."""
+    found: list[Any] = list(scalars)
+    tensors = {place: value for place, value in enumerate(found) if isinstance(value, Tensor)}
+    for device in {value.device for value in tensors.values()}:
+        there = {place: value for place, value in tensors.items() if value.device == device}
+        read = torch.stack([*there.values()]).tolist()
+        for place, number in zip(there, read, strict=True):
+            found[place] = number
+    return found
 
 
 class StepMetrics:

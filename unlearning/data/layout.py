@@ -14,17 +14,23 @@ Both layouts give the same losses and gradients.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
+from functools import cached_property
+from operator import neg
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unlearning.types import AnswerTokens, Batch, Role, Rows, Sequence
 
 Layout = Literal["tree", "padded"]
+Ints = NDArray[np.int64]
 
 TYPICAL_WIDTH = 1024
 SLACKS = (1, 1.03, 1.06, 1.1, 1.15)
@@ -52,7 +58,7 @@ class Tree:
     prompt_ids: tuple[int, ...]
     answers: tuple[Answer, ...]
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Positions it takes in a row."""
         return len(self.prompt_ids) + sum(len(answer.ids) - 1 for answer in self.answers)
@@ -138,49 +144,44 @@ def best_capacity(groups: Sequence_[Sequence_[Tree]]) -> int:
     some a little longer.
     """
     lengths = [sorted((tree.length for tree in group), reverse=True) for group in groups if group]
-    longest, total = max(each[0] for each in lengths), sum(map(sum, lengths))
+    sums = [sum(each) for each in lengths]
+    longest, total = max(each[0] for each in lengths), sum(sums)
     fewest = max(1, total // (4 * TYPICAL_WIDTH))  # rows beyond that length are never worth it
     most = -(-total // longest) + len(groups)
     even = {max(longest, -(-total // rows)) for rows in range(fewest, most + 1)}
     tried = {min(math.ceil(length * slack), total) for length in even for slack in SLACKS}
 
-    def cost(capacity: int) -> float:
-        rows = sum(len(_first_fit(each, capacity)) for each in lengths)
+    def cost(rows: int, capacity: int) -> float:
         return rows * capacity * (1 + capacity / (3 * TYPICAL_WIDTH))
 
-    return min(sorted(tried), key=cost)
+    def at_least(capacity: int) -> float:
+        """What no packing can be below: without a pad, and no two long trees in a row."""
+        rows = 0
+        for each, positions in zip(lengths, sums, strict=True):
+            long = bisect_left(each, -capacity / 2, key=neg)
+            rows += max(long, -(-positions // capacity))
+        return cost(rows, capacity)
 
-
-@dataclass
-class _Row:
-    """One row under construction; `tree` 0 is padding, `branch` 0 a trunk."""
-
-    ids: list[int]
-    positions: list[int]
-    tree: list[int]
-    branch: list[int]
+    best = (math.inf, 0)
+    for least, capacity in sorted((at_least(each), each) for each in tried):
+        if least > best[0]:
+            break  # nor can the others be better
+        rows = sum(len(_first_fit(each, capacity)) for each in lengths)
+        best = min(best, (cost(rows, capacity), capacity))
+    return best[1]
 
 
 def _lay_out(
     rows: list[list[Tree]], layout: Layout, pad_token_id: int, retain_start: int, index: int
 ) -> Batch:
     width = max(sum(tree.length for tree in row) for row in rows)
+    table = _Table(len(rows), width, pad_token_id)
     collected: dict[Role, _Collected] = {}
-    built = []
     for number, row in enumerate(rows):
-        built.append(_build_row(row, number * width, collected))
-    shape = (len(rows), width)
-
-    def padded(name: str, fill: int) -> Tensor:
-        filled = torch.full(shape, fill, dtype=torch.int64)
-        for number, row in enumerate(built):
-            values = getattr(row, name)
-            filled[number, : len(values)] = torch.tensor(values)
-        return filled
-
-    tree_RL = padded("tree", 0)
-    mask = tree_mask(tree_RL, padded("branch", 0)) if layout == "tree" else tree_RL > 0
-    tensors = Rows(padded("ids", pad_token_id), padded("positions", 0), mask)
+        table.fill(number, row, collected)
+    tree_RL, branch_RL = torch.from_numpy(table.tree), torch.from_numpy(table.branch)
+    mask = tree_mask(tree_RL, branch_RL) if layout == "tree" else tree_RL > 0
+    tensors = Rows(torch.from_numpy(table.ids), torch.from_numpy(table.positions), mask)
     answers = {role: tokens.finish() for role, tokens in collected.items()}
     return Batch(tensors, answers, retain_start, index)
 
@@ -188,51 +189,69 @@ def _lay_out(
 def tree_mask(tree_RL: Tensor, branch_RL: Tensor) -> Tensor:
     """[R, 1, L, L] bool: position i sees j where j is not later, of the same tree, and of its trunk
     or of the same branch. Padding sees padding, so that no row of the softmax is empty."""
-    length = tree_RL.shape[1]
-    causal_LL = torch.ones(length, length, dtype=torch.bool).tril()
-    same_tree = tree_RL[:, :, None] == tree_RL[:, None, :]
-    reachable = (branch_RL[:, None, :] == 0) | (branch_RL[:, :, None] == branch_RL[:, None, :])
-    return (causal_LL & same_tree & reachable)[:, None]
+    tree, branch = tree_RL.numpy(), branch_RL.numpy()
+    stride = int(branch.max()) + 1
+    small = np.min_scalar_type((int(tree.max()) + 1) * stride)  # few bytes to compare
+    trunk = (tree * stride).astype(small)
+    own = trunk + branch.astype(small)
+    causal = np.tri(own.shape[1], dtype=bool)
+    mask = np.empty((*own.shape, own.shape[1]), dtype=bool)
+    for seen, trunk_L, own_L in zip(mask, trunk, own, strict=True):  # a row stays in the cache
+        np.equal(own_L[:, None], own_L, out=seen)
+        seen |= trunk_L[:, None] == own_L
+        seen &= causal
+    return torch.from_numpy(mask)[:, None]
 
 
 @dataclass
 class _Collected:
-    """The loss positions of one role, as they are met."""
+    """The loss positions of one role, an array for each answer as it is met."""
 
-    index: list[int]
-    targets: list[int]
-    sequence: list[int]
+    index: list[Ints]
+    targets: list[Ints]
     examples: list[int]
 
     def finish(self) -> AnswerTokens:
-        index, targets, sequence = map(torch.tensor, (self.index, self.targets, self.sequence))
-        return AnswerTokens(index, targets, sequence, len(self.examples), tuple(self.examples))
+        count = len(self.examples)
+        sequence = np.repeat(np.arange(count), [len(each) for each in self.targets])
+        joined = (np.concatenate(self.index), np.concatenate(self.targets), sequence)
+        index, targets, sequences = map(torch.from_numpy, joined)
+        return AnswerTokens(index, targets, sequences, count, tuple(self.examples))
 
 
-def _build_row(trees: list[Tree], offset: int, collected: dict[Role, _Collected]) -> _Row:
-    """Lay the trees of one row side by side; `offset` is the row's first flat index.
+class _Table:
+    """Rows under construction; `tree` 0 is padding, `branch` 0 a trunk."""
 
-    The one place of the next-token shift and of the label mask: an answer's first token is
-    predicted from the prompt's last position, every other from the answer token before it.
-    """
-    row = _Row([], [], [], [])
+    def __init__(self, rows: int, width: int, pad_token_id: int) -> None:
+        self.width, shape = width, (rows, width)
+        self.ids = np.full(shape, pad_token_id, dtype=np.int64)
+        self.positions, self.tree, self.branch = np.zeros((3, *shape), dtype=np.int64)
 
-    def append(ids: Sequence_[int], first_position: int, tree: int, branch: int) -> None:
-        row.ids.extend(ids)
-        row.positions.extend(range(first_position, first_position + len(ids)))
-        row.tree.extend([tree] * len(ids))
-        row.branch.extend([branch] * len(ids))
+    def fill(self, row: int, trees: list[Tree], collected: dict[Role, _Collected]) -> None:
+        """Lay the trees of one row side by side.
 
-    for number, tree in enumerate(trees, start=1):
-        trunk = len(tree.prompt_ids)
-        append(tree.prompt_ids, 0, number, 0)
-        trunk_end = offset + len(row.ids) - 1
-        for branch, answer in enumerate(tree.answers, start=1):
-            start = offset + len(row.ids)
-            append(answer.ids[:-1], trunk, number, branch)
-            role = collected.setdefault(answer.role, _Collected([], [], [], []))
-            role.index.extend([trunk_end, *range(start, start + len(answer.ids) - 1)])
-            role.targets.extend(answer.ids)
-            role.sequence.extend([len(role.examples)] * len(answer.ids))
-            role.examples.append(answer.example)
-    return row
+        The one place of the next-token shift and of the label mask: an answer's first token is
+        predicted from the prompt's last position, every other from the answer token before it.
+        """
+        ids, positions, branches = self.ids[row], self.positions[row], self.branch[row]
+        offset, at = row * self.width, 0  # of the row in the flat index, and in the row
+        for number, tree in enumerate(trees, start=1):
+            trunk = len(tree.prompt_ids)
+            self.tree[row, at : at + tree.length] = number
+            ids[at : at + trunk] = tree.prompt_ids
+            positions[at : at + trunk] = np.arange(trunk)
+            at += trunk
+            trunk_end = offset + at - 1
+            for branch, answer in enumerate(tree.answers, start=1):
+                tokens = np.array(answer.ids, dtype=np.int64)
+                fed = slice(at, at + len(tokens) - 1)
+                ids[fed] = tokens[:-1]
+                positions[fed] = np.arange(trunk, trunk + len(tokens) - 1)
+                branches[fed] = branch
+                index = np.arange(offset + at - 1, offset + fed.stop)
+                index[0] = trunk_end
+                role = collected.setdefault(answer.role, _Collected([], [], []))
+                role.index.append(index)
+                role.targets.append(tokens)
+                role.examples.append(answer.example)
+                at = fed.stop

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from lightning import LightningDataModule, Trainer
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.errors import ConfigError
@@ -89,6 +92,17 @@ def unfinished_batches(trainer: Trainer | None) -> int:
     return progress.ready - progress.processed  # type: ignore[attr-defined]
 
 
+def pinned(batch: Batch) -> Batch:
+    """The batch in memory from which a GPU can fetch it by itself."""
+
+    def pin(part: Any) -> Any:
+        found = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+        return replace(part, **{name: value.pin_memory() for name, value in found.items()})
+
+    answers = {role: pin(tokens) for role, tokens in batch.answers.items()}
+    return replace(batch, rows=pin(batch.rows), answers=answers)
+
+
 class BatchStreamDataModule(LightningDataModule, ABC):
     """Trains on a `BatchStream`, whose place is all that a checkpoint keeps.
 
@@ -118,6 +132,14 @@ class BatchStreamDataModule(LightningDataModule, ABC):
             lambda: unfinished_batches(self.trainer),
         )  # fmt: skip
         return self.stream
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """A GPU fetches a batch while the host goes on: from pinned memory, without a wait."""
+        if device.type != "cuda" or not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return pinned(batch).to(device, non_blocking=True)
 
     def world(self) -> tuple[int, int, int]:
         """Rank, number of ranks, batches of a rank in an optimizer step."""

@@ -82,9 +82,8 @@ class Cached(Reference):
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         device = batch.rows.input_ids.device
-        return {
-            role: self.stores[role].rows(batch.answers[role].examples).to(device) for role in roles
-        }
+        rows = {role: self.stores[role].rows(batch.answers[role].examples) for role in roles}
+        return {role: sent(states, device) for role, states in rows.items()}
 
     def head(self) -> Head:
         device = self._policy[0].device
@@ -92,6 +91,14 @@ class Cached(Reference):
             weight, bias = self._head
             self._head = (weight.to(device), None if bias is None else bias.to(device))
         return self._head
+
+
+def sent(states: Tensor, device: torch.device) -> Tensor:
+    """The states on a device. A GPU fetches them while the host goes on, which pageable memory
+    would not allow."""
+    if device.type != "cuda":
+        return states.to(device)
+    return states.pin_memory().to(device, non_blocking=True)
 
 
 def _frozen(parameter: Tensor) -> Tensor:

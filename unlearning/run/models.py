@@ -72,6 +72,8 @@ def classifier(
             gradient_clip_val=settings.train.gradient_clip_val,
             logger=tracking.loggers("classifier") or False,
         )  # fmt: skip
+        if trainer["precision"] == "bf16-true":  # the classifier keeps no fp32 copies
+            trainer["precision"] = "bf16-mixed"
         module = {
             "model": model, "lr": settings.train.lr, "threshold": settings.threshold,
             "warmup_steps": settings.train.warmup_steps,

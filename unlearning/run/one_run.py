@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
-from unlearning.run.overrides import config_folder, explained
+from unlearning.run.conf import config_folder
+from unlearning.run.overrides import explained
 
 
 def check_one_run(arguments: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,17 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.run.conf import config_folder
 
 # Hydra's plugins of the extra `sweeps`, by the names they give to choices.
 PLUGINS = {"submitit": "hydra_submitit_launcher", "sampler": "hydra_optuna_sweeper"}
 PLUGINS["optuna"] = PLUGINS["sampler"]
-
-
-def config_folder() -> Path:
-    """`conf/`: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside, beside = package / "conf", package.parent / "conf"
-    return inside if inside.is_dir() else beside
 
 
 def check_overrides(arguments: Sequence[str]) -> DictConfig:

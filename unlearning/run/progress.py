@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from unlearning.callbacks.step_metrics import on_host
 from unlearning.run.console import console
 
 
@@ -81,11 +82,12 @@ class StageBar(Callback):
             return
         self._shown = time.monotonic()
         losses = {
-            name.removeprefix("train/"): float(value)
+            name.removeprefix("train/"): value
             for name, value in trainer.callback_metrics.items()
             if name.startswith("train/") and "weighted" not in name and "nll_" not in name
         }
-        text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        numbers = zip(losses, on_host(losses.values()), strict=True)
+        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers)
         self.progress.update(self.task, completed=trainer.global_step, losses=text)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.run.spawn import live_and_die_with_parent
-from unlearning.run.start import start
+from unlearning.run.importing import uncollected
+
+with uncollected():
+    from unlearning.run.spawn import live_and_die_with_parent
+    from unlearning.run.start import start
 
 
 def main() -> None:

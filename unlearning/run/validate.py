@@ -110,9 +110,10 @@ def _training(config: DictConfig) -> None:
     evaluation, callbacks = config.evaluation, config.callbacks
     positive = {
         "evaluation.max_new_tokens": evaluation.max_new_tokens,
-        "evaluation.batch_size": evaluation.batch_size,
         "data.max_length": config.data.max_length,
     }
+    if evaluation.batch_size is not None:
+        positive["evaluation.batch_size"] = evaluation.batch_size
     for name in ("harm", "bleu", "samples"):
         if callbacks[name]:
             positive[f"callbacks.{name}.every_n_steps"] = callbacks[name].every_n_steps

@@ -1,6 +1,7 @@
 """`unlearn -m`: many runs from one command line. Nothing here imports torch."""
 
-from unlearning.sweep.multirun import multirun, wants_multirun
+from unlearning.run.flags import wants_multirun
+from unlearning.sweep.multirun import multirun
 from unlearning.sweep.objectives import read_objectives
 from unlearning.sweep.state import is_sweep
 from unlearning.sweep.submitit_task import export_environment

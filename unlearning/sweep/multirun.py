@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.report.sweep import write_sweep_report
-from unlearning.run.overrides import check_overrides, config_folder, explained
+from unlearning.run.conf import config_folder
+from unlearning.run.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
@@ -24,7 +25,6 @@ from unlearning.sweep.plugins import MODULE, register_plugins
 from unlearning.sweep.state import FILE, Sweep, claimed, forget_empty
 from unlearning.sweep.telling import tell
 from unlearning.sweep.words import (
-    MULTIRUN,
     key_of,
     label,
     overrides_of,
@@ -34,19 +34,6 @@ from unlearning.sweep.words import (
     swept_keys,
 )
 from unlearning.version import __version__
-
-# With these Hydra shows something and runs nothing.
-SHOWING = {
-    "--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version",
-    "--shell-completion", "-sc",
-}  # fmt: skip
-
-
-def wants_multirun(arguments: Sequence[str]) -> bool:
-    """Whether these arguments of the command line ask for a sweep."""
-    flags = {word.partition("=")[0] for word in arguments}
-    asked = any(word in (*MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
-    return asked and not flags & SHOWING
 
 
 def multirun(arguments: Sequence[str]) -> int:

@@ -1,0 +1,72 @@
+"""fp32 master copies of weights that a model holds in bf16.
+
+A bf16 weight has 8 bits of precision: at a learning rate of 2e-6 most updates are smaller than
+half of its last bit and are lost. So the optimizer moves an fp32 copy, and the model's weight is
+that copy, rounded. Forward, backward and gradients stay in bf16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class MasterWeights:
+    """The trainable weights of a module in fp32, beside it; the module's own are cast to `dtype`.
+
+    Args:
+        module: cast in place, the frozen weights too; with fp32 weights, of which none is lost.
+        dtype: that the module computes in.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.masters = {
+            name: nn.Parameter(p.detach().float().clone()) for name, p in trained.items()
+        }
+        module.to(dtype)
+        self._module = (module,)  # in a tuple: whoever holds this is not its parent
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """For the optimizer."""
+        return iter(self.masters.values())
+
+    def _pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        parameters = dict(self._module[0].named_parameters())
+        for name, master in self.masters.items():
+            if master.device != parameters[name].device:
+                master.data = master.data.to(parameters[name].device)
+            yield master, parameters[name]
+
+    def take_gradients(self) -> None:
+        """Move the module's gradients over, one at a time, so that never all are there twice."""
+        for master, parameter in self._pairs():
+            if parameter.grad is not None:
+                master.grad = parameter.grad.float()
+                parameter.grad = None
+
+    def release_gradients(self) -> None:
+        for master in self.masters.values():
+            master.grad = None
+
+    @torch.no_grad()
+    def round(self) -> None:
+        """Give the module the masters' values."""
+        for master, parameter in self._pairs():
+            parameter.copy_(master)
+
+    @torch.no_grad()
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Masters, and with them the module's weights, from a state dict."""
+        for name, master in self.masters.items():
+            master.copy_(weights[name])
+        self.round()
+
+    @torch.no_grad()
+    def unroll(self) -> nn.Module:
+        """After the training: the module in fp32, its weights the masters'."""
+        module = self._module[0].float()
+        self.round()
+        return module
