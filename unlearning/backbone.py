@@ -31,29 +31,13 @@ def unwrap(model: CausalLM) -> PreTrainedModel:
 
 def decode(model: CausalLM, rows: Rows) -> Tensor:
     """Last hidden states [R, L, D] of the rows, the final norm included, the head not."""
-    base = unwrap(model)
-    output = base.get_decoder()(
-        **_inputs(base, rows.input_ids),
+    output = unwrap(model).get_decoder()(
+        input_ids=rows.input_ids,
         position_ids=rows.position_ids,
         attention_mask=rows.attention_mask,
         use_cache=False,
     )
     return output.last_hidden_state
-
-
-def _inputs(base: PreTrainedModel, input_ids: Tensor) -> dict[str, Tensor]:
-    """The tokens, or their embeddings where that saves the gradient of the whole vocabulary.
-
-    An embedding that is the output head, too, gets a dense gradient from there. On a CPU, to make
-    another one of zeros for the few tokens of a batch costs more than to add these to it. (On a GPU
-    it costs little, and the sparse addition would make the host wait.)"""
-    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
-    weight = embedding.weight
-    tied = type(embedding) is nn.Embedding and weight is getattr(head, "weight", None)
-    if not (tied and weight.requires_grad and weight.device.type == "cpu"):  # type: ignore[operator]
-        return {"input_ids": input_ids}
-    embedded = nn.functional.embedding(input_ids, weight, embedding.padding_idx, sparse=True)  # type: ignore[arg-type]
-    return {"inputs_embeds": embedded}
 
 
 def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:

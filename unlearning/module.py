@@ -196,7 +196,8 @@ class UnlearningModule(OptimizedModule):
         for role, losses in tokens.items():
             parts[f"train/nll_{role}"] = losses.nll.detach().mean()
         if self.trainer.world_size > 1:
-            means = self.trainer.strategy.reduce(torch.stack([*parts.values()]), reduce_op="mean")
+            means = torch.stack([*parts.values()]) / self.trainer.world_size
+            torch.distributed.all_reduce(means)  # the strategy's own has a barrier before it
             parts = dict(zip(parts, means.unbind(), strict=True))
         self.log_dict(parts, batch_size=1)
 
