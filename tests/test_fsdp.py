@@ -52,7 +52,8 @@ def test_curve_and_weights_are_those_of_ddp(equal, case):
     assert first["moved"] > 50 * tolerance
     assert 0.3 < first["held"] < 0.7 and 0.3 < second["held"] < 0.7
     if "keep_dropout" not in CASES[case]:
-        assert max(map(abs, first["first_kl"])) < 1e-6
+        # In bf16, the reference's states come from other rows, which round another way.
+        assert max(map(abs, first["first_kl"])) < (1e-4 if case == "mixed precision" else 1e-6)
     if "clipped" in case:
         assert first["clipping_matters"] > 1e-2
 

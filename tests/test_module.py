@@ -151,6 +151,19 @@ def test_all_references_train_alike(make_model, make_data, quiet_trainer, lora, 
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+def test_retain_answers_stand_apart_only_for_a_reference_that_runs(
+    make_model, make_data, quiet_trainer
+):
+    for lora, mode in CASES:
+        data, module = make_data(), UnlearningModule(make_model(), lora=lora, reference=mode)
+        quiet_trainer(max_steps=1).fit(module, data)
+        assert data.retain_apart == (mode != "cached")
+        batch = data.batch_at(0)
+        width = batch.rows.input_ids.shape[1]
+        rows = {r: set((a.loss_index // width).tolist()) for r, a in batch.answers.items()}
+        assert rows["retain"].isdisjoint(rows["forget"]) == data.retain_apart
+
+
 @pytest.mark.parametrize(("lora", "mode"), CASES)
 def test_the_reference_is_in_no_checkpoint_and_no_optimizer(
     model, make_data, quiet_trainer, lora, mode

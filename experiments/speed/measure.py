@@ -27,8 +27,7 @@ def seconds(work: Work, device: str) -> float:
 
 
 def peak_bytes(work: Work, device: str) -> int:
-    """The most that was allocated at once, above what stood before; the work is run once before."""
-    work()
+    """The most that was allocated at once, above what stood before."""
     if device == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()

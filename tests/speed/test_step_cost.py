@@ -133,8 +133,8 @@ def test_chunks_of_logits_fit_in_32_mib_on_a_cpu():
 
 
 def test_memory_as_large_as_the_head_is_asked_for_once_a_step(started):
-    """For the sum of the head's gradient and the embedding's, which torch makes anew; the head's
-    own lies in that of the step before. With an adapter there is no such gradient."""
+    """For the embedding's gradient; the head's, to which it is added, lies in that of the step
+    before. With an adapter there is no such gradient."""
     size = 4 * VOCABULARY * WIDTH
     module, data = started(2)
     for number in (1, 2):
@@ -164,8 +164,6 @@ class Counted(Callback):
 CPU_ONLY = {
     # "Is it 1?", asked of the gradient that comes in.
     ("_local_scalar_dense", "separable_loss.py:backward"),
-    # In the sparse gradient of the embedding, which leaves out the pads by a mask.
-    ("index", "autograd"),
 }
 
 
