@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from unlearning.data.datamodule import UnlearningDataModule
@@ -113,7 +114,9 @@ class RandomPairs(ListedPairs):
 def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     words = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
     words |= {f"w{n}": n for n in range(4, vocabulary)}
+    inner = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<unk>")),
+        tokenizer_object=inner,
         pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
     )  # fmt: skip
