@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 
 from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
+from unlearning.tied_gradient import TiedGradient, only_looks_up
 from unlearning.types import Rows
 
 CausalLM = PreTrainedModel | PeftModel
@@ -29,10 +31,19 @@ def unwrap(model: CausalLM) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
-def decode(model: CausalLM, rows: Rows) -> Tensor:
-    """Last hidden states [R, L, D] of the rows, the final norm included, the head not."""
+def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Tensor:
+    """Last hidden states [R, L, D] of the rows, the final norm included, the head not.
+
+    Args:
+        tied: looks the tokens up in the embedding's stead, see `tied_embedding`.
+    """
+    tokens = (
+        {"input_ids": rows.input_ids}
+        if tied is None
+        else {"inputs_embeds": tied.embed(rows.input_ids)}
+    )
     output = unwrap(model).get_decoder()(
-        input_ids=rows.input_ids,
+        **tokens,
         position_ids=rows.position_ids,
         attention_mask=rows.attention_mask,
         use_cache=False,
@@ -53,6 +64,37 @@ def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
             "Take the head (lm_head) out of the adapter's target modules."
         )
     return head.weight, head.bias
+
+
+def tied_embedding(model: CausalLM) -> nn.Embedding | None:
+    """The input embedding, where its weight is the head's, too, and is trained, and where the
+    decoder may be given what it makes of the tokens in their place."""
+    base = unwrap(model)
+    embedding = base.get_input_embeddings()
+    weight = output_head(base)[0]
+    if getattr(embedding, "weight", None) is not weight or not weight.requires_grad:
+        return None
+    return embedding if only_looks_up(embedding) and _takes_embeddings(base) else None
+
+
+_TAKES_EMBEDDINGS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _takes_embeddings(base: PreTrainedModel) -> bool:
+    """Whether hidden states from embedded tokens equal those from tokens; tried once a model."""
+    if base not in _TAKES_EMBEDDINGS:
+        ids = _probe_ids(base)
+        decoder, embedding = base.get_decoder(), base.get_input_embeddings()
+        with evaluating(base):
+            wanted = decoder(input_ids=ids, use_cache=False).last_hidden_state
+            try:
+                found = decoder(inputs_embeds=embedding(ids), use_cache=False).last_hidden_state
+            except (TypeError, ValueError, RuntimeError, AttributeError):
+                _TAKES_EMBEDDINGS[base] = False
+            else:
+                _TAKES_EMBEDDINGS[base] = torch.equal(found, wanted)
+    return _TAKES_EMBEDDINGS[base]
 
 
 def is_eight_bit(model: CausalLM) -> bool:

@@ -12,7 +12,15 @@ from peft import PeftModel
 from torch import Tensor
 
 from unlearning.adapter import prepare_policy
-from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
+from unlearning.backbone import (
+    CausalLM,
+    check_head,
+    output_head,
+    takes_tree_rows,
+    tied_embedding,
+    unwrap,
+)
+from unlearning.batch_loss import BatchLoss
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
@@ -23,9 +31,7 @@ from unlearning.objective import PAPER_TERMS, Objective
 from unlearning.optim import Schedule
 from unlearning.optimized import OptimizedModule
 from unlearning.reference import Mode, Reference, build_reference
-from unlearning.separable_loss import Answers, chunk_rows, separable_loss
-from unlearning.token_losses import Head, token_losses
-from unlearning.types import AnswerTokens, Batch, Role, Sequence
+from unlearning.types import Batch, Role, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +113,12 @@ class UnlearningModule(OptimizedModule):
             )
         self.policy = prepare_policy(model, lora, keep_dropout, gradient_checkpointing)
         check_head(self.policy)
+        tied_embedding(self.policy)  # tried now, not in the first step
+        self._batch_loss = BatchLoss(self.objective, reduction, chunk_size)
         self.reference: Reference | None = None
         # In a tuple, the model is no submodule, hence in no checkpoint and no optimizer.
         self._reference_model = (reference_model,)
         self._weights_loaded = False
-        self._spare: Tensor | None = None  # the last step's gradient of the head, as memory
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -120,6 +127,7 @@ class UnlearningModule(OptimizedModule):
         check_sharded(
             self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
         )
+        self._batch_loss.whole = not is_sharded(self.trainer.strategy)
         data = getattr(self.trainer, "datamodule", None)
         sequences: dict[Role, list[Sequence]] = {}
         if isinstance(data, UnlearningDataModule):
@@ -202,99 +210,17 @@ class UnlearningModule(OptimizedModule):
         self.log_dict(parts, batch_size=1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[Role, TokenLosses]]:
-        """What a step descends, and the token losses it is made of.
-
-        A role whose tokens count each by itself is differentiated in one pass over the output head,
-        `unlearning.separable_loss`; its token losses then carry no gradient.
-        """
-        separable = {r for r in self.objective.roles if self.objective.separable_in(r) is not None}
-        if not torch.is_grad_enabled():
-            separable = set()
-        hidden = decode(self.policy, batch.rows).flatten(0, 1)
-        references, reference_head = self._references(batch)
-        tokens = self._token_losses(
-            batch, hidden, self.objective.roles - separable, references, reference_head
-        )
-        gradient: Tensor | float = 0.0
-        if separable:
-            gradient, found = self._separable(batch, hidden, separable, references, reference_head)
-            tokens.update(found)
-        return self.objective.total(self.objective(tokens)) + gradient, tokens
+        """What a step descends, and the token losses it is made of; see `BatchLoss`."""
+        return self._batch_loss(self.policy, batch, self.reference)
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""
-        hidden = decode(self.policy, batch.rows).flatten(0, 1)
-        return self._token_losses(batch, hidden, self.objective.roles, *self._references(batch))
-
-    def _references(self, batch: Batch) -> tuple[dict[Role, Tensor], Head | None]:
-        """The reference's hidden states of the roles that need them, and its head."""
-        if self.reference is None:
-            return {}, None
-        found = self.reference.hidden(batch, self.objective.reference_roles)
-        return found, self.reference.head()
-
-    def _token_losses(
-        self,
-        batch: Batch,
-        hidden: Tensor,
-        roles: set[Role],
-        references: Mapping[Role, Tensor],
-        reference_head: Head | None,
-    ) -> dict[Role, TokenLosses]:
-        weight, bias = output_head(self.policy)
-        chunk_size = self.hparams["chunk_size"] or chunk_rows(weight)
-        losses: dict[Role, TokenLosses] = {}
-        for role in sorted(roles):
-            answers = batch.answers[role]
-            other_weight, other_bias = reference_head or (None, None)
-            nll, kl, reference_nll = token_losses(
-                hidden[answers.loss_index], weight, answers.targets, bias, references.get(role),
-                other_weight, other_bias, chunk_size,
-            )  # fmt: skip
-            losses[role] = self._tokens(answers, nll, kl, reference_nll)
-        return losses
-
-    def _separable(
-        self,
-        batch: Batch,
-        hidden: Tensor,
-        roles: set[Role],
-        references: Mapping[Role, Tensor],
-        reference_head: Head | None,
-    ) -> tuple[Tensor, dict[Role, TokenLosses]]:
-        order = sorted(roles)
-
-        def answers_of(role: Role) -> Answers:
-            answers, quantity = batch.answers[role], self.objective.separable_in(role)
-
-            def slopes(values: Tensor) -> Tensor:
-                kl = values if quantity == "kl" else None
-                return self.objective.slopes(role, self._tokens(answers, values, kl, None))
-
-            reference = references[role] if quantity == "kl" else None
-            at_loss = hidden.index_select(0, answers.loss_index)
-            return Answers(at_loss, answers.targets, slopes, reference)
-
-        gradient, losses = separable_loss(
-            [answers_of(role) for role in order], output_head(self.policy), reference_head,
-            self.hparams["chunk_size"], self._spare,
-        )  # fmt: skip
-        self._spare = None
-        found = zip(order, losses, strict=True)
-        return gradient, {role: self._tokens(batch.answers[role], *each) for role, each in found}
-
-    def _tokens(
-        self, answers: AnswerTokens, nll: Tensor, kl: Tensor | None, reference_nll: Tensor | None
-    ) -> TokenLosses:
-        return TokenLosses(
-            nll, answers.sequence, answers.num_sequences, self.hparams["reduction"], kl,
-            reference_nll,
-        )  # fmt: skip
+        return self._batch_loss.token_losses(self.policy, batch, self.reference)
 
     def release_gradients(self) -> None:
         weight = output_head(self.policy)[0]
         if weight.device.type == "cpu" and self.trainer.world_size == 1:
-            self._spare = weight.grad  # else its memory is fetched anew at every step
+            self._batch_loss.spare = weight.grad  # else its memory is fetched anew at every step
         super().release_gradients()
 
     def load_state_dict(

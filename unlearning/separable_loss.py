@@ -7,7 +7,7 @@ and none of them is computed twice or kept. `unlearning.token_losses` serves eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearning.tied_gradient import TiedGradient
 from unlearning.token_losses import Head, cast_head
 
 
@@ -43,6 +44,7 @@ def separable_loss(
     reference_head: Head | None = None,
     chunk_size: int | None = None,
     spare: Tensor | None = None,
+    tied: TiedGradient | None = None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor | None, Tensor | None]]]:
     """The gradient of a loss with the given slopes, and the tokens' losses.
 
@@ -52,6 +54,8 @@ def separable_loss(
         chunk_size: positions whose logits are held at once; None chooses, see `chunk_rows`.
         spare: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that size
             costs more than filling it.
+        tied: where the head's weight is the embedding's, too, and embedded the rows: it is given
+            the weight's gradient.
 
     Returns:
         A scalar 0, differentiable once in the policy's hidden states and head: added to the loss's
@@ -63,17 +67,21 @@ def separable_loss(
     """
     if reference_head is None and any(a.reference_hidden is not None for a in answers):
         raise ValueError("reference_hidden was given without reference_head.")
-    hidden = torch.cat([a.hidden for a in answers])
+    # Those with a reference last: the others' chunks may run on from one to the next.
+    order = sorted(range(len(answers)), key=lambda n: answers[n].reference_hidden is not None)
+    hidden = torch.cat([answers[n].hidden for n in order])
     device = hidden.device.type
     if torch.is_autocast_enabled(device):  # one dtype for the whole pass, chosen here
         hidden = hidden.to(torch.get_autocast_dtype(device))
-    losses: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+    found: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
     chunk_size = chunk_size or chunk_rows(head[0])
     with torch.autocast(device, enabled=False):
         zero = _SeparableLoss.apply(
-            hidden, *head, answers, reference_head, chunk_size, spare, losses
-        )
-    return zero, losses
+            hidden, *head, [answers[n] for n in order], reference_head, chunk_size, spare, tied,
+            found,
+        )  # fmt: skip
+    losses = dict(zip(order, found, strict=True))
+    return zero, [losses[n] for n in range(len(answers))]
 
 
 class _SeparableLoss(torch.autograd.Function):
@@ -82,37 +90,38 @@ class _SeparableLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
-        ctx: Any, hidden, weight, bias, answers, reference_head, chunk_size, spare, losses
+        ctx: Any, hidden, weight, bias, answers, reference_head, chunk_size, spare, tied, losses
     ):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         gradients = _Gradients(hidden, weight, bias, wide, ctx.needs_input_grad, spare)
         head = cast_head((weight, bias), hidden.dtype)
-        if reference_head is not None:
+        plain = [some for some in answers if some.reference_hidden is None]
+        compared = answers[len(plain) :]
+        targets = torch.cat([some.targets for some in plain]) if plain else hidden.new_empty(0)
+        nll = hidden.new_zeros(len(targets), dtype=wide)
+        of_each = nll.split([len(some.targets) for some in plain])
+        for part in _parts(len(nll), chunk_size):
+            logits = functional.linear(hidden[part], *head).to(wide)
+            gradient, nll[part] = _nll_gradient_(logits, targets[part, None])
+            slopes = [some.slopes(each) for some, each in zip(plain, of_each, strict=True)]
+            gradients.add(hidden[part], head[0], gradient, torch.cat(slopes)[part], part)
+        losses += [(each, None, None) for each in of_each]
+        row = len(nll)
+        if compared:
             reference_head = cast_head(reference_head, hidden.dtype)
-        row = 0
-        for some in answers:
-            nll, kl, reference_nll = torch.zeros(
-                3, len(some.targets), dtype=wide, device=hidden.device
-            )
-            with_kl = some.reference_hidden is not None
-            size = max(1, chunk_size // 2) if with_kl else chunk_size  # two or three sets of logits
-            for start in range(0, len(nll), size):
-                part = slice(start, min(start + size, len(nll)))
+        for some in compared:
+            nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=wide)
+            for part in _parts(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
                 rows = slice(row + part.start, row + part.stop)
                 logits = functional.linear(hidden[rows], *head).to(wide)
-                target = some.targets[part, None]
-                if with_kl:
-                    reference_hidden = some.reference_hidden[part].to(hidden.dtype)
-                    others = functional.linear(reference_hidden, *reference_head).to(wide)
-                    found = _kl_gradient_(logits, others, target)
-                    gradient, nll[part], kl[part], reference_nll[part] = found
-                else:
-                    gradient, nll[part] = _nll_gradient_(logits, target)
-                slopes = some.slopes(kl if with_kl else nll)[part]
-                gradients.add(hidden[rows], head[0], gradient, slopes, rows)
-            losses.append((nll, kl, reference_nll) if with_kl else (nll, None, None))
+                reference_hidden = some.reference_hidden[part].to(hidden.dtype)
+                others = functional.linear(reference_hidden, *reference_head).to(wide)
+                found = _kl_gradient_(logits, others, some.targets[part, None])
+                gradient, nll[part], kl[part], reference_nll[part] = found
+                gradients.add(hidden[rows], head[0], gradient, some.slopes(kl)[part], rows)
+            losses.append((nll, kl, reference_nll))
             row += len(nll)
-        ctx.gradients = gradients.finished()
+        ctx.tied, ctx.gradients = tied, gradients
         return hidden.new_zeros((), dtype=wide)
 
     @staticmethod
@@ -125,8 +134,19 @@ class _SeparableLoss(torch.autograd.Function):
         # Handed over, not kept: what nobody else holds becomes the parameter's gradient uncopied.
         gradients, ctx.gradients = ctx.gradients, None
         if grad.device.type != "cpu" or grad != 1:  # on a GPU, to ask would be to wait
-            gradients = [None if g is None else g.mul_(grad) for g in gradients]
-        return (*gradients, None, None, None, None, None)
+            gradients.scale_(grad)
+        if ctx.tied is not None:
+            ctx.tied.put(gradients.weight)
+            gradients.weight = None
+        return (*gradients.finished(), None, None, None, None, None, None)
+
+
+def _parts(count: int, most: int) -> Iterator[slice]:
+    """As few chunks as it takes, of like size: a small last one would cost nearly a whole one's
+    reading of the head."""
+    chunks = -(-count // most)
+    for number in range(chunks):
+        yield slice(number * count // chunks, (number + 1) * count // chunks)
 
 
 def chunk_rows(head_weight_VD: Tensor) -> int:
@@ -216,6 +236,11 @@ class _Gradients:
             keep = 1 if self.begun else 0  # 0: what stood there before is not read
             torch.addmm(self.weight, grad.t(), hidden * weights, beta=keep, out=self.weight)
         self.begun = True
+
+    def scale_(self, factor: Tensor) -> None:
+        for gradient in (self.hidden, self.weight, self.bias):
+            if gradient is not None:
+                gradient.mul_(factor)
 
     def finished(self) -> list[Tensor | None]:
         both = (self.weight, self.bias)
