@@ -9,7 +9,7 @@ from test_objective import trees
 from torch import nn
 
 from unlearning.adapter import add_lora
-from unlearning.backbone import frozen_copy, tied_embedding
+from unlearning.backbone import frozen_copy, tied_gradient
 from unlearning.batch_loss import BatchLoss
 from unlearning.data.layout import make_batch
 from unlearning.model import disable_dropout
@@ -56,10 +56,12 @@ def policy_of(make_model, architecture: str):
     return model
 
 
-def loss_of(policy, reference, batch, whole: bool = True) -> torch.Tensor:
+def loss_of(policy, reference, batch, tied: bool = True) -> torch.Tensor:
     step = BatchLoss(Objective(PAPER_TERMS), chunk_size=4)
-    step.whole = whole
-    return step(policy, batch, build_reference("copy", policy, model=reference))[0]
+    other = build_reference("copy", policy, model=reference)
+    gradient = tied_gradient(policy) if tied else None
+    assert (gradient is not None) == tied
+    return step(policy, batch, other, tied=gradient)[0]
 
 
 @pytest.mark.parametrize("architecture", ["opt", "gpt2", "llama", "gpt_neox"])
@@ -70,10 +72,8 @@ def test_a_step_has_the_gradient_that_autograd_adds_up(make_model, architecture,
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(1.05)
-    embedding = tied_embedding(policy)
-    assert embedding is policy.get_input_embeddings()
     batch = make_batch(trees(), layout, pad_token_id=1)  # OPT's padding token, in rows that pad
-    plain = gradients(loss_of(policy, reference, batch, whole=False), policy)
+    plain = gradients(loss_of(policy, reference, batch, tied=False), policy)
     found = gradients(loss_of(policy, reference, batch), policy)
     assert relative_error(found, plain) < 1e-12
 
@@ -84,7 +84,7 @@ def test_a_prompt_with_the_padding_token_in_it_has_autograds_gradient(make_model
     assert policy.get_input_embeddings().padding_idx == 1
     batch = make_batch(trees(), "tree", pad_token_id=1)
     batch.rows.input_ids[batch.rows.input_ids == 9] = 1  # a token of a prompt
-    plain = gradients(loss_of(policy, reference, batch, whole=False), policy)
+    plain = gradients(loss_of(policy, reference, batch, tied=False), policy)
     found = gradients(loss_of(policy, reference, batch), policy)
     assert relative_error(found, plain) < 1e-12
 
@@ -95,7 +95,7 @@ def test_two_losses_before_one_backward_keep_their_gradients_apart(make_model):
     batches = [make_batch(some, "tree", pad_token_id=1) for some in (trees(), trees()[:3])]
     for batch in batches:
         batch.answers = {role: a for role, a in batch.answers.items() if a.num_sequences}
-    plain = [gradients(loss_of(policy, reference, b, whole=False), policy) for b in batches]
+    plain = [gradients(loss_of(policy, reference, b, tied=False), policy) for b in batches]
     both = sum(loss_of(policy, reference, batch) for batch in batches)
     found = gradients(both, policy)
     wanted = {name: plain[0][name] + plain[1][name] for name in found}
@@ -117,12 +117,12 @@ def test_what_does_more_than_look_up_is_left_alone(make_model):
     assert not only_looks_up(nn.Embedding(3, 2, scale_grad_by_freq=True))
     policy = policy_of(make_model, "opt")
     handle = policy.get_input_embeddings().register_forward_hook(lambda *_: None)
-    assert tied_embedding(policy) is None
+    assert tied_gradient(policy) is None
     handle.remove()
-    assert tied_embedding(policy) is not None
-    assert tied_embedding(add_lora(copy.deepcopy(policy), r=2, alpha=4)) is None  # frozen
+    assert tied_gradient(policy) is not None
+    assert tied_gradient(add_lora(copy.deepcopy(policy), r=2, alpha=4)) is None  # frozen
     policy.lm_head.weight = nn.Parameter(policy.lm_head.weight.detach().clone())
-    assert tied_embedding(policy) is None
+    assert tied_gradient(policy) is None
 
 
 def test_a_decoder_that_wants_tokens_is_found_by_trying(make_model):
@@ -130,4 +130,4 @@ def test_a_decoder_that_wants_tokens_is_found_by_trying(make_model):
     decoder = policy.get_decoder()
     forward = decoder.forward
     decoder.forward = lambda *a, inputs_embeds=None, **k: forward(*a, **k)
-    assert tied_embedding(policy) is None
+    assert tied_gradient(policy) is None

@@ -35,7 +35,7 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
     """Last hidden states [R, L, D] of the rows, the final norm included, the head not.
 
     Args:
-        tied: looks the tokens up in the embedding's stead, see `tied_embedding`.
+        tied: looks the tokens up in the embedding's stead, see `tied_gradient`.
     """
     tokens = (
         {"input_ids": rows.input_ids}
@@ -66,15 +66,17 @@ def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
     return head.weight, head.bias
 
 
-def tied_embedding(model: CausalLM) -> nn.Embedding | None:
-    """The input embedding, where its weight is the head's, too, and is trained, and where the
-    decoder may be given what it makes of the tokens in their place."""
+def tied_gradient(model: CausalLM) -> TiedGradient | None:
+    """For one forward, where the embedding's weight is the head's, too, and is trained, and where
+    the decoder may be given what the embedding makes of the tokens in their place."""
     base = unwrap(model)
     embedding = base.get_input_embeddings()
     weight = output_head(base)[0]
     if getattr(embedding, "weight", None) is not weight or not weight.requires_grad:
         return None
-    return embedding if only_looks_up(embedding) and _takes_embeddings(base) else None
+    if not only_looks_up(embedding) or not _takes_embeddings(base):
+        return None
+    return TiedGradient(embedding)
 
 
 _TAKES_EMBEDDINGS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

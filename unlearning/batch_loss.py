@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unlearning.backbone import CausalLM, decode, output_head, tied_embedding
+from unlearning.backbone import CausalLM, decode, output_head
 from unlearning.losses import Reduction, TokenLosses
 from unlearning.objective import Objective
 from unlearning.reference import Reference
@@ -24,33 +24,35 @@ class BatchLoss:
         objective: its terms; the reference is asked for the roles that need it.
         reduction: over the tokens of an answer; see `unlearning.losses`.
         chunk_size: positions whose logits are held at once; None chooses.
-
-    Attributes:
-        spare: memory for the head's gradient, see `separable_loss`; used once.
-        whole: the policy's weights are plain tensors, each whole on this device.
     """
 
     def __init__(
         self, objective: Objective, reduction: Reduction = "mean", chunk_size: int | None = None
     ) -> None:
         self.objective, self.reduction, self.chunk_size = objective, reduction, chunk_size
-        self.spare: Tensor | None = None
-        self.whole = True
 
     def __call__(
-        self, policy: CausalLM, batch: Batch, reference: Reference | None
+        self,
+        policy: CausalLM,
+        batch: Batch,
+        reference: Reference | None,
+        spare: Tensor | None = None,
+        tied: TiedGradient | None = None,
     ) -> tuple[Tensor, dict[Role, TokenLosses]]:
         """The weighted sum of the terms, differentiable once, and the token losses it is made of.
 
         A role whose tokens count each by itself is differentiated in one pass over the output head,
         `unlearning.separable_loss`; its token losses then carry no gradient.
+
+        Args:
+            spare: memory for the head's gradient, see `separable_loss`.
+            tied: see `unlearning.backbone.tied_gradient`.
         """
         roles = self.objective.roles
         separable = {r for r in roles if self.objective.separable_in(r) is not None}
         if not torch.is_grad_enabled():
             separable = set()
-        embedding = tied_embedding(policy) if separable and self.whole else None
-        tied = None if embedding is None else TiedGradient(embedding)
+        tied = tied if separable else None  # else nothing would be put there
         hidden = decode(policy, batch.rows, tied).flatten(0, 1)
         references, reference_head = self._references(batch, reference)
         tokens = {
@@ -63,9 +65,8 @@ class BatchLoss:
             order = sorted(separable)
             answers = [self._answers(role, batch, hidden, references) for role in order]
             gradient, losses = separable_loss(
-                answers, output_head(policy), reference_head, self.chunk_size, self.spare, tied
+                answers, output_head(policy), reference_head, self.chunk_size, spare, tied
             )
-            self.spare = None
             for role, each in zip(order, losses, strict=True):
                 tokens[role] = self._tokens(batch.answers[role], *each)
         return self.objective.total(self.objective(tokens)) + gradient, tokens

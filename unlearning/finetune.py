@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from unlearning.adapter import prepare_policy
-from unlearning.backbone import CausalLM, check_head, decode, output_head, takes_tree_rows, unwrap
+from unlearning.backbone import (
+    CausalLM,
+    check_head,
+    decode,
+    output_head,
+    takes_tree_rows,
+    tied_gradient,
+    unwrap,
+)
 from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
 from unlearning.model import check_context, check_vocabulary
@@ -20,6 +28,7 @@ from unlearning.module_settings import plain_settings
 from unlearning.optim import Schedule
 from unlearning.optimized import OptimizedModule
 from unlearning.separable_loss import Answers, separable_loss
+from unlearning.tied_gradient import TiedGradient
 from unlearning.token_losses import token_losses
 from unlearning.types import Batch
 
@@ -74,6 +83,7 @@ class CausalLMModule(OptimizedModule):
             model, lora, keep_dropout=True, gradient_checkpointing=gradient_checkpointing
         )
         check_head(self.policy)
+        tied_gradient(self.policy)  # tried now, not in the first step
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -90,7 +100,8 @@ class CausalLMModule(OptimizedModule):
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         several = self.trainer.world_size > 1
-        hidden, targets = self._answers(batch)
+        spare, tied = self.head_memory()
+        hidden, targets = self._answers(batch, tied)
         tokens = hidden.new_tensor(float(len(targets)), dtype=torch.float32)
         if several:
             # Gradients are averaged over ranks. Over the ranks' mean number of tokens, that is the
@@ -98,7 +109,9 @@ class CausalLMModule(OptimizedModule):
             tokens = self.trainer.strategy.reduce(tokens, reduce_op="mean")
         answers = Answers(hidden, targets, lambda nll_N: torch.ones_like(nll_N) / tokens)
         head, chunk_size = output_head(self.policy), self.hparams["chunk_size"]
-        gradient, [(nll_N, _, _)] = separable_loss([answers], head, chunk_size=chunk_size)
+        gradient, [(nll_N, _, _)] = separable_loss(
+            [answers], head, chunk_size=chunk_size, spare=spare, tied=tied
+        )
         loss = nll_N.sum() / tokens
         self.log("train/nll", loss, prog_bar=True, batch_size=1, sync_dist=several)
         return self.penalised(loss + gradient)
@@ -117,8 +130,8 @@ class CausalLMModule(OptimizedModule):
         hidden, targets = self._answers(batch)
         return token_losses(hidden, weight, targets, bias)[0]
 
-    def _answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _answers(self, batch: Batch, tied: TiedGradient | None = None) -> tuple[Tensor, Tensor]:
         """Hidden states [N, D] at the positions that predict answer tokens, and these [N]."""
         (answers,) = batch.answers.values()
-        hidden = decode(self.policy, batch.rows).flatten(0, 1)
+        hidden = decode(self.policy, batch.rows, tied).flatten(0, 1)
         return hidden.index_select(0, answers.loss_index), answers.targets

@@ -17,7 +17,7 @@ from unlearning.backbone import (
     check_head,
     output_head,
     takes_tree_rows,
-    tied_embedding,
+    tied_gradient,
     unwrap,
 )
 from unlearning.batch_loss import BatchLoss
@@ -113,7 +113,7 @@ class UnlearningModule(OptimizedModule):
             )
         self.policy = prepare_policy(model, lora, keep_dropout, gradient_checkpointing)
         check_head(self.policy)
-        tied_embedding(self.policy)  # tried now, not in the first step
+        tied_gradient(self.policy)  # tried now, not in the first step
         self._batch_loss = BatchLoss(self.objective, reduction, chunk_size)
         self.reference: Reference | None = None
         # In a tuple, the model is no submodule, hence in no checkpoint and no optimizer.
@@ -127,7 +127,6 @@ class UnlearningModule(OptimizedModule):
         check_sharded(
             self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
         )
-        self._batch_loss.whole = not is_sharded(self.trainer.strategy)
         data = getattr(self.trainer, "datamodule", None)
         sequences: dict[Role, list[Sequence]] = {}
         if isinstance(data, UnlearningDataModule):
@@ -211,17 +210,11 @@ class UnlearningModule(OptimizedModule):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[Role, TokenLosses]]:
         """What a step descends, and the token losses it is made of; see `BatchLoss`."""
-        return self._batch_loss(self.policy, batch, self.reference)
+        return self._batch_loss(self.policy, batch, self.reference, *self.head_memory())
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""
         return self._batch_loss.token_losses(self.policy, batch, self.reference)
-
-    def release_gradients(self) -> None:
-        weight = output_head(self.policy)[0]
-        if weight.device.type == "cpu" and self.trainer.world_size == 1:
-            self._batch_loss.spare = weight.grad  # else its memory is fetched anew at every step
-        super().release_gradients()
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

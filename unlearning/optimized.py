@@ -24,10 +24,12 @@ from unlearning.adalora import (
     plan_ranks,
     rank_state,
 )
-from unlearning.backbone import CausalLM, is_eight_bit
+from unlearning.backbone import CausalLM, is_eight_bit, output_head, tied_gradient
 from unlearning.errors import ConfigError
+from unlearning.fsdp import is_sharded
 from unlearning.master_weights import MasterWeights
 from unlearning.optim import build_optimizer, build_schedule
+from unlearning.tied_gradient import TiedGradient
 from unlearning.types import Batch
 
 NOISE_SEED = "noise_seed"
@@ -44,6 +46,7 @@ class OptimizedModule(LightningModule):
 
     policy: CausalLM
     masters: MasterWeights | None = None
+    _spare: Tensor | None = None
     _noise_seed: int | None = None
     _resumed_noise: int | None = None
 
@@ -126,8 +129,19 @@ class OptimizedModule(LightningModule):
         if self.masters is not None:  # before they are clipped
             self.masters.take_gradients()
 
+    def head_memory(self) -> tuple[Tensor | None, TiedGradient | None]:
+        """For `separable_loss`: the last step's gradient of the head, and where the next one meets
+        the embedding's, if both are one weight and that is whole."""
+        spare, self._spare = self._spare, None
+        strategy = self._trainer.strategy if self._trainer else None
+        whole = strategy is None or not is_sharded(strategy)
+        return spare, tied_gradient(self.policy) if whole else None
+
     def release_gradients(self) -> None:
         """Right after a step: Lightning would keep them through the next forward, at its peak."""
+        weight = output_head(self.policy)[0]
+        if weight.device.type == "cpu" and self.trainer.world_size == 1:
+            self._spare = weight.grad  # else its memory is fetched anew at every step
         self.policy.zero_grad(set_to_none=True)
         if self.masters is not None:
             self.masters.release_gradients()
