@@ -10,6 +10,7 @@ from unlearning.adapter import add_lora, merge_adapter
 from unlearning.backbone import decode
 from unlearning.errors import ConfigError
 from unlearning.model import disable_dropout
+from unlearning.module import UnlearningModule
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference.cached import sent
 from unlearning.reference.hidden_store import HiddenStore
@@ -200,6 +201,10 @@ def test_a_store_has_its_room_on_the_disk_before_it_is_filled(tmp_path):
     ("lora", "settings", "expected"),
     [
         (True, {}, AdapterOff),
+        (True, {"passes": 0.9}, AdapterOff),
+        (True, {"passes": 1.0}, Cached),
+        (True, {"passes": 9.0, "cache_bytes": 11, "cache_limit": 10}, AdapterOff),
+        (True, {"passes": 9.0, "roles": {"mismatch", "retain"}}, AdapterOff),
         (False, {"cache_bytes": 10, "cache_limit": 10}, Cached),
         (False, {"cache_bytes": 11, "cache_limit": 10}, Copy),
         (False, {"roles": {"mismatch", "retain"}}, Copy),
@@ -212,6 +217,25 @@ def test_auto_takes_what_costs_least(model, lora, settings, expected):
 def test_adapter_off_needs_an_adapter(model):
     with pytest.raises(ConfigError, match="needs a LoRA policy; use cached or copy"):
         build_reference("adapter_off", model)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_auto_caches_for_an_adapter_what_a_training_passes_once(
+    model, make_data, quiet_trainer, steps
+):
+    """Two pairs a step, of seven: the fourth step comes to the last."""
+    data = make_data(batch_size=2)
+    module = UnlearningModule(model, lora={"r": 2})
+    quiet_trainer(max_steps=steps).fit(module, data)
+    assert len(data.sequences["retain"]) == 7
+    assert type(module.reference) is (AdapterOff if steps == 3 else Cached)
+
+
+def test_states_under_a_fresh_adapter_are_kept_as_the_models(model, data, tmp_path):
+    """Whatever the adapter begins with: the next seed's run finds them."""
+    for policy in (model, add_lora(copy.deepcopy(model), r=2), add_lora(copy.deepcopy(model), r=3)):
+        built("cached", policy, data, cache_dir=tmp_path)
+    assert len(list((tmp_path / "reference").glob("*.bin"))) == len(data.sequences)
 
 
 @pytest.mark.parametrize("mode", ["adapter_off", "auto"])
@@ -255,7 +279,8 @@ def test_a_split_policy_gets_no_second_model(model):
     for mode, roles in (("copy", {"retain"}), ("auto", {"retain", "mismatch"})):
         with pytest.raises(ConfigError, match="adapter_off with LoRA"):
             build_reference(mode, model, roles=roles, **settings)
-    assert type(build_reference("auto", add_lora(model, r=2), **settings)) is AdapterOff
+    policy = add_lora(model, r=2)
+    assert type(build_reference("auto", policy, passes=9.0, **settings)) is AdapterOff
 
 
 def test_a_gpu_fetches_cached_states_from_pinned_memory_without_a_wait(monkeypatch):

@@ -166,11 +166,14 @@ class UnlearningModule(OptimizedModule):
             own = isinstance(self.policy, PeftModel) and other is None
             mode = "adapter_off" if own else "copy"
         tokens = sum(len(s.response_ids) for items in sequences.values() for s in items)
+        passes = 0.0
+        if roles == {"retain"} and sequences:
+            passes = self.trainer.datamodule.retain_pairs_drawn() / len(sequences["retain"])  # type: ignore[attr-defined]
         dtype = getattr(torch, self.hparams["reference_dtype"])
         width = output_head(self.policy if other is None else other)[0].shape[1]
         return build_reference(
             mode, self.policy, cache_dir=self.hparams["cache_dir"], dtype=dtype,
-            cache_bytes=tokens * width * dtype.itemsize, roles=roles, model=other,
+            cache_bytes=tokens * width * dtype.itemsize, passes=passes, roles=roles, model=other,
             sharded=sharded,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Sequence_
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,15 @@ class UnlearningDataModule(BatchStreamDataModule):
         _, world, accumulated = self.world()
         per_step = self.batch_size * world * accumulated
         return -(-len(self.sequences["forget"]) // per_step) * accumulated
+
+    def retain_pairs_drawn(self) -> float:
+        """In the whole training that the Trainer is set for, by all ranks; may be infinite."""
+        trainer, (_, world, accumulated) = self.trainer, self.world()
+        assert trainer is not None
+        steps = math.inf if trainer.max_steps < 0 else trainer.max_steps * accumulated
+        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        batches = min(steps, epochs * self.batches_per_epoch())
+        return batches * world * self.retain_batch_size
 
     def batch_at(self, number: int) -> Batch:
         trees = self.trees_at(number)

@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from peft import PeftModel
 
+from unlearning.adapter import is_fresh
 from unlearning.backbone import CausalLM
 from unlearning.errors import ConfigError
 from unlearning.reference.base import Reference
@@ -42,16 +43,20 @@ def build_reference(
     dtype: torch.dtype = torch.float32,
     cache_bytes: int = 0,
     cache_limit: int = 8 << 30,
+    passes: float = 0.0,
     roles: frozenset[Role] | set[Role] = frozenset({"retain"}),
     model: CausalLM | None = None,
     sharded: bool = False,
 ) -> Reference:
     """The reference in a mode; `auto` takes what costs least.
 
-    `auto`: a LoRA policy is its own reference with the adapter off; otherwise the states are cached
-    if `cache_bytes` stay below `cache_limit`; otherwise a second model is kept.
+    `auto`: the states are cached if `cache_bytes` stay below `cache_limit`, with a LoRA policy only
+    if the data are passed often enough; otherwise a LoRA policy is its own reference with the
+    adapter off; otherwise a second model is kept.
 
     Args:
+        passes: how often the training meets each sequence. To cache them all costs one forward of
+            each, so that below 1 a forward in every step costs less.
         model: the reference, where it is another model than the policy before its first step.
         sharded: the policy will be split over the ranks. A second model would be whole on each of
             them, so that `copy` is refused and `auto` does not take it.
@@ -61,8 +66,11 @@ def build_reference(
     """
     if mode == "auto":
         fits = (sharded or cache_bytes <= cache_limit) and "mismatch" not in roles
-        own = isinstance(policy, PeftModel) and model is None
-        mode = "adapter_off" if own else "cached" if fits else "copy"
+        if isinstance(policy, PeftModel) and model is None:
+            pays = passes >= 1 and not sharded and is_fresh(policy)
+            mode = "cached" if fits and pays else "adapter_off"
+        else:
+            mode = "cached" if fits else "copy"
     if mode == "adapter_off":
         if model is not None:
             raise ConfigError(

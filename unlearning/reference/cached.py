@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
+from unlearning.adapter import is_fresh
 from unlearning.backbone import CausalLM, evaluating, output_head
 from unlearning.data.layout import padded_batch
-from unlearning.fingerprint import weights_fingerprint
+from unlearning.fingerprint import base_fingerprint, weights_fingerprint
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.token_losses import Head
@@ -56,7 +58,11 @@ class Cached(Reference):
         model.to(self._policy[0].device)  # type: ignore[arg-type]
         key = None
         if self.cache_dir is not None:
-            key = f"{weights_fingerprint(model)}-{_precision(model)}"
+            # A fresh adapter changes nothing yet: the states are those of the model under it,
+            # whatever the adapter begins with.
+            fresh = isinstance(model, PeftModel) and is_fresh(model)
+            weights = base_fingerprint(model) if fresh else weights_fingerprint(model)
+            key = f"{weights}-{_precision(model)}"
         for role, items in sequences.items():
             self.stores[role] = HiddenStore.open_or_build(
                 items, self._states(model, items, pad_token_id), self._head[0].shape[1],
