@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, StoppingCriteria
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from unlearning.backbone import CausalLM
+from unlearning.backbone import CausalLM, unwrap
+from unlearning.roomy_cache import RoomyLayer, roomy_cache
 
 DROPS_ROWS = ("cpu",)
 """Devices where a row fewer makes a step shorter. On a GPU, a step of so few tokens takes as long
@@ -36,7 +37,8 @@ def continuations(
     dropping = not options and end is not None and rows_BL.device.type in DROPS_ROWS
     numbers = list(range(len(rows_BL)))  # of the rows still in the batch
     said: dict[int, list[int]] = {}
-    cache: Cache | None = None
+    # Other ways to decode may need another cache; the last token said is not read.
+    cache: Cache | None = None if options else roomy_cache(unwrap(model), limit - 1)
     while True:
         ended = Ended(end, rows_BL) if dropping and end is not None else None
         output = model.generate(  # type: ignore[operator]
@@ -62,7 +64,7 @@ def _going_on(cache: Cache | None) -> dict[str, Any]:
 
 def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
     """The keys and values of these rows; None where more is kept than keys and values."""
-    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    plain = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
     if not (isinstance(cache, DynamicCache) and all(type(lay) in plain for lay in cache.layers)):
         return None
     cache.batch_select_indices(rows)
