@@ -12,7 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -140,7 +140,8 @@ class OptimizedModule(LightningModule):
     def release_gradients(self) -> None:
         """Right after a step: Lightning would keep them through the next forward, at its peak."""
         weight = output_head(self.policy)[0]
-        if weight.device.type == "cpu" and self.trainer.world_size == 1:
+        alone = not (distributed.is_available() and distributed.is_initialized())
+        if weight.device.type == "cpu" and alone:
             self._spare = weight.grad  # else its memory is fetched anew at every step
         self.policy.zero_grad(set_to_none=True)
         if self.masters is not None:

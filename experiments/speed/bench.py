@@ -201,7 +201,7 @@ def quantities(
         total = module.loss(batch)[0]
         total.backward()
         optimizer.step()
-        module.policy.zero_grad()
+        module.release_gradients()
 
     found: dict[str, Any] = {}
     trained = [p for p in module.policy.parameters() if p.requires_grad]

@@ -61,7 +61,7 @@ def measured(shape: Shape, batch: int, k: int, factor: float, rounds: int) -> di
     def ours(number: int) -> None:
         module.loss(data.batch_at(number))[0].backward()
         optimizer.step()
-        optimizer.zero_grad()
+        module.release_gradients()
 
     times: list[tuple[float, float]] = []
     for number in range(rounds + 1):
