@@ -14,7 +14,7 @@ from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.conf import config_folder
 from unlearning.run.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.help import help_text
-from unlearning.run.importing import uncollected
+from unlearning.run.importing import import_libraries, uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
     with uncollected():
+        import_libraries()
         from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)
