@@ -88,10 +88,10 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from unlearning.run.one_run import check_one_run
+    from unlearning.run.one_run import check_one_run, run_composed
     from unlearning.run.overrides import check_overrides
 
-    check_overrides(arguments)
+    chosen = check_overrides(arguments)
     check_one_run(arguments)
     codes: list[int] = []
 
@@ -100,7 +100,13 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
         codes.append(_start(config, folder, resume, composed=True))
 
     sys.argv[1:] = arguments
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+    # A flag may name other configurations or ask for no run, and a mode for several.
+    plain = not any(word.startswith("-") or "hydra.mode" in word for word in arguments)
+    if plain and chosen.hydra.mode is None:
+        run_composed(arguments, job)
+    else:
+        settings = {"config_path": str(config_folder()), "config_name": "config"}
+        hydra.main(version_base="1.3", **settings)(job)()
     return codes[0] if codes else 0
 
 

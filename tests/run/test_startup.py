@@ -206,3 +206,16 @@ def first_step(tmp_path_factory):
 def test_the_first_step_needs_nothing_of_what_comes_after(first_step):
     assert {"torch", "lightning", "transformers"} <= set(first_step["imported"])
     assert not set(first_step["imported"]) & NOT_BEFORE_THE_FIRST_STEP
+
+
+def test_the_configuration_is_composed_for_its_keys_and_for_its_values(first_step):
+    assert first_step["compositions"] == 2
+
+
+def test_no_file_is_parsed_twice_in_one_composition_or_beside_one(first_step):
+    parsed = first_step["parsed"]
+    conf = {name for name in parsed if name.endswith("config.yaml")}
+    assert conf, "Hydra reads its files otherwise by now: count them in another way."
+    assert max(parsed.values()) <= 2
+    texts = [count for name, count in parsed.items() if not name.endswith(".yaml")]
+    assert max(texts, default=1) == 1
