@@ -14,7 +14,7 @@ from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.conf import config_folder
 from unlearning.run.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.help import help_text
-from unlearning.run.importing import uncollected
+from unlearning.run.importing import import_libraries, uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from unlearning.run.one_run import check_one_run
+    from unlearning.run.one_run import check_one_run, run_composed
     from unlearning.run.overrides import check_overrides
 
-    check_overrides(arguments)
+    chosen = check_overrides(arguments)
     check_one_run(arguments)
     codes: list[int] = []
 
@@ -100,12 +100,19 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
         codes.append(_start(config, folder, resume, composed=True))
 
     sys.argv[1:] = arguments
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+    # A flag may name other configurations or ask for no run, and a mode for several.
+    plain = not any(word.startswith("-") or "hydra.mode" in word for word in arguments)
+    if plain and chosen.hydra.mode is None:
+        run_composed(arguments, job)
+    else:
+        settings = {"config_path": str(config_folder()), "config_name": "config"}
+        hydra.main(version_base="1.3", **settings)(job)()
     return codes[0] if codes else 0
 
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
     with uncollected():
+        import_libraries()
         from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)

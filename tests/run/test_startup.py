@@ -6,13 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import pytest
+
+from unlearning.run import importing
+from unlearning.run.importing import NEEDING_THEM, absent
 
 HYDRA = {"hydra", "omegaconf", "antlr4"}
 HEAVY = {
     "torch", "transformers", "lightning", "datasets", "peft", "torchmetrics", "wandb", "matplotlib",
     "numpy", "scipy", "sklearn", "pandas", "optuna", "sqlalchemy", "submitit",
+}  # fmt: skip
+
+# Of what is installed or may be: for scores, plots, tables, tracking and corpora.
+NOT_BEFORE_THE_FIRST_STEP = {
+    "scipy", "matplotlib", "sklearn", "pandas", "datasets", "pyarrow", "evaluate", "wandb",
+    "tensorboard", "torchvision", "optuna", "sqlalchemy", "submitit", "sentence_transformers",
 }  # fmt: skip
 
 CODE = """
@@ -22,6 +34,41 @@ try:
     main()
 finally:
     print("\\nIMPORTED", *{name.partition(".")[0] for name in sys.modules})
+"""
+
+# Counts from the start, and ends the process in the middle of its run.
+TO_THE_FIRST_STEP = """
+import json, os, sys
+from collections import Counter
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from unlearning import cli
+
+compositions, parsed = Counter(), Counter()
+
+def counting(owner, name, counter, key):
+    original = getattr(owner, name)
+    def counted(*arguments, **options):
+        counter[key(*arguments)] += 1
+        return original(*arguments, **options)
+    setattr(owner, name, counted)
+
+counting(ConfigLoaderImpl, "load_configuration", compositions, lambda *_: "all")
+counting(yaml, "load", parsed, lambda stream, *_: getattr(stream, "name", str(stream)))
+
+def import_libraries(original=cli.import_libraries):
+    original()
+    from unlearning.callbacks import LossCurve
+    LossCurve.on_step = stop
+
+def stop(*_):
+    found = {"compositions": compositions["all"], "parsed": parsed}
+    found["imported"] = sorted({name.partition(".")[0] for name in sys.modules})
+    print("\\nFIRST STEP " + json.dumps(found), flush=True)
+    os._exit(0)
+
+cli.import_libraries = import_libraries
+cli.main()
 """
 
 
@@ -96,3 +143,79 @@ except ImportError:
     assert gc.isenabled() is {enabled} and gc.get_freeze_count()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_package_is_absent_within_a_block_only():
+    with pytest.raises(ZeroDivisionError), absent({"wave": "scipy"}):
+        assert find_spec("wave") is None
+        with pytest.raises(ModuleNotFoundError):
+            import_module("wave")
+        with pytest.raises(PackageNotFoundError):
+            version("scipy")
+        assert version("numpy")
+        raise ZeroDivisionError
+    assert import_module("wave") and version("scipy")
+
+
+def test_what_was_left_out_can_be_imported_later():
+    code = """
+import sys
+from importlib.metadata import version
+from unlearning.run.importing import UNUSED, import_libraries
+import_libraries()
+assert {"torchmetrics", "transformers"} <= set(sys.modules) and not set(UNUSED) & set(sys.modules)
+from transformers.utils import is_scipy_available
+assert is_scipy_available()
+import matplotlib.pyplot, scipy.signal, torchmetrics, torch
+assert version("matplotlib") == matplotlib.__version__
+accuracy = torchmetrics.classification.BinaryAccuracy()
+assert accuracy(torch.tensor([0.9, 0.2]), torch.tensor([1, 1])) == 0.5
+try:
+    accuracy.plot()
+except ModuleNotFoundError as error:
+    assert "matplotlib" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_left_out_where_something_else_needs_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(importing, "find_spec", lambda name: asked.append(name) or name)
+    monkeypatch.setattr(importing, "absent", lambda packages: pytest.fail("left out"))
+    importing.import_libraries()
+    assert asked == [NEEDING_THEM[0]]
+
+
+@pytest.fixture(scope="module")
+def first_step(tmp_path_factory):
+    """What a run has imported, composed and parsed when it makes its first step."""
+    folder = tmp_path_factory.mktemp("first_step")
+    result = subprocess.run(
+        [
+            sys.executable, "-c", TO_THE_FIRST_STEP, "experiment=demo", "trainer=debug",
+            "classifier=none", f"hydra.run.dir={folder / 'run'}",
+        ],
+        env={**os.environ, "UNLEARNING_CACHE": str(folder / "cache")}, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return json.loads(result.stdout.rpartition("\nFIRST STEP ")[2])
+
+
+def test_the_first_step_needs_nothing_of_what_comes_after(first_step):
+    assert {"torch", "lightning", "transformers"} <= set(first_step["imported"])
+    assert not set(first_step["imported"]) & NOT_BEFORE_THE_FIRST_STEP
+
+
+def test_the_configuration_is_composed_for_its_keys_and_for_its_values(first_step):
+    assert first_step["compositions"] == 2
+
+
+def test_no_file_is_parsed_twice_in_one_composition_or_beside_one(first_step):
+    parsed = first_step["parsed"]
+    conf = {name for name in parsed if name.endswith("config.yaml")}
+    assert conf, "Hydra reads its files otherwise by now: count them in another way."
+    assert max(parsed.values()) <= 2
+    texts = [count for name, count in parsed.items() if not name.endswith(".yaml")]
+    assert max(texts, default=1) == 1

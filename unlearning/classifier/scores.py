@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import (
@@ -150,6 +149,8 @@ def reliability_diagram(scores: Mapping[str, Any], path: Path) -> None:
     Args:
         scores: what `harm_scores` returned.
     """
+    from matplotlib.figure import Figure  # half a second: only where something is drawn
+
     curves = dict(scores["labels"])
     if len(curves) > 1:
         curves["any label"] = scores["any"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
@@ -16,11 +18,10 @@ from unlearning.run.overrides import explained
 
 
 def check_one_run(arguments: Sequence[str]) -> None:
-    """Compose as Hydra is going to, which would tell of an error its own way, with exit code 1.
+    """Look at the words, before they are composed.
 
     Raises:
-        ConfigError: a word is no setting, holds several values or belongs to a sweep, or the
-            settings do not compose.
+        ConfigError: a word is no setting, holds several values or belongs to a sweep.
     """
     for before, word in pairwise(("", *arguments)):
         # The word after a flag may be its value: --cfg job.
@@ -43,10 +44,29 @@ def check_one_run(arguments: Sequence[str]) -> None:
                 f"{override.input_line} goes on with a sweep, which takes -m: "
                 f"unlearn -m {override.input_line}."
             )
-    if any(word.startswith("-") for word in arguments):
-        return  # a flag may name other configurations, or asks for no run
+
+
+def run_composed(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
+    """Compose once and call `job`, as `hydra.main` does with overrides that come without a flag.
+
+    That composes twice, and tells of an error its own way, with exit code 1.
+
+    Raises:
+        ConfigError: the settings do not compose.
+    """
+    begun = False
+
+    def task(config: DictConfig) -> None:
+        nonlocal begun
+        begun = True
+        job(config)
+
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            compose("config", overrides=list(arguments))
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.run("config", task, overrides=list(arguments))
     except (HydraException, OmegaConfBaseException) as error:
+        if begun:  # the job's own
+            raise
         raise ConfigError(explained(arguments, error)) from error

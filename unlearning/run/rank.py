@@ -7,9 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.run.importing import uncollected
+from unlearning.run.importing import import_libraries, uncollected
 
 with uncollected():
+    import_libraries()
     from unlearning.run.spawn import live_and_die_with_parent
     from unlearning.run.start import start
 
