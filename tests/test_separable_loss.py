@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unlearning import separable_loss as separable
 from unlearning.separable_loss import Answers, chunk_rows, separable_loss
 from unlearning.token_losses import token_losses
 
@@ -143,6 +144,27 @@ def test_the_gradient_is_scaled_by_what_comes_from_above():
         gradients.append(torch.autograd.grad(scale * zero, [given["first"], given["weight"]]))
     for whole, quarter in zip(*gradients, strict=True):
         torch.testing.assert_close(whole / 4, quarter)
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 40])
+@pytest.mark.parametrize("vocabulary", [13, separable.BLOCK, 2 * separable.BLOCK + 7])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocabulary, with_bias):
+    hidden, weight = torch.randn(rows, 6), torch.randn(vocabulary, 6)
+    bias = torch.randn(vocabulary) if with_bias else None
+    expected = torch.nn.functional.linear(hidden, weight, bias)
+    torch.testing.assert_close(separable._logits(hidden, (weight, bias)), expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "sizes"),
+    [(0, 160, []), (7, 160, [7]), (160, 160, [160]), (330, 160, [112, 112, 106]),
+     (161, 160, [96, 65]), (5, 2, [2, 2, 1])],
+)  # fmt: skip
+def test_chunks_are_of_like_size(count, most, sizes):
+    parts = list(separable._parts(count, most))
+    assert [part.stop - part.start for part in parts] == sizes
+    assert [n for part in parts for n in range(part.start, part.stop)] == list(range(count))
 
 
 def test_spare_memory_is_used_and_its_content_is_not():
