@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Unpack, get_args
@@ -116,7 +116,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         if not self.streaming:
             super().setup(stage)
 
-    def examples(self, split: Split) -> list[Example]:
+    def examples(self, split: Split) -> Sequence[Example]:
         """The examples of a split; when streaming, at most `held_out_limit` of a held-out one.
 
         Raises:
