@@ -121,7 +121,7 @@ class UnlearningModule(OptimizedModule):
             self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
         )
         data = getattr(self.trainer, "datamodule", None)
-        sequences: dict[Role, list[Sequence]] = {}
+        sequences: dict[Role, Any] = {}
         if isinstance(data, UnlearningDataModule):
             self._check_data(data)
             wanted = self.objective.reference_roles
