@@ -42,14 +42,14 @@ class StoredExamples(Sequence_[Example]):
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self._text, self._starts = text, starts
-        self._rows = np.arange(len(starts) // 2) if rows is None else rows
+        self.rows = np.arange(len(starts) // 2) if rows is None else rows
 
     def take(self, numbers: NDArray[np.int64]) -> StoredExamples:
         """These of them, in this order; copies no text."""
-        return StoredExamples(self._text, self._starts, self._rows[numbers])
+        return StoredExamples(self._text, self._starts, self.rows[numbers])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     @overload
     def __getitem__(self, number: int) -> Example: ...
@@ -57,8 +57,8 @@ class StoredExamples(Sequence_[Example]):
     def __getitem__(self, number: slice) -> list[Example]: ...
     def __getitem__(self, number: int | slice) -> Example | list[Example]:
         if isinstance(number, slice):
-            return self._examples(self._rows[number])
-        return self._examples(self._rows[number, None])[0]
+            return self._examples(self.rows[number])
+        return self._examples(self.rows[number, None])[0]
 
     def __iter__(self) -> Iterator[Example]:
         for start in range(0, len(self), BLOCK):
