@@ -15,6 +15,7 @@ TEXTS = [str(n) for n in range(3000)]
 def test_they_are_the_hashes_and_sort_like_them():
     expected = [hashlib.sha256(text.encode()).digest() for text in TEXTS]
     found = digests(iter(TEXTS))
+    assert np.array_equal(found, digests(TEXTS, len(TEXTS)))
     assert found.nbytes == SIZE * len(TEXTS)
     assert found.tobytes() == b"".join(whole[:SIZE] for whole in expected)
     order = sorted(range(len(TEXTS)), key=lambda n: expected[n])

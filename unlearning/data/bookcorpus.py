@@ -114,7 +114,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             examples: as `setup` gives them, some of those that were read.
         """
         assert isinstance(examples, StoredExamples)
-        order = np.argsort(digests(map(self._ranked_text, examples)), kind="stable")
+        ranks = digests(map(self._ranked_text, examples), len(examples))
+        order = np.argsort(ranks, kind="stable")
         sides = np.array(self._sides)[examples.rows[order]]
         splits = {name: examples.take(order[sides == n]) for n, name in enumerate(SPLITS)}
         self._sides = array("b")

@@ -16,11 +16,16 @@ Digests = NDArray[np.bytes_]
 SIZE = 16
 
 
-def digests(texts: Iterable[str]) -> Digests:
-    """The first 16 bytes of each text's sha256; sorting them is sorting by the whole hash."""
+def digests(texts: Iterable[str], count: int = -1) -> Digests:
+    """The first 16 bytes of each text's sha256; sorting them is sorting by the whole hash.
+
+    Args:
+        count: how many texts there are, where that is known: the array need not grow then, which
+            would take room for the old and the new one.
+    """
     # An unpaired surrogate, which JSON can bring, has no UTF-8 of its own.
     hashes = (hashlib.sha256(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return np.fromiter((hashed.digest()[:SIZE] for hashed in hashes), dtype=f"S{SIZE}")
+    return np.fromiter((hashed.digest()[:SIZE] for hashed in hashes), f"S{SIZE}", count)
 
 
 def firsts(found: Digests) -> NDArray[np.int64]:

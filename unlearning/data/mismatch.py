@@ -29,7 +29,7 @@ class MismatchSampler:
 
     def __init__(self, retain: Sequence_[Example], per_prompt: int, seed: int = 0) -> None:
         # The first example with each answer: 8 bytes a number, and no text.
-        self.pool = firsts(digests(example.response for example in retain))
+        self.pool = firsts(digests((example.response for example in retain), len(retain)))
         self.per_prompt, self.seed = per_prompt, seed
         if len(self.pool) < per_prompt:
             raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from unlearning.data.digests import Digests, contained, digests, firsts
 from unlearning.data.stored_examples import take
@@ -21,13 +21,13 @@ def normalise(text: str) -> str:
 def drop_duplicates(examples: Sequence[Example]) -> Sequence[Example]:
     """The first of every normalised (prompt, response), in the order given."""
     # No normal form holds a line end, so that none blurs the border.
-    pairs = digests(f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
-    return take(examples, firsts(pairs))
+    pairs = (f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
+    return take(examples, firsts(digests(pairs, len(examples))))
 
 
 def check_disjoint(
     forget: Collection[Example],
-    retain: Iterable[Example],
+    retain: Collection[Example],
     names: tuple[str, str] = ("forget", "retain"),
 ) -> None:
     """Refuse to forget and to retain the same text.
@@ -57,7 +57,7 @@ def check_disjoint(
     )
 
 
-def _forms(examples: Iterable[Example]) -> Digests:
+def _forms(examples: Collection[Example]) -> Digests:
     """[Examples, 2]: of the prompt, and of prompt and response as one text."""
     forms = (normalise(text) for e in examples for text in (e.prompt, f"{e.prompt} {e.response}"))
-    return digests(forms).reshape(-1, 2)
+    return digests(forms, 2 * len(examples)).reshape(-1, 2)

@@ -32,7 +32,8 @@ def split_by_prompt(
         Of `StoredExamples` views of them, of any other sequence lists.
     """
     texts = (normalise(text) for e in examples for text in (e.prompt, e.response))
-    ranks = digests(f"{seed}\n{text}" for text in texts).reshape(-1, 2)
+    ranked = (f"{seed}\n{text}" for text in texts)
+    ranks = digests(ranked, 2 * len(examples)).reshape(-1, 2)
     order = np.lexsort((ranks[:, 1], ranks[:, 0]))  # by prompt, then by response; stable
     prompts = ranks[order, 0]
     begins = np.flatnonzero(np.append(True, prompts[1:] != prompts[:-1])[: len(prompts)])
