@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Sequence as Sequence_
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from unlearning.backbone import (
 )
 from unlearning.batch_loss import BatchLoss
 from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.data.token_store import token_counts
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
 from unlearning.losses import Reduction, TokenLosses
@@ -128,7 +130,7 @@ class UnlearningModule(OptimizedModule):
             self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
         )
         data = getattr(self.trainer, "datamodule", None)
-        sequences: dict[Role, list[Sequence]] = {}
+        sequences: dict[Role, Sequence_[Sequence]] = {}
         if isinstance(data, UnlearningDataModule):
             self._check_data(data)
             wanted = self.objective.reference_roles
@@ -150,7 +152,7 @@ class UnlearningModule(OptimizedModule):
             data.retain_apart = self.reference.runs
         self._reference_model = (None,)  # the reference has it, or what it needs of it
 
-    def _build_reference(self, sequences: Mapping[Role, list[Sequence]]) -> Reference:
+    def _build_reference(self, sequences: Mapping[Role, Sequence_[Sequence]]) -> Reference:
         """For these training sequences; a role whose data are streamed is not among them."""
         (other,) = self._reference_model
         if isinstance(other, str):
@@ -165,7 +167,7 @@ class UnlearningModule(OptimizedModule):
                 )
             own = isinstance(self.policy, PeftModel) and other is None
             mode = "adapter_off" if own else "copy"
-        tokens = sum(len(s.response_ids) for items in sequences.values() for s in items)
+        tokens = sum(int(token_counts(items)[1].sum()) for items in sequences.values())
         passes = 0.0
         if roles == {"retain"} and sequences:
             passes = self.trainer.datamodule.retain_pairs_drawn() / len(sequences["retain"])  # type: ignore[attr-defined]

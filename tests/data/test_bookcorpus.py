@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from unlearning.data import BookCorpusDataModule
 from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.data.overlap import drop_duplicates
+from unlearning.data.split import SPLITS
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.module import UnlearningModule
@@ -101,6 +104,23 @@ def test_splits_are_apart_and_hold_everything(make):
     sections = {(n >> 32, n % (1 << 32) // 3) for n in numbers}
     every = {number for number, _ in make(fractions=(1, 0, 0)).stream().head(1000)}
     assert numbers == {n for n in every if (n >> 32, n % (1 << 32) // 3) in sections}
+
+
+def test_without_streaming_the_order_is_by_hash_and_the_first_of_the_same_text_stays(make):
+    held = make(streaming=False, seed=3)
+    side: dict[Example, str] = {}
+    for split in SPLITS:
+        for part in range(len(held.windows.names)):
+            for _, example in held.windows.examples(part, split):
+                side.setdefault(example, split)
+    distinct = drop_duplicates(list(side))
+
+    def rank(example: Example) -> str:
+        return sha256(f"3\n{example.prompt}{example.response}".encode()).hexdigest()
+
+    for split in SPLITS:
+        expected = sorted((e for e in distinct if side[e] == split), key=rank)
+        assert list(held.examples(split)) == expected != []
 
 
 def test_without_streaming_the_splits_are_the_same(make):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from unlearning.data import ExampleDataModule
+from unlearning.data.split import Split
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Example
@@ -60,10 +62,46 @@ def test_source_is_read_once_and_only_when_needed() -> None:
     assert data.reads == 1
 
 
-def test_examples_are_the_callers_own_list() -> None:
+class Dealt(Listed):
+    """Splits into lists, as a small set may."""
+
+    def split(self, examples: Sequence[Example]) -> dict[Split, list[Example]]:
+        return {"train": list(examples), "validation": [], "test": []}
+
+
+def test_examples_cannot_be_changed_from_without() -> None:
+    assert not hasattr(Listed(TEN).examples("train"), "clear")
+    data = Dealt(TEN)
+    found = data.examples("train")
+    assert isinstance(found, list)
+    found.clear()
+    assert data.examples("train") == TEN
+
+
+def test_a_source_may_be_read_bit_by_bit() -> None:
+    class Lazy(Listed):
+        def read(self) -> Iterator[Example]:
+            yield from super().read()
+
+    pairs = [*TEN, Example("Q0 ", "A0  B0"), Example("q", " ")]
+    lazy, eager = Lazy(pairs, skip_empty=True), Listed(pairs, skip_empty=True)
+    assert lazy.fingerprint() == eager.fingerprint()
+    assert (lazy.num_empty, lazy.num_duplicates) == (1, 1) == (
+        eager.num_empty, eager.num_duplicates,
+    )  # fmt: skip
+
+
+def test_the_text_lies_where_the_cache_does(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    data = Listed(TEN, cache_dir=str(tmp_path / "cache"))
+    assert len(data.examples("train")) == 7 and not list((tmp_path / "cache").iterdir())
+
+
+def test_a_module_that_has_read_can_be_pickled() -> None:
     data = Listed(TEN)
-    data.examples("train").clear()
-    assert len(data.examples("train")) == 7
+    data.setup()
+    again = pickle.loads(pickle.dumps(data))
+    assert again.fingerprint() == data.fingerprint() and again.reads == 1
 
 
 def test_unknown_split_is_refused() -> None:
@@ -173,7 +211,7 @@ def test_loaders_with_tokenizer_yield_batches(tmp_path: Path) -> None:
         4,
         1,
     ]
-    assert list(tmp_path.rglob("*.json"))  # tokenised once, kept by content
+    assert list(tmp_path.rglob("*.bin"))  # tokenised once, kept by content
 
 
 def test_constructor_takes_plain_values_and_holds_no_hyperparameters() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
 from collections import Counter
+from itertools import product
 
 import pytest
 
 from unlearning.data.mismatch import MismatchSampler
+from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -47,3 +50,24 @@ def test_too_small_a_retain_set_is_refused():
     MismatchSampler(RETAIN, per_prompt=8)
     with pytest.raises(ConfigError, match=r"mismatch_per_prompt=9 .* has 8\. Use a larger"):
         MismatchSampler(RETAIN, per_prompt=9)
+
+
+@pytest.mark.parametrize("size", [8, 30, 500])
+@pytest.mark.parametrize("per_prompt", [0, 1, 5, 8])
+def test_draws_are_those_from_a_list_of_numbers(size, per_prompt):
+    retain = [Example(f"p{n}", f"answer {n * n % 97}") for n in range(size)]
+    first: dict[str, int] = {}
+    for number, example in enumerate(retain):
+        first.setdefault(example.response, number)
+    for given in (retain, store(retain)):
+        sampler = MismatchSampler(given, per_prompt, seed=2)
+        for example, epoch in product(range(20), range(2)):
+            generator = random.Random(f"mismatch/2/{epoch}/{example}")
+            drawn = sampler.draw(example, epoch)
+            assert drawn == generator.sample(list(first.values()), per_prompt)
+            assert all(type(number) is int for number in drawn)
+
+
+def test_answers_differ_as_they_are_written():
+    retain = [Example("p", "a"), Example("q", "A"), Example("r", "a "), Example("s", "\ud83d")]
+    MismatchSampler(retain, per_prompt=4)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -11,7 +12,13 @@ import pyarrow.parquet
 import pytest
 
 from unlearning.data.files import iterate_file
-from unlearning.data.source import check_source, fingerprint, is_hub_id, read_records
+from unlearning.data.source import (
+    check_source,
+    fingerprint,
+    is_hub_id,
+    iterate_records,
+    read_records,
+)
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -252,3 +259,77 @@ def test_fingerprint_sees_text_order_and_borders() -> None:
     others = [[b, a], [a], [a, Example("cd", "")], [Example("ab", ""), b], []]
     assert len({fingerprint(examples) for examples in [[a, b], *others]}) == len(others) + 1
     assert len(fingerprint([])) == 64
+
+
+# --- one record at a time -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_records_come_one_by_one(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows{suffix}", ROWS)
+    records = iterate_records(str(path), columns=COLUMNS)
+    assert isinstance(records, Iterator) and next(records) == ROWS[0]
+    assert list(records) == ROWS[1:]
+
+
+def test_what_is_broken_is_found_when_it_is_come_to(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "response": "b"}\n{"prompt": ')
+    records = iterate_records(str(path), columns=COLUMNS)
+    assert next(records)["prompt"] == "a"
+    with pytest.raises(ConfigError, match=r"rows\.jsonl:2: not valid JSON"):
+        next(records)
+
+
+def test_the_encoding_is_checked_throughout_before_the_first_record(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"prompt": "a", "response": "b"}\n' * 5000 + b"\xff")
+    for read in (check_source, lambda *a, **k: next(iterate_records(*a, **k))):
+        with pytest.raises(ConfigError, match=r"position 165000 \(line 5001\)"):
+            read(str(path), columns=COLUMNS)
+
+
+BROKEN = [
+    '{"a": 1',
+    '{"a": \n',
+    '\n\r\n{"a" 1}\r\n',
+    '{"a": "x\n"}',
+    '{"a": 1}\n\u2028{"a"',
+    "x\n",
+    "7",
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_places_in_json_lines_are_those_of_the_lines_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(text.encode())
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError as error:
+            expected = f"{path}:{number}: not valid JSON ({error.msg}, column {error.colno}); "
+            break
+        if not isinstance(found, dict):
+            expected = f"{path}:{number}: expected an object with named columns, found "
+            break
+    with pytest.raises(ConfigError) as caught:
+        list(iterate_file(path))
+    assert str(caught.value).startswith(expected)
+
+
+def test_an_array_may_begin_after_much_white_space(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(" \r\n" * 50_000 + json.dumps(ROWS))
+    assert list(iterate_file(path)) == ROWS
+    path.write_text(" \n" * 50_000)
+    with pytest.raises(ConfigError, match="is empty; expected records"):
+        iterate_file(path)
+
+
+def test_half_a_pair_in_json_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "\\ud83d", "response": "b"}')
+    assert read_records(str(path), columns=COLUMNS) == [{"prompt": "\ud83d", "response": "b"}]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import random
 
 import pytest
 
 from unlearning.data.overlap import normalise
 from unlearning.data.split import SPLITS, checked_fractions, split_by_prompt
+from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -57,3 +59,36 @@ def test_what_is_no_shares_of_one_is_refused(fractions: tuple[float, ...]) -> No
 
 def test_shares_may_be_integers_or_a_list() -> None:
     assert checked_fractions([1, 0, 0]) == (1.0, 0.0, 0.0)
+
+
+def naive_split(examples: list[Example], fractions, seed: int) -> list[list[Example]]:
+    """By whole hashes as text, with dicts and lists."""
+
+    def rank(text: str) -> str:
+        return hashlib.sha256(f"{seed}\n{normalise(text)}".encode()).hexdigest()
+
+    by_prompt: dict[str, list[Example]] = {}
+    for example in examples:
+        by_prompt.setdefault(rank(example.prompt), []).append(example)
+    dealt = [sorted(by_prompt[key], key=lambda e: rank(e.response)) for key in sorted(by_prompt)]
+    first = round(fractions[0] * len(dealt))
+    second = round((fractions[0] + fractions[1]) * len(dealt))
+    parts = (dealt[:first], dealt[first:second], dealt[second:])
+    return [[example for answers in part for example in answers] for part in parts]
+
+
+@pytest.mark.parametrize("fractions", [FRACTIONS, (1.0, 0.0, 0.0), (0.5, 0.0, 0.5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_split_is_that_of_whole_hashes(fractions: tuple[float, float, float], seed: int):
+    spellings = [Example(f" QUESTION  {n}", f"Answer {n % 3}") for n in range(100)]
+    examples = [*EXAMPLES, *spellings, *EXAMPLES[:50]]  # the same twice: order of the source
+    random.Random(seed).shuffle(examples)
+    expected = naive_split(examples, fractions, seed)
+    for given in (examples, store(examples)):
+        found = split_by_prompt(given, fractions, seed)
+        assert [list(found[name]) for name in SPLITS] == expected
+
+
+def test_nothing_is_dealt_out_of_nothing() -> None:
+    for given in ([], store([])):
+        assert [len(part) for part in split_by_prompt(given, FRACTIONS, 0).values()] == [0, 0, 0]

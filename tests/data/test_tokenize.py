@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-import json
 import logging
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
-from unlearning.data.tokenize import tokenize_examples, tokenizer_fingerprint
+from unlearning.data.tokenize import to_sequences, tokenize_examples, tokenizer_fingerprint
 from unlearning.errors import ConfigError
 from unlearning.types import Example, Sequence
 
@@ -83,13 +84,14 @@ def test_the_cache_is_read_and_says_the_same(tokenizer, tmp_path, caplog):
     examples = [Example("what says a cat ?", "a cat says meow")]
     first = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
     assert first == tokenize_examples(examples, tokenizer, TEMPLATE, 12)
-    (path,) = (tmp_path / "tokens").glob("*.json")
-    stored = json.loads(path.read_text())
-    stored["sequences"][0][1] = [7]
-    path.write_text(json.dumps(stored))  # only a reader of the file can see this
+    (path,) = (tmp_path / "tokens").glob("*.bin")
+    stored = np.fromfile(path, np.int32)
+    stored[11] = 7
+    stored.tofile(path)  # only a reader of the file can see this
     with caplog.at_level(logging.WARNING, logger="unlearning"):
         again = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
-    assert again.sequences == [Sequence(first.sequences[0].prompt_ids, (7,))]
+    before = first.sequences[0]
+    assert again.sequences == [Sequence(before.prompt_ids, (*before.response_ids[:-1], 7))]
     assert again.truncated == 1 and "were cut" in caplog.text
 
 
@@ -98,7 +100,7 @@ def test_any_edit_misses_the_cache(tokenizer, tmp_path):
 
     def files(*arguments, **options) -> int:
         tokenize_examples(*arguments, cache_dir=tmp_path, **options)
-        return len(list((tmp_path / "tokens").glob("*.json")))
+        return len(list((tmp_path / "tokens").glob("*.bin")))
 
     assert files(examples, tokenizer, TEMPLATE, 48) == 1
     assert files(examples, tokenizer, TEMPLATE, 48) == 1
@@ -121,3 +123,27 @@ def test_the_fingerprint_is_of_what_a_tokenizer_does(tokenizer):
 
 def test_no_examples_are_no_sequences(tokenizer):
     assert tokenize_examples([], tokenizer, TEMPLATE, 48).sequences == []
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 8])
+def test_blocks_change_nothing(tokenizer, tmp_path, monkeypatch, block):
+    """Neither tokens nor counts, with a cache or without; the plain list is the measure."""
+    words = ["what", "says", "a", "cat", "?", "meow"]
+    examples = [Example(" ".join(words[: 1 + n % 6]), " ".join(words[n % 5 :])) for n in range(7)]
+    plain = to_sequences(examples, tokenizer, TEMPLATE, 12)
+    assert isinstance(plain.sequences, list) and 0 < plain.truncated < 7
+    monkeypatch.setattr("unlearning.data.tokenize.BLOCK", block)
+    for cache in (None, tmp_path, tmp_path):
+        found = tokenize_examples(store(examples), tokenizer, TEMPLATE, 12, cache)
+        assert list(found.sequences) == plain.sequences and found.truncated == plain.truncated
+
+
+def test_errors_count_examples_over_all_blocks(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("unlearning.data.tokenize.BLOCK", 2)
+    examples = [Example("what ?", "meow")] * 5
+    with pytest.raises(ConfigError, match="Example 5 has an answer without a single token"):
+        tokenize_examples([*examples, Example("a", " ")], tokenizer, TEMPLATE, 48)
+    with pytest.raises(ConfigError, match=r"Example 5 has 9 tokens.*'what says"):
+        long = Example("what says a cat ?", "meow")
+        tokenize_examples([*examples, long], tokenizer, TEMPLATE, 9, tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))  # half a file is none

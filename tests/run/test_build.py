@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from unlearning.data import JsonlDataModule, SyntheticDataModule
 from unlearning.errors import ConfigError
 from unlearning.run.build import (
+    _one_per_prompt,
     build,
     build_data,
     build_trainer,
@@ -14,6 +17,7 @@ from unlearning.run.build import (
     evaluation_settings,
     prompt_sets,
 )
+from unlearning.types import Example
 
 
 def test_build_makes_the_object_with_plain_values(compose_config):
@@ -55,6 +59,16 @@ def test_prompt_sets_are_whole_limited_and_of_one_answer_a_prompt(compose_config
     assert sorted(e.prompt for e in sets[0].examples) == ["a", "b", "c"]
     assert [e.response for e in sets[0].examples if e.prompt == "a"] == ["1"]
     assert len(sets[1].examples) == 2
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 3, 100])
+def test_one_example_a_prompt_is_the_first_in_the_order_of_the_last(limit):
+    draw = random.Random(0)
+    parts = [[Example(draw.choice("abcdef"), str(n)) for n in range(5)] for _ in range(3)]
+    everything = [example for part in parts for example in part]
+    naive = {example.prompt: example for example in reversed(everything)}
+    assert _one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
+    assert _one_per_prompt([[]], limit) == []
 
 
 def test_an_empty_prompt_set_is_an_error(compose_config):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Unpack, get_args
 
+import numpy as np
+
 from unlearning.data.corpus import Corpus
+from unlearning.data.digests import digests
 from unlearning.data.example_stream import ExampleStream, StreamedExamples, no_training_window
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.split import SPLITS, Split
+from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream_loader import BatchMaker, StreamBatches, StreamLoader
 from unlearning.data.template import PromptTemplate
 from unlearning.data.window_corpus import WindowCorpus
@@ -86,28 +91,34 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             records, window_words, prompt_share, section_windows, self.fractions, self.seed,
         )  # fmt: skip
         self._held_out: dict[Split, list[Example]] = {}
-        self._side: dict[Example, Split] = {}
+        self._sides = array("b")  # the number of each window's split, in the order of reading
         self._loader_of_stream: StreamLoader | None = None
         self._state: dict[str, int] = {"next_batch": 0}
 
     def check(self) -> None:
         self.windows.corpus.check()
 
-    def read(self) -> list[Example]:
+    def read(self) -> Iterator[Example]:
         """All windows; only without streaming."""
-        parts = range(len(self.windows.names))
-        for split in SPLITS:
-            for part in parts:
+        self._sides = array("b")
+        for number, split in enumerate(SPLITS):
+            for part in range(len(self.windows.names)):
                 for _, example in self.windows.examples(part, split):
-                    self._side.setdefault(example, split)
-        return list(self._side)
+                    self._sides.append(number)
+                    yield example
 
-    def split(self, examples: Any) -> dict[Split, list[Example]]:
-        """By section, as the stream does; in an order by hash, so that a few are a sample."""
-        splits = {
-            name: self._mixed(e for e in examples if self._side[e] == name) for name in SPLITS
-        }
-        self._side = {}
+    def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
+        """By section, as the stream does; in an order by hash, so that a few are a sample.
+
+        Args:
+            examples: as `setup` gives them, some of those that were read.
+        """
+        assert isinstance(examples, StoredExamples)
+        ranks = digests(map(self._ranked_text, examples), len(examples))
+        order = np.argsort(ranks, kind="stable")
+        sides = np.array(self._sides)[examples.rows[order]]
+        splits = {name: examples.take(order[sides == n]) for n, name in enumerate(SPLITS)}
+        self._sides = array("b")
         if not splits["train"]:
             raise no_training_window(self.source)
         return splits
@@ -116,7 +127,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         if not self.streaming:
             super().setup(stage)
 
-    def examples(self, split: Split) -> list[Example]:
+    def examples(self, split: Split) -> Sequence[Example]:
         """The examples of a split; when streaming, at most `held_out_limit` of a held-out one.
 
         Raises:
@@ -193,11 +204,13 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
                     yield example
 
     def _mixed(self, examples: Iterable[Example]) -> list[Example]:
-        def rank(example: Example) -> str:
-            text = f"{self.seed}\n{example.prompt}{example.response}"
-            return hashlib.sha256(text.encode()).hexdigest()
+        found = list(examples)
+        order = np.argsort(digests(map(self._ranked_text, found)), kind="stable")
+        return [found[number] for number in order]
 
-        return sorted(examples, key=rank)
+    def _ranked_text(self, example: Example) -> str:
+        """By whose hash the examples of a split are ordered."""
+        return f"{self.seed}\n{example.prompt}{example.response}"
 
 
 def _check_settings(records: Any, prompt_share: float, **sizes: int) -> None:

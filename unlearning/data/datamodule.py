@@ -17,6 +17,7 @@ from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.source import fingerprint
+from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
@@ -45,7 +46,8 @@ class UnlearningDataModule(BatchStreamDataModule):
         seed: of order and mismatches.
         max_length: tokens of a prompt with one answer; answers are cut to fit, prompts never.
         layout: `tree` rows share a prompt among its answers; `padded` for models without 4-D masks.
-        cache_dir: where tokenised data is kept; None keeps it in memory only.
+        cache_dir: where tokenised data is kept, 4 bytes a token and 16 a pair; None puts it into a
+            temporary file.
 
     Raises:
         ConfigError: from `setup`, for data that cannot be trained on.
@@ -83,7 +85,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             raise ConfigError(f"retain_batch_size={retain_batch_size} must be at least 1, or None.")
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
         self.retain_apart = True  # a module whose reference runs at no step sets it to False
-        self.sequences: dict[Literal["forget", "retain"], list[Sequence]] = {}
+        self.sequences: dict[Literal["forget", "retain"], Sequence_[Sequence]] = {}
         self.truncated: dict[str, int] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -97,7 +99,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         else:
             self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
 
-    def _listed_pairs(self, forget: list[Example], retain: list[Example]) -> RetainPairs:
+    def _listed_pairs(self, forget: Sequence_[Example], retain: Sequence_[Example]) -> RetainPairs:
         self.check(forget, retain, self.mismatch_per_prompt)
         self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
         self.sequences = {"forget": self._tokenize("forget", forget)}
@@ -108,7 +110,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             MismatchSampler(retain, self.mismatch_per_prompt, self.seed),
         )
 
-    def _streamed_pairs(self, forget: list[Example], retain: StreamedExamples) -> RetainPairs:
+    def _streamed_pairs(self, forget: Sequence_[Example], retain: StreamedExamples) -> RetainPairs:
         # Before anything is read, since this finds what is wrong with any of the text.
         self.fingerprints = {"forget": fingerprint(forget), "retain": retain.fingerprint()}
         # From a stream of its own: a resumed run goes straight to its place in the other one.
@@ -140,7 +142,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         check_disjoint(forget, retain)
         MismatchSampler(retain, mismatch_per_prompt)
 
-    def _tokenize(self, name: str, examples: list[Example]) -> list[Sequence]:
+    def _tokenize(self, name: str, examples: Sequence_[Example]) -> Sequence_[Sequence]:
         tokenized = tokenize_examples(
             examples, self.tokenizer, self.template, self.max_length, self.cache_dir
         )
@@ -191,5 +193,7 @@ def _positions(place: int, batch_size: int) -> range:
     return range(place * batch_size, (place + 1) * batch_size)
 
 
-def _training_examples(source: ExampleSource) -> list[Example]:
-    return source.examples("train") if isinstance(source, ExampleDataModule) else list(source)
+def _training_examples(source: ExampleSource) -> Sequence_[Example]:
+    if isinstance(source, ExampleDataModule):
+        return source.examples("train")
+    return source if isinstance(source, StoredExamples) else list(source)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from unlearning.errors import ConfigError
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16  # bytes
+REMEDY = "Convert it, for example: iconv -f {} -t UTF-8 OLD > NEW"
 
 
 def file_digest(path: Path, is_text: bool = True, block_size: int = BLOCK) -> str:
@@ -17,35 +19,61 @@ def file_digest(path: Path, is_text: bool = True, block_size: int = BLOCK) -> st
     Raises:
         ConfigError: it is in another encoding; says at which byte it stops being UTF-8.
     """
-    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
-    read = lines = 0
+    digest = hashlib.sha256()
+    blocks = _blocks(path, block_size)
+    for block in _checked(path, blocks) if is_text else blocks:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def check_utf8(path: Path, block_size: int = BLOCK) -> None:
+    """Read a file through.
+
+    Raises:
+        ConfigError: it is in another encoding; says at which byte it stops being UTF-8.
+    """
+    for _ in _checked(path, _blocks(path, block_size)):
+        pass
+
+
+def _blocks(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while True:
-            block = file.read(block_size)
-            if is_text:
-                begun = decoder.getstate()[0]  # a letter that the block before broke off in
-                try:
-                    decoder.decode(block, final=not block)
-                except UnicodeDecodeError as error:
-                    bad = error.start - len(begun)
-                    line = lines + block.count(b"\n", 0, max(bad, 0)) + 1
-                    raise _undecodable(path, read + bad, error.object[error.start], line) from error
-                if (nul := block.find(b"\0")) >= 0:
-                    raise ConfigError(
-                        f"{path} is not UTF-8 text: there is a NUL byte at position {read + nul}. "
-                        "Convert it, for example: iconv -f UTF-16 -t UTF-8 OLD > NEW"
-                    )
-            if not block:
-                return digest.hexdigest()
-            digest.update(block)
-            read, lines = read + len(block), lines + block.count(b"\n")
+        while block := file.read(size):
+            yield block
 
 
-def _undecodable(path: Path, position: int, byte: int, line: int) -> ConfigError:
+def _checked(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    decoder, read, lines, nul = codecs.getincrementaldecoder("utf-8")(), 0, 0, -1
+    start = b""
+
+    def decode(block: bytes, final: bool) -> None:
+        begun = decoder.getstate()[0]  # a letter that the block before broke off in
+        try:
+            decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            bad = error.start - len(begun)
+            line = lines + block.count(b"\n", 0, max(bad, 0)) + 1
+            raise _undecodable(path, read + bad, error.object[error.start], line, start) from error
+
+    for block in blocks:
+        start = (start + block[:2])[:2]
+        decode(block, final=False)
+        if nul < 0 <= (found := block.find(b"\0")):
+            nul = read + found
+        read, lines = read + len(block), lines + block.count(b"\n")
+        yield block
+    decode(b"", final=True)
+    if nul >= 0:  # UTF-16 without its mark decodes, to text with a NUL after every letter
+        raise ConfigError(
+            f"{path} is not UTF-8 text: there is a NUL byte at position {nul}. "
+            f"{REMEDY.format('UTF-16')}"
+        )
+
+
+def _undecodable(path: Path, position: int, byte: int, line: int, start: bytes) -> ConfigError:
     # UTF-16 begins with a mark, which UTF-8 has no place for.
-    likely = "UTF-16" if position == 0 and byte in (0xFE, 0xFF) else "WINDOWS-1252"
+    likely = "UTF-16" if start in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
     return ConfigError(
         f"{path} is not UTF-8: byte {byte:#04x} at position {position} (line {line}) cannot be "
-        f"decoded; it looks like {likely}. Convert it, for example: iconv -f {likely} -t UTF-8 OLD "
-        "> NEW"
+        f"decoded; it looks like {likely}. {REMEDY.format(likely)}"
     )

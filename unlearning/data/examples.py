@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,6 +18,7 @@ from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
 from unlearning.data.source import fingerprint
 from unlearning.data.split import SPLITS, Split, checked_fractions, split_by_prompt
+from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
@@ -54,7 +56,8 @@ class ExampleDataModule(LightningDataModule, ABC):
             arXiv 2405.15152 does with TruthfulQA.
         seed: of the split, and of the order in which `train_dataloader` shuffles.
         max_length: tokens of prompt and answer together; the answer is cut, never the prompt.
-        cache_dir: where tokenised examples are kept; None keeps them in memory only.
+        cache_dir: where tokenised examples are kept, and on whose disk the text lies while it is
+            used (as many bytes as the source's texts); None takes the temporary folder for both.
         skip_empty: drop rows with an empty answer, counted and logged, instead of refusing them.
 
     Raises:
@@ -85,11 +88,12 @@ class ExampleDataModule(LightningDataModule, ABC):
         self.skip_empty = skip_empty
         self.num_empty = 0
         self.num_duplicates = 0
-        self._splits: dict[Split, list[Example]] | None = None
+        self._splits: Mapping[Split, Sequence[Example]] | None = None
 
     @abstractmethod
-    def read(self) -> list[Example]:
-        """All examples of the source, in its order. Called once."""
+    def read(self) -> Iterable[Example]:
+        """All examples of the source, in its order. Called once, and best a generator: what it
+        yields is written to a file, and nothing of it is held."""
 
     def check(self) -> None:
         """Find what is wrong with the inputs without loading them; `validate=true` calls it."""
@@ -118,7 +122,7 @@ class ExampleDataModule(LightningDataModule, ABC):
                 "remove it, or set skip_empty=true to leave out (and count) all such rows."
             )
 
-    def split(self, examples: Sequence[Example]) -> dict[Split, list[Example]]:
+    def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
         """`split_by_prompt` with this module's fractions and seed.
 
         Raises:
@@ -136,12 +140,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         if self._splits is not None:
             return
         self.num_empty = 0
-        examples = self.read()
-        for number, example in enumerate(examples, start=1):
-            if not (example.prompt.strip() and example.response.strip()):
-                raise ConfigError(
-                    f"{type(self).__name__}: example {number} has an empty prompt or answer."
-                )
+        examples = store(self._read_checked(), self.cache_dir)
         distinct = drop_duplicates(examples)
         self.num_duplicates = len(examples) - len(distinct)
         self._splits = self.split(distinct)
@@ -153,13 +152,26 @@ class ExampleDataModule(LightningDataModule, ABC):
             self.num_empty,
         )
 
-    def examples(self, split: Split) -> list[Example]:
-        """The examples of one split; all answers to a prompt stand together."""
+    def _read_checked(self) -> Iterator[Example]:
+        for number, example in enumerate(self.read(), start=1):
+            if not (example.prompt.strip() and example.response.strip()):
+                raise ConfigError(
+                    f"{type(self).__name__}: example {number} has an empty prompt or answer."
+                )
+            yield example
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        """The examples of one split; all answers to a prompt stand together.
+
+        They are read from a file one by one, and may be more than memory holds; where a list is
+        needed, take `list(...)` of them or of a slice.
+        """
         if split not in SPLITS:
             raise ConfigError(f"Unknown split {split!r}; expected one of {', '.join(SPLITS)}.")
         self.setup()
         assert self._splits is not None
-        return list(self._splits[split])
+        found = self._splits[split]
+        return list(found) if isinstance(found, list) else found  # a list is the caller's own
 
     def fingerprint(self) -> str:
         """sha256 of all splits: equal exactly where the same run would see the same data."""
@@ -176,13 +188,13 @@ class ExampleDataModule(LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: Split, shuffle: bool = False) -> DataLoader[Any]:
-        items: list[Any] = self.examples(split)
+        items: Any = self.examples(split)
         collate: Callable[[list[Any]], Any] = list
         if self.tokenizer is not None:
             items, collate = self._tokenised(items, self.tokenizer)
         generator = torch.Generator().manual_seed(self.seed) if shuffle else None
         return DataLoader(
-            items,  # type: ignore[arg-type]  # a list is a map-style data set
+            items,  # a sequence is a map-style data set
             batch_size=self.batch_size,
             shuffle=shuffle,
             generator=generator,
@@ -190,15 +202,28 @@ class ExampleDataModule(LightningDataModule, ABC):
         )
 
     def _tokenised(
-        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase
-    ) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[_Numbered, Callable[[list[Any]], Any]]:
         tokenized = tokenize_examples(
             examples, tokenizer, self.template, self.max_length, cache_dir=self.cache_dir
         )
         # Padding is masked, so that any token does where the tokenizer names none.
         pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         collate = partial(_collate, pad_token_id=pad_token_id)
-        return list(enumerate(tokenized.sequences)), collate
+        return _Numbered(tokenized.sequences), collate
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """Sequences with their numbers, as a map-style data set."""
+
+    sequences: Sequence[TokenSequence]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, number: int) -> tuple[int, TokenSequence]:
+        return number, self.sequences[number]
 
 
 def _collate(items: list[tuple[int, TokenSequence]], pad_token_id: int) -> Batch:

@@ -7,21 +7,28 @@ the line. A record is a dict from column to value; csv values are text.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from unlearning.data.encoding import check_utf8
 from unlearning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 Record = dict[str, Any]
 SUFFIXES = (".csv", ".jsonl", ".json", ".parquet")
-BOM = b"\xef\xbb\xbf"
+TEXT = "utf-8-sig"  # UTF-8, without the byte order mark it may begin with
+START = 1 << 16
+"""Characters that are read at a time to find the first one that is no white space."""
 
 
 def iterate_file(path: Path) -> Iterator[Record]:
-    """The records of one csv, JSON or parquet file.
+    """The records of one csv, JSON or parquet file, one by one; a JSON array is read whole.
+
+    The encoding is checked at once, throughout, before the first record.
 
     Raises:
         ConfigError: the kind is unknown, the file is empty, not UTF-8, or broken somewhere.
@@ -33,14 +40,13 @@ def iterate_file(path: Path) -> Iterator[Record]:
         )
     if suffix == ".parquet":
         return _parquet_records(path)
-    text = read_text(path)
-    if not text.strip():
+    check_utf8(path)
+    first = _first_character(path)
+    if not first:
         raise ConfigError(f"{path} is empty; expected records.")
     if suffix == ".csv":
-        return _csv_records(path, text)
-    if text.lstrip().startswith("["):
-        return _json_array(path, text)
-    return _json_lines(path, text)
+        return _csv_records(path)
+    return _json_array(path) if first == "[" else _json_lines(path)
 
 
 def read_text(path: Path) -> str:
@@ -49,33 +55,27 @@ def read_text(path: Path) -> str:
     Raises:
         ConfigError: it is in another encoding; says at which byte it stops being UTF-8.
     """
-    data = path.read_bytes()
-    start = len(BOM) if data.startswith(BOM) else 0
-    remedy = "Convert it, for example: iconv -f {} -t UTF-8 OLD > NEW"
-    try:
-        text = data[start:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        position = start + error.start
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = "UTF-16" if utf16 else "WINDOWS-1252"
-        line = data.count(b"\n", 0, position) + 1
-        raise ConfigError(
-            f"{path} is not UTF-8: byte {data[position]:#04x} at position {position} (line {line}) "
-            f"cannot be decoded; it looks like {likely}. {remedy.format(likely)}"
-        ) from error
-    nul = text.find("\0")
-    if nul >= 0:  # UTF-16 without its mark decodes, to text with a NUL after every letter
-        position = start + len(text[:nul].encode())
-        raise ConfigError(
-            f"{path} is not UTF-8 text: there is a NUL byte at position {position}. "
-            f"{remedy.format('UTF-16')}"
-        )
-    return text
+    check_utf8(path)
+    with path.open(encoding=TEXT, newline="") as file:
+        return file.read()
 
 
-def _csv_records(path: Path, text: str) -> Iterator[Record]:
+def _first_character(path: Path) -> str:
+    """The first one that is no white space, or nothing."""
+    with path.open(encoding=TEXT, newline="") as file:
+        while text := file.read(START):
+            if found := text.lstrip():
+                return found[0]
+    return ""
+
+
+def _csv_records(path: Path) -> Iterator[Record]:
     # newline="": a quoted field may hold line ends, which are the reader's to interpret.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    with path.open(encoding=TEXT, newline="") as file:
+        yield from _csv_rows(path, csv.reader(file, strict=True))
+
+
+def _csv_rows(path: Path, reader: Reader) -> Iterator[Record]:
     try:
         header = next(reader)
         repeated = sorted({name for name in header if header.count(name) > 1})
@@ -97,24 +97,25 @@ def _csv_records(path: Path, text: str) -> Iterator[Record]:
         ) from error
 
 
-def _json_lines(path: Path, text: str) -> Iterator[Record]:
-    # Not splitlines(): U+2028 and its like may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(
-                f"{path}:{number}: not valid JSON ({error.msg}, column {error.colno}); expected "
-                "one complete object per line."
-            ) from error
-        yield _object(record, f"{path}:{number}")
+def _json_lines(path: Path) -> Iterator[Record]:
+    # Lines end at "\n" alone: U+2028 and its like may stand inside a JSON string.
+    with path.open(encoding=TEXT, newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.removesuffix("\n"))
+            except json.JSONDecodeError as error:
+                raise ConfigError(
+                    f"{path}:{number}: not valid JSON ({error.msg}, column {error.colno}); "
+                    "expected one complete object per line."
+                ) from error
+            yield _object(record, f"{path}:{number}")
 
 
-def _json_array(path: Path, text: str) -> Iterator[Record]:
+def _json_array(path: Path) -> Iterator[Record]:
     try:
-        records = json.loads(text)
+        records = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Unpack
 
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, read_records
+from unlearning.data.source import check_source, iterate_records
 from unlearning.types import Example
 
 
@@ -16,7 +17,7 @@ class JsonlDataModule(ExampleDataModule):
     folder of them, or a hub id.
 
     Args:
-        source: see `unlearning.data.source.read_records`, as for the next three.
+        source: see `unlearning.data.source.iterate_records`, as for the next three.
         records_split: which of the source's own splits to read; all of it is then split again by
             prompt. None takes all.
         settings: see `ExampleDataModule`.
@@ -42,17 +43,14 @@ class JsonlDataModule(ExampleDataModule):
     def check(self) -> None:
         check_source(self.source, columns=self.columns, split=self.records_split)
 
-    def read(self) -> list[Example]:
+    def read(self) -> Iterator[Example]:
         prompt, response = self.columns
-        records = read_records(
+        records = iterate_records(
             self.source,
             columns=self.columns,
             split=self.records_split,
             config_name=self.config_name,
             revision=self.revision,
         )
-        return [
-            example
-            for row, record in enumerate(records, start=1)
-            for example in self.example(record[prompt], record[response], row=row, column=response)
-        ]
+        for row, record in enumerate(records, start=1):
+            yield from self.example(record[prompt], record[response], row=row, column=response)

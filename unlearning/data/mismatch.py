@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence as Sequence_
 
+from unlearning.data.digests import digests, firsts
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -27,10 +28,8 @@ class MismatchSampler:
     """
 
     def __init__(self, retain: Sequence_[Example], per_prompt: int, seed: int = 0) -> None:
-        first_with_answer: dict[str, int] = {}
-        for number, example in enumerate(retain):
-            first_with_answer.setdefault(example.response, number)
-        self.pool = list(first_with_answer.values())
+        # The first example with each answer: 8 bytes a number, and no text.
+        self.pool = firsts(digests((example.response for example in retain), len(retain)))
         self.per_prompt, self.seed = per_prompt, seed
         if len(self.pool) < per_prompt:
             raise ConfigError(
@@ -42,4 +41,6 @@ class MismatchSampler:
     def draw(self, example: int, epoch: int) -> list[int]:
         """K numbers of retain examples for one forget example in one epoch."""
         generator = random.Random(f"mismatch/{self.seed}/{epoch}/{example}")
-        return generator.sample(self.pool, self.per_prompt)
+        # A sample of places is the sample of what stands there.
+        places = generator.sample(range(len(self.pool)), self.per_prompt)
+        return [int(self.pool[place]) for place in places]

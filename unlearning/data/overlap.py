@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
+from unlearning.data.digests import Digests, contained, digests, firsts
+from unlearning.data.stored_examples import take
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -16,17 +18,16 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def drop_duplicates(examples: Iterable[Example]) -> list[Example]:
+def drop_duplicates(examples: Sequence[Example]) -> Sequence[Example]:
     """The first of every normalised (prompt, response), in the order given."""
-    first: dict[tuple[str, str], Example] = {}
-    for example in examples:
-        first.setdefault((normalise(example.prompt), normalise(example.response)), example)
-    return list(first.values())
+    # No normal form holds a line end, so that none blurs the border.
+    pairs = (f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
+    return take(examples, firsts(digests(pairs, len(examples))))
 
 
 def check_disjoint(
-    forget: Iterable[Example],
-    retain: Iterable[Example],
+    forget: Collection[Example],
+    retain: Collection[Example],
     names: tuple[str, str] = ("forget", "retain"),
 ) -> None:
     """Refuse to forget and to retain the same text.
@@ -34,27 +35,29 @@ def check_disjoint(
     Compared are the prompts, and prompt and response read as one text, so that a passage cut
     into prompt and continuation at another place is found too.
 
+    Args:
+        forget: read once, and once more where something is found.
+        retain: read once.
+
     Raises:
         ConfigError: at least one text is in both; says how many, and shows one.
     """
-    retained = list(retain)
-    retained_prompts = {normalise(example.prompt) for example in retained}
-    retained_texts = {_whole(example) for example in retained}
-    shared = [
-        example
-        for example in forget
-        if normalise(example.prompt) in retained_prompts or _whole(example) in retained_texts
-    ]
-    if not shared:
+    ours, theirs = _forms(forget), _forms(retain)
+    # Column by column: a prompt alone that equals another's prompt and response is another text.
+    shared = contained(ours[:, 0], theirs[:, 0].copy())
+    shared |= contained(ours[:, 1], theirs[:, 1].copy())
+    if not shared.any():
         return
-    one = shared[0].prompt
+    one = next(example for example, found in zip(forget, shared, strict=True) if found).prompt
     shown = one if len(one) <= SHOWN else one[: SHOWN - 3] + "..."
     raise ConfigError(
-        f"{len(shared)} {names[0]} examples are also in the {names[1]} set (case and white space "
+        f"{shared.sum()} {names[0]} examples are also in the {names[1]} set (case and white space "
         f"aside), for example the one with the prompt {shown!r}. A text can be in one of them "
         "only: remove it from one of the two sources."
     )
 
 
-def _whole(example: Example) -> str:
-    return normalise(f"{example.prompt} {example.response}")
+def _forms(examples: Collection[Example]) -> Digests:
+    """[Examples, 2]: of the prompt, and of prompt and response as one text."""
+    forms = (normalise(text) for e in examples for text in (e.prompt, f"{e.prompt} {e.response}"))
+    return digests(forms, 2 * len(examples)).reshape(-1, 2)

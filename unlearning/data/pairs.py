@@ -1,4 +1,4 @@
-"""Where retain pairs and mismatch answers come from: a list in memory, or a stream."""
+"""Where retain pairs and mismatch answers come from: a list, or a stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RetainPairs(ABC):
 
 
 class ListedPairs(RetainPairs):
-    """All pairs in memory."""
+    """Pairs that are all tokenised, each found by its number."""
 
     def __init__(
         self, sequences: Sequence_[Sequence], order: ShuffledOrder, sampler: MismatchSampler

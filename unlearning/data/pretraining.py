@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Sequence_
+from itertools import chain
 from pathlib import Path
 
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.examples import ExampleDataModule
@@ -16,6 +17,7 @@ from unlearning.data.layout import padded_batch
 from unlearning.data.source import fingerprint
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import read_text, text_files, text_windows
+from unlearning.data.token_store import token_counts
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.types import Batch, Example, Sequence
 
@@ -55,9 +57,9 @@ class PretrainingDataModule(LightningDataModule):
         if self.text is not None:
             text_files(self.text)
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> Iterator[Example]:
         """All pairs."""
-        return [example for source in self.sources for example in source.examples("train")]
+        return chain.from_iterable(source.examples("train") for source in self.sources)
 
     def passages(self) -> list[str]:
         """All plain text, a file each."""
@@ -71,41 +73,45 @@ class PretrainingDataModule(LightningDataModule):
             yield from passage.split("\n\n")
 
     def fingerprint(self) -> str:
-        return fingerprint(
-            [*self.examples(), *(Example("", passage) for passage in self.passages())]
-        )
+        passages = (Example("", passage) for passage in self.passages())
+        return fingerprint(chain(self.examples(), passages))
 
     def setup(self, stage: str | None = None) -> None:
         assert self.tokenizer is not None, "set .tokenizer first"
-        pairs = tokenize_examples(
-            self.examples(), self.tokenizer, self.template, self.window, self.cache_dir
-        )
+        parts = [
+            tokenize_examples(
+                source.examples("train"), self.tokenizer, self.template, self.window, self.cache_dir
+            ).sequences
+            for source in self.sources
+        ]
         windows = [
             w for text in self.passages() for w in text_windows(text, self.tokenizer, self.window)
         ]
         held_out = round(len(windows) * self.held_out_fraction)
         random.Random(self.seed).shuffle(windows)
         self.validation = windows[:held_out]
-        self.train = pairs.sequences + windows[held_out:]
+        self.train = _joined([*parts, windows[held_out:]])
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.train, LengthBatches(self.train, self.batch_tokens, self.seed))
+        return self._loader(self.train, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Batch]:
-        if not self.validation:
-            return []
-        return self._loader(
-            self.validation, LengthBatches(self.validation, self.batch_tokens, None)
-        )
+        return self._loader(_joined([self.validation]), None) if self.validation else []
 
-    def _loader(self, sequences: list[Sequence], batches: LengthBatches) -> DataLoader[Batch]:
+    def _loader(self, data: ConcatDataset[Sequence], seed: int | None) -> DataLoader[Batch]:
+        sequences = (data[number] for number in range(len(data)))
+        batches = LengthBatches(sequences, self.batch_tokens, seed)
         assert self.tokenizer is not None
         pad = self.tokenizer.pad_token_id or 0
 
         def collate(items: list[Sequence]) -> Batch:
             return padded_batch([("retain", enumerate(items))], pad)
 
-        return DataLoader(sequences, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(data, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+
+
+def _joined(parts: list[Sequence_[Sequence]]) -> ConcatDataset[Sequence]:
+    return ConcatDataset(parts)  # type: ignore[arg-type]  # sequences are map-style data sets
 
 
 class LengthBatches:
@@ -121,9 +127,10 @@ class LengthBatches:
     """
 
     def __init__(
-        self, sequences: Sequence_[Sequence], batch_tokens: int, seed: int | None, pool: int = 2048
+        self, sequences: Iterable[Sequence], batch_tokens: int, seed: int | None, pool: int = 2048
     ) -> None:
-        self.lengths = [len(s.prompt_ids) + len(s.response_ids) - 1 for s in sequences]
+        prompts, responses = token_counts(sequences)
+        self.lengths = (prompts + responses - 1).tolist()
         self.batch_tokens, self.seed, self.pool, self.epoch = batch_tokens, seed, pool, 0
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -18,7 +18,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test")
 
 
-def read_records(
+def iterate_records(
     source: str,
     *,
     columns: Sequence[str],
@@ -26,8 +26,8 @@ def read_records(
     config_name: str | None = None,
     revision: str | None = None,
     data_files: str | None = None,
-) -> list[Record]:
-    """All records of a source, each with at least the `columns`.
+) -> Iterator[Record]:
+    """The records of a source one by one, each with at least the `columns`.
 
     Args:
         source: a local csv, jsonl, json or parquet file, a folder of files of one such kind, or a
@@ -39,18 +39,36 @@ def read_records(
         data_files: the hub data set's file for this split, where its files differ in columns.
 
     Raises:
-        ConfigError: nothing there, unreadable, empty, or a column is missing.
+        ConfigError: nothing there, unreadable, empty, or a column is missing; when it is come to.
     """
     if is_hub_id(source):
         records = _hub_records(source, split, config_name, revision, data_files)
     else:
-        files = local_files(source, split)
-        records = list(chain.from_iterable(iterate_file(path) for path in files))
-    if not records:
-        raise ConfigError(f"{source} holds no records (a header alone does not count).")
+        records = chain.from_iterable(iterate_file(path) for path in local_files(source, split))
+    row = 0
     for row, record in enumerate(records, start=1):
         require_columns(record, columns, f"{source}, row {row}" if row > 1 else source)
-    return records
+        yield record
+    if not row:
+        raise ConfigError(f"{source} holds no records (a header alone does not count).")
+
+
+def read_records(
+    source: str,
+    *,
+    columns: Sequence[str],
+    split: str | None = "train",
+    config_name: str | None = None,
+    revision: str | None = None,
+    data_files: str | None = None,
+) -> list[Record]:
+    """All of `iterate_records`, in memory."""
+    return list(
+        iterate_records(
+            source, columns=columns, split=split, config_name=config_name, revision=revision,
+            data_files=data_files,
+        )
+    )  # fmt: skip
 
 
 def check_source(
@@ -156,7 +174,7 @@ def _hub_records(
     config_name: str | None,
     revision: str | None,
     data_files: str | None,
-) -> list[Record]:
+) -> Iterator[Record]:
     # Imported here, since it takes seconds that a local source need not wait for.
     import datasets
     from datasets.exceptions import DatasetsError
@@ -173,7 +191,8 @@ def _hub_records(
             f"Check the name and the connection, or give a local path.{_near_paths(Path(source))}"
         ) from error
     parts = loaded.values() if isinstance(loaded, dict) else [loaded]
-    return [dict(record) for part in parts for record in part]
+    for part in parts:
+        yield from map(dict, part)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import numpy as np
+
+from unlearning.data.digests import digests
 from unlearning.data.overlap import normalise
+from unlearning.data.stored_examples import take
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -17,28 +20,27 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 def split_by_prompt(
     examples: Sequence[Example], fractions: tuple[float, float, float], seed: int
-) -> dict[Split, list[Example]]:
+) -> dict[Split, Sequence[Example]]:
     """Deal the prompts out, so that all answers to one prompt are on one side.
 
     Prompts are ranked by a hash of (seed, normalised prompt) and cut at the rounded cumulative
     fractions. The split depends on the seed and the texts alone, never on the order of records,
-    and the first n examples of a split are a random sample rather than the head of a file.
+    and the first n examples of a split are a random sample rather than the head of a file. Answers
+    to one prompt are in the order of their own hashes.
+
+    Returns:
+        Of `StoredExamples` views of them, of any other sequence lists.
     """
-
-    def rank(text: str) -> str:
-        return hashlib.sha256(f"{seed}\n{normalise(text)}".encode()).hexdigest()
-
-    by_prompt: dict[str, list[Example]] = {}
-    for example in examples:
-        by_prompt.setdefault(rank(example.prompt), []).append(example)
-    dealt = [sorted(by_prompt[key], key=lambda e: rank(e.response)) for key in sorted(by_prompt)]
-    first = round(fractions[0] * len(dealt))
-    second = round((fractions[0] + fractions[1]) * len(dealt))
-    parts = (dealt[:first], dealt[first:second], dealt[second:])
-    return {
-        name: [example for answers in part for example in answers]
-        for name, part in zip(SPLITS, parts, strict=True)
-    }
+    texts = (normalise(text) for e in examples for text in (e.prompt, e.response))
+    ranked = (f"{seed}\n{text}" for text in texts)
+    ranks = digests(ranked, 2 * len(examples)).reshape(-1, 2)
+    order = np.lexsort((ranks[:, 1], ranks[:, 0]))  # by prompt, then by response; stable
+    prompts = ranks[order, 0]
+    begins = np.flatnonzero(np.append(True, prompts[1:] != prompts[:-1])[: len(prompts)])
+    first = round(fractions[0] * len(begins))
+    second = round((fractions[0] + fractions[1]) * len(begins))
+    parts = np.split(order, np.append(begins, len(order))[[first, second]])
+    return {name: take(examples, part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
 def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
+from collections.abc import Iterator
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearning.data.template import PromptTemplate
+from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
 from unlearning.kept_file import made_once
 from unlearning.types import Example, Sequence
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # raise it when the cached file's meaning changes
+FORMAT = 2  # raise it when the cached file's meaning changes
+BLOCK = 1000
+"""Examples that are tokenised at a time: enough for the tokenizer's threads, little to hold."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Tokenized:
         truncated: how many answers were cut to fit `max_length`.
     """
 
-    sequences: list[Sequence]
+    sequences: Sequence_[Sequence]
     truncated: int
 
 
@@ -46,24 +51,38 @@ def tokenize_examples(
 
     Apart, because a prompt that is tokenised together with its answer can merge with it, and then
     the prompts of a tree row's branches would differ. Too long an Example loses the end of its
-    answer, never of its prompt; how many did is counted and logged.
+    answer, never of its prompt; how many did is counted and logged. The sequences lie in a file of
+    4 bytes a token and 16 a sequence; one is in memory when it is asked for.
 
     Args:
         max_length: tokens of prompt and answer together, at most the model's context.
-        cache_dir: where to keep the result; the key is the content, so an edit is never missed.
+        cache_dir: where to keep the file; the key is the content, so an edit is never missed. None
+            takes a file without a name in the temporary folder, which goes with its last reader.
 
     Raises:
         ConfigError: a prompt alone fills `max_length`, or an answer has no token.
     """
+
+    def blocks() -> Iterator[tuple[Sequence_[Sequence], int]]:
+        for start in range(0, len(examples), BLOCK):
+            block = examples[start : start + BLOCK]
+            done = to_sequences(block, tokenizer, template, max_length, start)
+            yield done.sequences, done.truncated
+
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            write_tokens(file, blocks())
+
     if cache_dir is None:
-        result = to_sequences(examples, tokenizer, template, max_length)
+        with tempfile.TemporaryFile() as file:
+            write_tokens(file, blocks())
+            result = Tokenized(*read_tokens(file))
     else:
         key = _key(examples, tokenizer, template, max_length)
-        path = made_once(
-            Path(cache_dir) / "tokens" / f"{key}.json",
-            lambda path: _write(path, to_sequences(examples, tokenizer, template, max_length)),
-        )
-        result = _read(path)
+        path = made_once(Path(cache_dir) / "tokens" / f"{key}.bin", make)
+        with path.open("rb") as kept:
+            result = Tokenized(*read_tokens(kept))
+        log.info("tokens of %d examples: %d bytes in %s", len(examples), path.stat().st_size, path)
     if result.truncated:
         log.warning(
             "%d of %d answers were cut to fit %d tokens; prompts are whole.",
@@ -77,35 +96,44 @@ def to_sequences(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
+    first: int = 0,
 ) -> Tokenized:
-    """What `tokenize_examples` gives, without its cache and its log.
+    """What `tokenize_examples` gives, as a list in memory, without its cache and its log.
+
+    Args:
+        first: the number of the first Example, for errors.
 
     Raises:
         ConfigError: a prompt alone fills `max_length`, or an answer has no token.
     """
     if not examples:
         return Tokenized([], 0)
-    prompts = tokenizer([template.prompt(e.prompt) for e in examples])["input_ids"]
-    answers = tokenizer([template.answer(e.response) for e in examples], add_special_tokens=False)
+    ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
+    prompts = tokenizer([template.prompt(e.prompt) for e in examples], **ids_alone)["input_ids"]
+    answers = tokenizer(
+        [template.answer(e.response) for e in examples], add_special_tokens=False, **ids_alone
+    )
     end = (
         [tokenizer.eos_token_id]
         if template.append_eos and tokenizer.eos_token_id is not None
         else []
     )
-    sequences, truncated = [], 0
+    sequences: list[Sequence] = []
+    truncated = 0
     for number, (prompt, answer) in enumerate(zip(prompts, answers["input_ids"], strict=True)):
         # The text too: byte-level BPE makes a token of the space before an empty answer.
         if not answer or not examples[number].response.strip():
             raise ConfigError(
-                f"Example {number} has an answer without a single token: "
+                f"Example {first + number} has an answer without a single token: "
                 f"{examples[number].response!r}. Remove it or set skip_empty=true."
             )
         room = max_length - len(prompt)
         if room < 1:
             raise ConfigError(
-                f"The prompt of Example {number} has {len(prompt)} tokens, which leaves no room "
-                f"for an answer in max_length={max_length}. Raise max_length (up to the model's "
-                f"context) or remove the prompt, which begins {examples[number].prompt[:60]!r}."
+                f"The prompt of Example {first + number} has {len(prompt)} tokens, which leaves no "
+                f"room for an answer in max_length={max_length}. Raise max_length (up to the "
+                f"model's context) or remove the prompt, which begins "
+                f"{examples[number].prompt[:60]!r}."
             )
         whole = [*answer, *end]
         truncated += len(whole) > room
@@ -143,15 +171,3 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         tokenizer("a b", add_special_tokens=True)["input_ids"],
     ]
     return hashlib.sha256((content + json.dumps(special)).encode()).hexdigest()[:16]
-
-
-def _write(path: Path, result: Tokenized) -> None:
-    rows = [[list(s.prompt_ids), list(s.response_ids)] for s in result.sequences]
-    content = {"truncated": result.truncated, "sequences": rows}
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _read(path: Path) -> Tokenized:
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    pairs = (Sequence(tuple(p), tuple(r)) for p, r in stored["sequences"])
-    return Tokenized(list(pairs), stored["truncated"])

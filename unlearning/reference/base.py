@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from collections.abc import Sequence as Sequence_
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class Reference(ABC):
     def head(self) -> Head:
         """The reference's output head: weight [V, D], bias [V] or None."""
 
-    def prepare(self, sequences: Mapping[Role, list[Sequence]], pad_token_id: int) -> None:
+    def prepare(self, sequences: Mapping[Role, Sequence_[Sequence]], pad_token_id: int) -> None:
         """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
         return None  # most have nothing to compute
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Sequence_
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch import Tensor
 from unlearning.adapter import is_fresh
 from unlearning.backbone import CausalLM, evaluating, output_head
 from unlearning.data.layout import padded_batch
+from unlearning.data.token_store import token_counts
 from unlearning.fingerprint import base_fingerprint, weights_fingerprint
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
@@ -52,7 +55,7 @@ class Cached(Reference):
         self.stores: dict[Role, HiddenStore] = {}
 
     @torch.no_grad()
-    def prepare(self, sequences: Mapping[Role, list[Sequence]], pad_token_id: int) -> None:
+    def prepare(self, sequences: Mapping[Role, Sequence_[Sequence]], pad_token_id: int) -> None:
         assert self._model is not None, "prepared once"
         model = self._model[0]
         model.to(self._policy[0].device)  # type: ignore[arg-type]
@@ -71,19 +74,18 @@ class Cached(Reference):
         self._model = None
 
     def _states(
-        self, model: CausalLM, items: list[Sequence], pad_token_id: int
+        self, model: CausalLM, items: Sequence_[Sequence], pad_token_id: int
     ) -> Iterator[tuple[int, Tensor]]:
         """(sequence number, [tokens, D]), long sequences first: few pads in a batch."""
-        order = sorted(
-            range(len(items)), key=lambda n: -len(items[n].prompt_ids + items[n].response_ids)
-        )
+        prompts, responses = token_counts(items)
+        order = np.argsort(-(prompts + responses), kind="stable")
         with evaluating(model):
             for start in range(0, len(order), self.batch_size):
-                numbers = order[start : start + self.batch_size]
+                numbers = order[start : start + self.batch_size].tolist()
                 batch = padded_batch([("retain", [(n, items[n]) for n in numbers])], pad_token_id)
                 batch = batch.to(model.device)
                 states = hidden_states(model, batch, {"retain"})["retain"].to(self.dtype).cpu()
-                lengths = [len(items[n].response_ids) for n in numbers]
+                lengths = responses[numbers].tolist()
                 yield from zip(numbers, states.split(lengths), strict=True)
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Sequence as Sequence_
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from unlearning.data.token_store import token_counts
 from unlearning.kept_file import made_once
 from unlearning.types import Sequence
 
@@ -20,21 +23,25 @@ class HiddenStore:
 
     Args:
         states: the flat states; may be a memory map.
-        lengths: answer tokens of each sequence.
+        lengths: [sequences] answer tokens of each.
     """
 
-    def __init__(self, states: Tensor, lengths: list[int]) -> None:
+    def __init__(self, states: Tensor, lengths: ArrayLike) -> None:
         self.states = states
-        self.starts = [0, *accumulate(lengths)]
+        self.starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
 
     def rows(self, numbers: Iterable[int]) -> Tensor:
         """[N, D]: the states of these sequences, one after the other."""
-        return torch.cat([self.states[self.starts[n] : self.starts[n + 1]] for n in numbers])
+        return torch.cat([self._rows(n) for n in numbers])
+
+    def _rows(self, number: int) -> Tensor:
+        start, end = self.starts[number : number + 2].tolist()
+        return self.states[start:end]
 
     @classmethod
     def open_or_build(
         cls,
-        sequences: list[Sequence],
+        sequences: Sequence_[Sequence],
         states: Iterable[tuple[int, Tensor]],
         width: int,
         dtype: torch.dtype,
@@ -48,8 +55,8 @@ class HiddenStore:
             width: D.
             model_key: fingerprint of the model's weights; None with `cache_dir=None`.
         """
-        lengths = [len(sequence.response_ids) for sequence in sequences]
-        shape = (sum(lengths), width)
+        lengths = token_counts(sequences)[1]
+        shape = (int(lengths.sum()), width)
         if cache_dir is None or model_key is None:
             store = cls(torch.empty(shape, dtype=dtype), lengths)
             store._fill(states)
@@ -64,7 +71,7 @@ class HiddenStore:
 
     def _fill(self, states: Iterable[tuple[int, Tensor]]) -> None:
         for number, rows in states:
-            self.states[self.starts[number] : self.starts[number + 1]] = rows
+            self._rows(number)[:] = rows
 
 
 def _map(path: Path, shape: tuple[int, int], dtype: torch.dtype, writable: bool) -> Tensor:
@@ -76,7 +83,7 @@ def _map(path: Path, shape: tuple[int, int], dtype: torch.dtype, writable: bool)
     return torch.from_file(str(path), shared=writable, size=size, dtype=dtype).view(shape)
 
 
-def _key(sequences: list[Sequence], dtype: torch.dtype) -> str:
+def _key(sequences: Iterable[Sequence], dtype: torch.dtype) -> str:
     digest = hashlib.sha256(str(dtype).encode())
     for sequence in sequences:
         digest.update(repr((sequence.prompt_ids, sequence.response_ids)).encode())

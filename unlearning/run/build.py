@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -15,6 +17,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from unlearning.data.digests import digests
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.split import SPLITS
 from unlearning.data.template import PromptTemplate
@@ -124,20 +127,31 @@ def prompt_sets(
         if module is None:
             continue
         splits = SPLITS if settings.split == "all" else (settings.split,)
-        examples = _one_per_prompt(e for split in splits for e in module.examples(split))
+        parts = [module.examples(split) for split in splits]
+        examples = _one_per_prompt(parts, settings.limit)
         if not examples:
             raise ConfigError(
                 f"evaluation.prompt_sets.{name}: {settings.source} has no example in its "
                 f"{settings.split} split. Change data.{settings.source}.fractions, or remove the "
                 "set."
             )
-        found.append(PromptSet(str(name), settings.kind, examples[: settings.limit]))
+        found.append(PromptSet(str(name), settings.kind, examples))
     return found
 
 
-def _one_per_prompt(examples: Iterator[Example]) -> list[Example]:
-    """The first Example of each prompt: greedy answers to one prompt are all the same."""
-    return list({example.prompt: example for example in reversed(list(examples))}.values())[::-1]
+def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
+    """The first Example of each prompt: greedy answers to one prompt are all the same.
+
+    Prompts come in the order in which they stand for the last time. Only what is returned is held.
+    """
+    prompts = digests(example.prompt for part in parts for example in part)
+    first = np.unique(prompts, return_index=True)[1]
+    last = len(prompts) - 1 - np.unique(prompts[::-1], return_index=True)[1]
+    chosen = first[np.argsort(last)][:limit].tolist()
+    wanted = set(chosen)
+    numbered = enumerate(chain.from_iterable(parts))
+    found = {number: example for number, example in numbered if number in wanted}
+    return [found[number] for number in chosen]
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:

@@ -15,6 +15,7 @@ from unlearning.data.ngrams import check_no_shared_text
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
+from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
 from unlearning.objective import Objective
 from unlearning.run.build import build_data, prompt_sets
@@ -82,7 +83,7 @@ def check_together(config: DictConfig, data: Data) -> None:
             trained["forget"], trained["retain"], config.data.mismatch_per_prompt
         )
     if related is not None:
-        known = [example for split in SPLITS for example in related.examples(split)]
+        known = store(example for split in SPLITS for example in related.examples(split))
         for name, examples in trained.items():
             check_disjoint(known, examples, names=("related", name))
     if isinstance(forget, LOTRDataModule):

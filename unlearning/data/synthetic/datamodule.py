@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Unpack, get_args
 
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
@@ -60,7 +60,7 @@ class SyntheticDataModule(ExampleDataModule):
     def read(self) -> list[Example]:
         return _READERS[self.part]()
 
-    def split(self, examples: Sequence[Example]) -> dict[Split, list[Example]]:
+    def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
         if self.part == "everyday":
             return super().split(examples)
         if self.part == "harmful":

@@ -1,0 +1,116 @@
+"""Examples whose text lies in a file, read by memory map; in memory is where each one begins.
+
+The file has no name, so nothing can be stale or left behind: its room on the disk, about that of
+the text as UTF-8, is free again when the last reader has gone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Sequence_
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlearning.types import Example
+
+ERRORS = "surrogatepass"  # an unpaired surrogate, which JSON can bring, stays what it is
+BLOCK = 1000  # Examples that are made at a time where all are gone through
+
+
+class StoredExamples(Sequence_[Example]):
+    """Some of the Examples of a file, in an order of their own; made by `store`.
+
+    Takes 24 bytes of memory an Example. An Example is made when it is asked for. A fork shares the
+    map; a pickle carries the text.
+
+    Args:
+        text: prompts and responses in turn, as UTF-8.
+        starts: [2 * stored + 1] where each of them begins in the text, and where the last one ends.
+        rows: [Examples] which of the stored ones these are; None takes all.
+    """
+
+    def __init__(
+        self,
+        text: mmap.mmap | bytes,
+        starts: NDArray[np.int64],
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._text, self._starts = text, starts
+        self.rows = np.arange(len(starts) // 2) if rows is None else rows
+
+    def take(self, numbers: NDArray[np.int64]) -> StoredExamples:
+        """These of them, in this order; copies no text."""
+        return StoredExamples(self._text, self._starts, self.rows[numbers])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, number: int) -> Example: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Example]: ...
+    def __getitem__(self, number: int | slice) -> Example | list[Example]:
+        if isinstance(number, slice):
+            return self._examples(self.rows[number])
+        return self._examples(self.rows[number, None])[0]
+
+    def __iter__(self) -> Iterator[Example]:
+        for start in range(0, len(self), BLOCK):
+            yield from self[start : start + BLOCK]
+
+    def _examples(self, rows: NDArray[np.int64]) -> list[Example]:
+        # Three places an Example: where prompt and response begin, and where the response ends.
+        places = self._starts[2 * rows[:, None] + np.arange(3)].tolist()
+        return [Example(self._decoded(a, b), self._decoded(b, c)) for a, b, c in places]
+
+    def _decoded(self, start: int, end: int) -> str:
+        return self._text[start:end].decode("utf-8", ERRORS)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other holds the same Examples, as a list of them does, too."""
+        if not isinstance(other, Sequence_):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return store, (list(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StoredExamples:
+        return self  # nothing in it ever changes
+
+
+def store(examples: Iterable[Example], folder: str | Path | None = None) -> StoredExamples:
+    """Write Examples to a file without a name; no two are in memory at a time.
+
+    Args:
+        folder: on whose disk; None takes the system's for temporary files (`TMPDIR`).
+    """
+    if folder is not None:
+        folder = Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    starts = array("q", [0])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        end = 0
+        for example in examples:
+            for text in (example.prompt, example.response):
+                end += file.write(text.encode("utf-8", ERRORS))
+                starts.append(end)
+        file.flush()
+        # The map outlives the file; of nothing there is no map.
+        text_of_all = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if end else b""
+    return StoredExamples(text_of_all, np.frombuffer(starts, dtype=np.int64))
+
+
+def take(examples: Sequence_[Example], numbers: NDArray[np.int64]) -> Sequence_[Example]:
+    """These Examples, in this order: of stored ones without their text, else as a list."""
+    if isinstance(examples, StoredExamples):
+        return examples.take(numbers)
+    return [examples[number] for number in numbers]
