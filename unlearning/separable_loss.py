@@ -143,7 +143,7 @@ class _SeparableLoss(torch.autograd.Function):
 
 ROWS = 16
 """Products of so many rows, or of a multiple, are quicker on a CPU than those of some less."""
-BLOCK = 2048
+BLOCK = 4096
 """Tokens of the vocabulary whose logits are made at once on a CPU."""
 
 

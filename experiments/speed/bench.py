@@ -15,6 +15,7 @@ import platform
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,15 @@ class Turns(Callback):
 
     Ours is from the end of one block of textbook steps to the end of our next: data, callbacks,
     logging and optimizer included.
+
+    Args:
+        bare: make as many of our steps without the Trainer, too, to see what it adds.
     """
 
-    def __init__(self, other: Any, block: int, device: str) -> None:
-        self.other, self.block, self.device = other, block, device
+    def __init__(self, other: Any, block: int, device: str, bare: bool = False) -> None:
+        self.other, self.block, self.device, self.bare = other, block, device, bare
         self.ours: list[float] = []
+        self.without: list[float] = []
         self.theirs: list[float] = []
         self._numbers: list[int] = []
         self._begun = 0.0
@@ -87,19 +92,32 @@ class Turns(Callback):
             return
         measure.synchronise(self.device)
         self.ours.append((time.perf_counter() - self._begun) / self.block)
+        if self.bare:
+            alone = partial(_bare_step, trainer, pl_module, self.device)
+            took = measure.seconds(lambda: [alone(n) for n in self._numbers], self.device)
+            self.without.append(took / self.block)
         took = measure.seconds(lambda: [self.other(n) for n in self._numbers], self.device)
         self.theirs.append(took / self.block)
         self._numbers.clear()
         self._begun = time.perf_counter()
 
 
+def _bare_step(trainer: Trainer, module: Any, device: str, number: int) -> None:
+    batch = trainer.datamodule.batch_at(number).to(device)  # type: ignore[attr-defined]
+    module.loss(batch)[0].backward()
+    trainer.optimizers[0].step()
+    module.release_gradients()
+
+
 class Textbook:
     """A model, a reference and an optimizer for the textbook step."""
 
-    def __init__(self, shape: Shape, precision: str, device: str) -> None:
+    def __init__(
+        self, shape: Shape, precision: str, device: str, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.device, self.precision = device, precision
-        self.model = shape.model(device)
-        self.reference = shape.model(device).eval().requires_grad_(False)
+        self.model = shape.model(device, dtype)
+        self.reference = shape.model(device, dtype).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-6, fused=True)
 
     def autocast(self) -> Any:
@@ -163,7 +181,8 @@ def compare(variant: Variant, device: str, block: int) -> dict[str, Any]:
     other = Textbook(variant.shape, variant.textbook_precision, device)
     same = RandomData(variant.batch_size, vocabulary=variant.shape.vocabulary)
     same.setup()
-    turns = Turns(lambda number: other.step(same.trees_at(number)), block, device)
+    bare = variant.precision == "32-true"  # else the Trainer's autocast and copies belong to it
+    turns = Turns(lambda number: other.step(same.trees_at(number)), block, device, bare)
     data, module = fitted(variant, device, [turns], (variant.rounds + WARM_UP) * block)
     ours, theirs = turns.ours[WARM_UP:], turns.theirs[WARM_UP:]
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -178,6 +197,12 @@ def compare(variant: Variant, device: str, block: int) -> dict[str, Any]:
         "ratio_spread": measure.spread(ratios),
         "steps_per_second": 1 / measure.median(ours),
     }
+    if bare:
+        without = turns.without[WARM_UP:]
+        row["bare_ms"] = 1e3 * measure.median(without)
+        row["trainer_adds"] = (
+            measure.median([a / b for a, b in zip(ours, without, strict=True)]) - 1
+        )
     del turns
     return row | alone | quantities(variant, module, other, data, device)
 
@@ -206,13 +231,8 @@ def quantities(
     found: dict[str, Any] = {}
     trained = [p for p in module.policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-6, fused=True)
-    if not half:  # the same batches as through the Trainer, without it
-        numbers = range(WARM_UP, WARM_UP + variant.rounds)
+    if not half:
         bare(batch)
-        times = [
-            measure.seconds(lambda n=n: bare(data.batch_at(n).to(device)), device) for n in numbers
-        ]
-        found["bare_ms"] = 1e3 * measure.median(times)
         again = [measure.seconds(lambda: bare(batch), device) for _ in range(3)]
         found["batch_ms"] = 1e3 * measure.median(again)  # of the batch whose FLOPs are counted
     module.policy.zero_grad()
@@ -247,13 +267,21 @@ def quantities(
 
 
 def agreement(
-    variant: Variant, device: str, trees: list[Tree], batch: Any, data: RandomData
+    variant: Variant,
+    device: str,
+    trees: list[Tree],
+    batch: Any,
+    data: RandomData,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, float]:
     """The largest difference of any gradient entry, as a share of the largest entry, and the
     losses' relative difference; both from the same weights, one step away from the reference."""
-    other = Textbook(variant.shape, "32-true", device)
-    module = UnlearningModule(variant.shape.model(device), reference=variant.reference)  # type: ignore[arg-type]
-    module.reference = build_reference(variant.reference, module.policy)  # type: ignore[arg-type]
+    other = Textbook(variant.shape, "32-true", device, dtype)
+    module = UnlearningModule(
+        variant.shape.model(device, dtype),
+        reference=variant.reference,  # type: ignore[arg-type]
+    )
+    module.reference = build_reference(variant.reference, module.policy, dtype=dtype)  # type: ignore[arg-type]
     module.reference.prepare({"retain": data.sequences["retain"]}, data.pad_token_id)
     with torch.no_grad():
         for a, b in zip(module.policy.parameters(), other.model.parameters(), strict=True):
@@ -296,7 +324,7 @@ def _ms(pair: tuple[float, float]) -> list[float]:
 def table(rows: list[dict[str, Any]], rates: dict[str, float]) -> str:
     lines = [
         "| model, batch | variant | ms | textbook ms | ratio | memory MiB (ratio) | GFLOP (least) "
-        "| answer tokens/s | MFU | gradient differs by | without Trainer, ms |",
+        "| answer tokens/s | MFU | gradient differs by | the Trainer adds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -306,7 +334,7 @@ def table(rows: list[dict[str, Any]], rates: dict[str, float]) -> str:
         seconds = row.get("batch_ms", row["ours_ms"]) / 1e3
         differs = row.get("gradient_difference")
         low, high = row["ratio_spread"]
-        bare = f"{row['bare_ms']:.0f}" if "bare_ms" in row else ""
+        adds = f"{row['trainer_adds']:+.0%}" if "trainer_adds" in row else ""
         lines.append(
             f"| {shape['width']} x {shape['layers']}, B {variant['batch_size']} | {row['name']} "
             f"| {row['ours_ms']:.0f} | {row['textbook_ms']:.0f} "
@@ -315,7 +343,7 @@ def table(rows: list[dict[str, Any]], rates: dict[str, float]) -> str:
             f"| {row['gflop']:.0f} ({row['least_gflop']:.0f}) "
             f"| {row['answer_tokens'] / seconds:.0f} | {1e9 * row['gflop'] / seconds / rate:.0%} "
             f"| {'' if differs is None else f'{differs:.0e}'} "
-            f"| {bare} |"
+            f"| {adds} |"
         )
     return "\n".join(lines)
 
@@ -357,11 +385,23 @@ def gpu_variants(quick: bool, every: bool) -> list[Variant]:
     return [*found, lora]
 
 
+def exact(variants: list[Variant], device: str) -> None:
+    """Prints whether loss and gradient are the textbook's in fp64, where no rounding is seen."""
+    for variant in variants:
+        # Few examples: the reference's states of all are computed.
+        data = RandomData(variant.batch_size, vocabulary=variant.shape.vocabulary, examples=16)
+        data.setup()
+        trees, batch = data.trees_at(WARM_UP), data.batch_at(WARM_UP).to(device)
+        found = agreement(variant, device, trees, batch, data, torch.float64)
+        print(f"{variant.shape}, B {variant.batch_size}: {found}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--all", action="store_true", help="every layout and reference, too")
+    parser.add_argument("--exact", action="store_true", help="compare gradients in fp64 instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -383,6 +423,9 @@ def main() -> None:
         ]
     elif not cuda:
         print("This CPU has no fast products in bf16; those rows are left out.\n")
+    if arguments.exact:
+        exact([v for v in variants if not v.lora], device)
+        return
     rows: list[dict[str, Any]] = []
     arguments.results.mkdir(exist_ok=True, parents=True)
     for variant in variants:

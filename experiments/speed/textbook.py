@@ -48,7 +48,8 @@ def padded(examples: list[Pair], device: str) -> dict[str, Tensor]:
 def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """[B, L - 1, V]: of the positions that predict a token."""
     output = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-    return output.logits[:, :-1].float()
+    logits = output.logits[:, :-1]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def mean_of_means(values_BL: Tensor, kept_BL: Tensor) -> Tensor:
