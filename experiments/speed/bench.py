@@ -66,6 +66,9 @@ class Variant:
 class Turns(Callback):
     """Times the Trainer's steps, and after every `block` of them as many textbook steps.
 
+    A block is more than one step: what the textbook step leaves of memory and caches slows the step
+    after it, which in a training is one of its own kind.
+
     Ours is from the end of one block of textbook steps to the end of our next: data, callbacks,
     logging and optimizer included.
 
@@ -236,6 +239,7 @@ def quantities(
         again = [measure.seconds(lambda: bare(batch), device) for _ in range(3)]
         found["batch_ms"] = 1e3 * measure.median(again)  # of the batch whose FLOPs are counted
     module.policy.zero_grad()
+    module.head_memory()  # let go: it is part of what a step takes
     other.optimizer.zero_grad()
 
     def freed(work: Any, of: Any) -> Any:
@@ -429,7 +433,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     arguments.results.mkdir(exist_ok=True, parents=True)
     for variant in variants:
-        rows.append(compare(variant, device, block=5 if cuda else 1))
+        rows.append(compare(variant, device, block=5 if cuda else 2))
         print(table(rows, rates).splitlines()[0 if len(rows) == 1 else -1])
         if len(rows) == 1:
             print("\n".join(table(rows, rates).splitlines()[1:]))
