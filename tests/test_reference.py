@@ -281,6 +281,9 @@ def test_a_split_policy_gets_no_second_model(model):
             build_reference(mode, model, roles=roles, **settings)
     policy = add_lora(model, r=2)
     assert type(build_reference("auto", policy, passes=9.0, **settings)) is AdapterOff
+    # What one process and several take is the same, so that either can go on from the other.
+    settings["cache_bytes"] = 10
+    assert type(build_reference("auto", policy, passes=9.0, **settings)) is Cached
 
 
 def test_a_gpu_fetches_cached_states_from_pinned_memory_without_a_wait(monkeypatch):

@@ -26,7 +26,6 @@ from unlearning.adalora import (
 )
 from unlearning.backbone import CausalLM, is_eight_bit, output_head, tied_gradient
 from unlearning.errors import ConfigError
-from unlearning.fsdp import is_sharded
 from unlearning.master_weights import MasterWeights
 from unlearning.optim import build_optimizer, build_schedule
 from unlearning.tied_gradient import TiedGradient
@@ -131,11 +130,9 @@ class OptimizedModule(LightningModule):
 
     def head_memory(self) -> tuple[Tensor | None, TiedGradient | None]:
         """For `separable_loss`: the last step's gradient of the head, and where the next one meets
-        the embedding's, if both are one weight and that is whole."""
+        the embedding's, if both are one weight."""
         spare, self._spare = self._spare, None
-        strategy = self._trainer.strategy if self._trainer else None
-        whole = strategy is None or not is_sharded(strategy)
-        return spare, tied_gradient(self.policy) if whole else None
+        return spare, tied_gradient(self.policy)
 
     def release_gradients(self) -> None:
         """Right after a step: Lightning would keep them through the next forward, at its peak."""

@@ -65,12 +65,12 @@ def build_reference(
         ConfigError: the mode cannot serve this policy or these roles.
     """
     if mode == "auto":
-        fits = (sharded or cache_bytes <= cache_limit) and "mismatch" not in roles
+        fits, able = cache_bytes <= cache_limit, "mismatch" not in roles
         if isinstance(policy, PeftModel) and model is None:
-            pays = passes >= 1 and not sharded and is_fresh(policy)
-            mode = "cached" if fits and pays else "adapter_off"
+            pays = passes >= 1 and is_fresh(policy)
+            mode = "cached" if able and fits and pays else "adapter_off"
         else:
-            mode = "cached" if fits else "copy"
+            mode = "cached" if able and (fits or sharded) else "copy"
     if mode == "adapter_off":
         if model is not None:
             raise ConfigError(
