@@ -52,9 +52,9 @@ class Plan:
     new_tokens: int = 48
     shortest_answer: int = 5
     vocabulary: int = VOCABULARY
-    sizes: tuple[int | None, ...] = (8, 24, 64, 256, None)
-    sizes_ending: tuple[int | None, ...] = (24, None)
-    every: int = 32  # of the prompts, for one at a time
+    sizes: tuple[int | None, ...] = (24, None)
+    sizes_ending: tuple[int | None, ...] = (None,)
+    every: int = 16  # of the prompts, for one at a time
     every_small: int = 4  # and for batches of up to 64
     rounds: int = 3
 
