@@ -38,7 +38,7 @@ lint: setup  ## Style, types and import contracts
 check-wheel: setup  ## Build the wheel and compose the demo from it, in an empty folder
 	$(BIN)/python tests/check_wheel.py
 
-bench: setup  ## Compare our step with the textbook step (some minutes on two cores)
+bench: setup  ## Compare our step with the textbook step (a quarter of an hour on two cores)
 	$(BIN)/python experiments/speed/bench.py
 
 # Needs torch, transformers, lightning and peft only; takes the environment's python if there is one.
