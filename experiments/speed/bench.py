@@ -1,8 +1,8 @@
 """Our step, as a Trainer runs it, against the textbook step: `make bench`, `make bench-gpu`.
 
-Both run in one process on the same tokens, in turns: after every step (on a GPU: every few) of the
-Trainer, a callback makes as many textbook steps. Reported are medians over the rounds, and the
-median of the ratios of neighbours. Before that, loss and gradient of the two are compared.
+Both run in one process on the same tokens, in turns: after every few steps of the Trainer, a
+callback makes as many textbook steps. Reported are medians over the rounds, and the median of the
+ratios of neighbours; and, from the same weights, how far loss and gradient of the two differ.
 """
 
 from __future__ import annotations
