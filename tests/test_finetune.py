@@ -14,7 +14,7 @@ from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
-from unlearning.model import disable_dropout
+from unlearning.models.load import disable_dropout
 from unlearning.types import Batch, Sequence
 
 PAIRS = [((5, 9, 3, 12), (40, 41, 42)), ((7, 8), (50,)), ((6,), (51, 52, 53, 54, 55, 56))]

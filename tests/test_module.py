@@ -7,12 +7,12 @@ import pytest
 import torch
 from lightning import Callback
 from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
-from test_backbone import NoPositions, as_class
+from models.test_decoder import NoPositions, as_class
 
-from unlearning.adapter import add_lora
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses
-from unlearning.model import disable_dropout
+from unlearning.models.adapter import add_lora
+from unlearning.models.load import disable_dropout
 from unlearning.module import UnlearningModule
 from unlearning.objective import PAPER_TERMS
 from unlearning.types import Batch

@@ -7,13 +7,13 @@ import pytest
 import torch
 from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
 
-from unlearning.backbone import decode, frozen_copy, output_head
 from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
+from unlearning.head.token_losses import token_losses
 from unlearning.losses import TokenLosses, gradient_ascent
-from unlearning.model import disable_dropout
+from unlearning.models.decoder import decode, frozen_copy, output_head
+from unlearning.models.load import disable_dropout
 from unlearning.objective import PAPER_TERMS, Objective, import_object, import_path
-from unlearning.token_losses import token_losses
 
 FORGET = [((5, 9, 3, 12), (40, 41, 42)), ((7, 8), (50, 51, 52, 53, 54))]
 MISMATCH = [(60, 61), (62,), (63, 64, 65, 66), (67, 68)]  # two for each prompt

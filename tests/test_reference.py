@@ -6,15 +6,15 @@ import pytest
 import torch
 from peft import PeftModel
 
-from unlearning.adapter import add_lora, merge_adapter
-from unlearning.backbone import decode
 from unlearning.errors import ConfigError
-from unlearning.model import disable_dropout
+from unlearning.head.token_losses import token_losses
+from unlearning.models.adapter import add_lora, merge_adapter
+from unlearning.models.decoder import decode
+from unlearning.models.load import disable_dropout
 from unlearning.module import UnlearningModule
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference.cached import sent
 from unlearning.reference.hidden_store import HiddenStore
-from unlearning.token_losses import token_losses
 from unlearning.types import Sequence
 
 FULL, LORA = ("cached", "copy"), ("adapter_off", "cached", "copy")

@@ -12,9 +12,9 @@ from lightning import Callback
 from naive import retain_loss
 
 from unlearning import UnlearningModule
-from unlearning.adapter import add_lora, merge_adapter
 from unlearning.errors import ConfigError
-from unlearning.model import disable_dropout
+from unlearning.models.adapter import add_lora, merge_adapter
+from unlearning.models.load import disable_dropout
 from unlearning.reference import Cached, Copy, build_reference
 
 

@@ -16,7 +16,7 @@ from test_finetune import SGD, batch_of
 from torch.utils.data import DataLoader
 
 from unlearning.finetune import CausalLMModule
-from unlearning.model import disable_dropout
+from unlearning.models.load import disable_dropout
 
 LONG, SHORT = ((5, 9, 3), tuple(range(40, 58))), ((7, 8), (50,))
 STEPS = 4

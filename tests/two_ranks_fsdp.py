@@ -26,16 +26,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from unlearning.adapter import merge_adapter
-from unlearning.backbone import CausalLM
 from unlearning.callbacks import BleuEvaluation, CollapseGuard, HarmEvaluation, SampleGenerations
 from unlearning.callbacks.snapshot import Snapshot
 from unlearning.checkpoints import WholeCheckpointIO
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.fsdp import ShardedStrategy, gathered, whole_policy
-from unlearning.generate import generate
-from unlearning.model import save_model
+from unlearning.generation.generate import generate
+from unlearning.models.adapter import merge_adapter
+from unlearning.models.decoder import CausalLM
+from unlearning.models.load import save_model
 from unlearning.types import Example
 
 RANK = int(os.environ.get("RANK", "0"))

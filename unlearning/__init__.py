@@ -35,7 +35,7 @@ _HOME = {
     "UnlearningDataModule": "unlearning.data",
     "UnlearningModule": "unlearning.module",
     "evaluate": "unlearning.evaluation",
-    "generate": "unlearning.generate",
+    "generate": "unlearning.generation.generate",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

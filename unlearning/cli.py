@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearning.errors import BAD_INPUT, ConfigError
-from unlearning.run.conf import config_folder
-from unlearning.run.flags import HELP, MULTIRUN, wants_multirun
-from unlearning.run.help import help_text
-from unlearning.run.importing import import_libraries, uncollected
+from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
+from unlearning.run.config.folder import config_folder
+from unlearning.run.config.help import help_text
+from unlearning.run.process.importing import import_libraries, uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _main(arguments: list[str]) -> int:
     if arguments in ([flag] for flag in HELP):
         print(help_text(config_folder()))
         return 0
-    from unlearning.run.tracking_secrets import check_secrets
+    from unlearning.run.tracking.secrets import check_secrets
 
     check_secrets(arguments)
     if wants_multirun(arguments):
@@ -88,8 +88,8 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from unlearning.run.one_run import check_one_run, run_composed
-    from unlearning.run.overrides import check_overrides
+    from unlearning.run.config.one_run import check_one_run, run_composed
+    from unlearning.run.config.overrides import check_overrides
 
     chosen = check_overrides(arguments)
     check_one_run(arguments)

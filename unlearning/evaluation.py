@@ -9,13 +9,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.backbone import CausalLM
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.continuation import complete
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
-from unlearning.generate import answer_scores
+from unlearning.generation.continuation import complete
+from unlearning.generation.generate import answer_scores
 from unlearning.metrics.memorisation import verbatim_tokens
+from unlearning.models.decoder import CausalLM
 from unlearning.types import Generation, PromptSet
 
 

@@ -11,8 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearning.adapter import prepare_policy
-from unlearning.backbone import (
+from unlearning.data.finetuning import FinetuningDataModule
+from unlearning.errors import ConfigError
+from unlearning.head.fused import Answers, separable_loss
+from unlearning.head.tied_gradient import TiedGradient
+from unlearning.head.token_losses import token_losses
+from unlearning.models.adapter import prepare_policy
+from unlearning.models.decoder import (
     CausalLM,
     check_head,
     decode,
@@ -21,15 +26,10 @@ from unlearning.backbone import (
     tied_gradient,
     unwrap,
 )
-from unlearning.data.finetuning import FinetuningDataModule
-from unlearning.errors import ConfigError
-from unlearning.model import check_context, check_vocabulary
-from unlearning.module_settings import plain_settings
-from unlearning.optim import Schedule
-from unlearning.optimized import OptimizedModule
-from unlearning.separable_loss import Answers, separable_loss
-from unlearning.tied_gradient import TiedGradient
-from unlearning.token_losses import token_losses
+from unlearning.models.load import check_context, check_vocabulary
+from unlearning.training.base import OptimizedModule
+from unlearning.training.optimizers import Schedule
+from unlearning.training.settings import plain_settings
 from unlearning.types import Batch
 
 
@@ -41,7 +41,7 @@ class CausalLMModule(OptimizedModule):
             see `load_model`), or its name or path.
         lora: arguments of `add_adapter`: {} is the paper's LoRA, {"kind": "adalora"} an AdaLoRA
             whose ranks are dealt out over the Trainer's steps; None trains every weight.
-        optimizer: see `unlearning.optim`.
+        optimizer: see `unlearning.training.optimizers`.
         learning_rate: at the end of the warm-up.
         optimizer_options: more arguments of the optimizer.
         schedule: linear, constant or cosine.

@@ -1,6 +1,6 @@
 """The terms an objective is made of: short pure functions, no Lightning, no transformers.
 
-A term sees the two primitives of `unlearning.token_losses`, per answer token: the negative
+A term sees the two primitives of `unlearning.head.token_losses`, per answer token: the negative
 log-likelihood (NLL), and the forward KL divergence from a frozen reference.
 
 The reduction is declared here and nowhere else: the mean over a sequence's answer tokens, then over
@@ -69,7 +69,7 @@ def separable_in(quantity: Quantity) -> Callable[[Loss], Loss]:
 
     That is, L = sum_n f_n(nll_n): what a token's NLL changes does not depend on another's. A step
     then makes value and gradient in one pass over the output head, see
-    `unlearning.separable_loss`; without the declaration it takes two.
+    `unlearning.head.fused`; without the declaration it takes two.
     """
 
     def declare(loss: Loss) -> Loss:

@@ -12,8 +12,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from unlearning.adapter import prepare_policy
-from unlearning.backbone import (
+from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.data.token_store import token_counts
+from unlearning.errors import ConfigError
+from unlearning.fsdp import check_sharded, is_sharded
+from unlearning.losses import Reduction, TokenLosses
+from unlearning.models.adapter import prepare_policy
+from unlearning.models.decoder import (
     CausalLM,
     check_head,
     output_head,
@@ -21,18 +26,13 @@ from unlearning.backbone import (
     tied_gradient,
     unwrap,
 )
-from unlearning.batch_loss import BatchLoss
-from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.data.token_store import token_counts
-from unlearning.errors import ConfigError
-from unlearning.fsdp import check_sharded, is_sharded
-from unlearning.losses import Reduction, TokenLosses
-from unlearning.model import check_context, check_vocabulary, load_model
-from unlearning.module_settings import check_settings, plain_settings
+from unlearning.models.load import check_context, check_vocabulary, load_model
 from unlearning.objective import PAPER_TERMS, Objective
-from unlearning.optim import Schedule
-from unlearning.optimized import OptimizedModule
 from unlearning.reference import Mode, Reference, build_reference
+from unlearning.training.base import OptimizedModule
+from unlearning.training.batch_loss import BatchLoss
+from unlearning.training.optimizers import Schedule
+from unlearning.training.settings import check_settings, plain_settings
 from unlearning.types import Batch, Role, Sequence
 
 log = logging.getLogger(__name__)

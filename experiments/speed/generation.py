@@ -33,8 +33,8 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from unlearning import decoding
-from unlearning.generate import Completion, generate
+from unlearning.generation import decoding
+from unlearning.generation.generate import Completion, generate
 
 RESULTS = Path(__file__).parent / "results" / "generation.json"
 ALONE = "one at a time"

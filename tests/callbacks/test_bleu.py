@@ -15,7 +15,7 @@ from unlearning.callbacks.bleu import BleuEvaluation
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings, evaluate
-from unlearning.generate import generate
+from unlearning.generation.generate import generate
 from unlearning.types import Example, PromptSet
 
 from .conftest import SaveAt, flat

@@ -13,7 +13,7 @@ from two_processes import run_ranks
 from unlearning.callbacks.harm import HarmEvaluation
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
-from unlearning.generate import generate
+from unlearning.generation.generate import generate
 from unlearning.metrics.degeneracy import is_broken
 
 from .conftest import flat

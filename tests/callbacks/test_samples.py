@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from unlearning.callbacks.samples import SampleGenerations
 from unlearning.errors import ConfigError
-from unlearning.generate import generate
+from unlearning.generation.generate import generate
 
 from .conftest import SaveAt, flat
 

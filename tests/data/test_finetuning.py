@@ -8,11 +8,11 @@ import pytest
 import torch
 from naive import gradients, relative_error, token_nlls
 
-from unlearning.backbone import decode
 from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
-from unlearning.model import disable_dropout
+from unlearning.models.decoder import decode
+from unlearning.models.load import disable_dropout
 from unlearning.types import Sequence
 
 

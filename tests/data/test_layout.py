@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unlearning.backbone import decode, output_head
 from unlearning.data.layout import Answer, Tree, make_batch, pack, padded_batch, tree_mask
-from unlearning.token_losses import token_losses
+from unlearning.head.token_losses import token_losses
+from unlearning.models.decoder import decode, output_head
 from unlearning.types import Batch, Role, Sequence
 
 TREES = [

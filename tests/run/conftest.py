@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from transformers import BertTokenizer
 
-from unlearning.base import train_tokenizer
 from unlearning.classifier import JIGSAW_LABELS, tiny_bert
-from unlearning.run.overrides import config_folder
+from unlearning.pretrain import train_tokenizer
+from unlearning.run.config.overrides import config_folder
 
 Compose = Callable[..., DictConfig]
 

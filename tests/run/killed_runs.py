@@ -27,7 +27,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.checkpoints import by_step
-from unlearning.run.overrides import config_folder
+from unlearning.run.config.overrides import config_folder
 from unlearning.run.pipeline import run
 
 STEPS = 40

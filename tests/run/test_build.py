@@ -8,7 +8,7 @@ import pytest
 
 from unlearning.data import JsonlDataModule, SyntheticDataModule
 from unlearning.errors import ConfigError
-from unlearning.run.build import (
+from unlearning.run.config.build import (
     _one_per_prompt,
     build,
     build_data,

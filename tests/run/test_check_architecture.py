@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run.check_architecture import check_architecture
+from unlearning.run.checks.architecture import check_architecture
 
 DEMO = "experiment=copyright_demo"
 LAYERS = "fc1, fc2, k_proj, out_proj, q_proj, v_proj"

@@ -7,11 +7,11 @@ from omegaconf import OmegaConf
 
 from unlearning.data import StoryDataModule
 from unlearning.errors import ConfigError
-from unlearning.run.finetune import check_finetune, finetuned_model
-from unlearning.run.store import Store
-from unlearning.run.tracking import Tracking
-from unlearning.run.validate import validate
-from unlearning.run.watch import build_guard
+from unlearning.run.checks.validate import validate
+from unlearning.run.output.store import Store
+from unlearning.run.stages.callbacks import build_guard
+from unlearning.run.stages.finetune import check_finetune, finetuned_model
+from unlearning.run.tracking.trackers import Tracking
 
 DEMO = "experiment=copyright_demo"
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.generations import read_generations
+from unlearning.run.checks.validate import validate
 from unlearning.run.pipeline import run
-from unlearning.run.validate import validate
 
 DEMO = ("experiment=copyright_demo", "trainer=debug")
 

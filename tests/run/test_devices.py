@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run import build
-from unlearning.run.devices import check_devices, take_device
+from unlearning.run.checks.devices import check_devices, take_device
+from unlearning.run.config import build
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import read_generations
-from unlearning.run.overrides import config_folder
+from unlearning.run.config.overrides import config_folder
 from unlearning.run.pipeline import run
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import torch
 
 from unlearning.checkpoints import write_whole
 from unlearning.errors import PREEMPTED
-from unlearning.run.failures import explain, sigterm_exits
+from unlearning.run.process.failures import explain, sigterm_exits
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_sigterm_ends_the_block_and_the_handler_comes_back():
 def test_the_process_ends_with_its_own_code_and_closes_its_files(tmp_path):
     code = (
         "import time\n"
-        "from unlearning.run.failures import sigterm_exits\n"
+        "from unlearning.run.process.failures import sigterm_exits\n"
         "with sigterm_exits():\n"
         "    try:\n"
         "        print('ready', flush=True); time.sleep(60)\n"

@@ -8,15 +8,15 @@ import pytest
 import torch
 from conftest import tiny_opt
 
-from unlearning.adapter import add_lora, merge_adapter
-from unlearning.adapter_folder import save_adapter
-from unlearning.backbone import evaluating
 from unlearning.data import StoryDataModule
 from unlearning.errors import ConfigError
-from unlearning.model import load_model, load_tokenizer
-from unlearning.run.finetune import finetuned_model
-from unlearning.run.store import Store
-from unlearning.run.tracking import Tracking
+from unlearning.models.adapter import add_lora, merge_adapter
+from unlearning.models.adapter_io import save_adapter
+from unlearning.models.decoder import evaluating
+from unlearning.models.load import load_model, load_tokenizer
+from unlearning.run.output.store import Store
+from unlearning.run.stages.finetune import finetuned_model
+from unlearning.run.tracking.trackers import Tracking
 
 IDS = torch.arange(3, 12)[None]
 

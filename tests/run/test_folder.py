@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run.debug import limited
-from unlearning.run.folder import (
+from unlearning.run.config.debug import limited
+from unlearning.run.output.run_folder import (
     CLAIM,
     FINGERPRINTS,
     check_config,
@@ -29,7 +29,7 @@ from unlearning.run.pipeline import prepare
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from unlearning.run.folder import claim\n"
+    "from unlearning.run.output.run_folder import claim\n"
     "with claim(Path(sys.argv[1])):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )

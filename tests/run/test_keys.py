@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from unlearning.data import StoryDataModule
-from unlearning.run.answers import kept_answers
-from unlearning.run.finetune import finetuned_model
-from unlearning.run.ranks import Ranks
-from unlearning.run.tracking import Tracking
+from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages.answers import kept_answers
+from unlearning.run.stages.finetune import finetuned_model
+from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import Example, PromptSet
 
 SETS = [PromptSet("x", "harmful", [Example("a", "b")])]

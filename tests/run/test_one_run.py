@@ -6,7 +6,7 @@ import pytest
 from hydra.errors import MissingConfigException
 
 from unlearning.errors import ConfigError
-from unlearning.run.one_run import check_one_run, run_composed
+from unlearning.run.config.one_run import check_one_run, run_composed
 
 
 @pytest.mark.parametrize(

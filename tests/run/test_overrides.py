@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run.overrides import check_overrides, searched
+from unlearning.run.config.overrides import check_overrides, searched
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_sweep_over_no_key_is_refused(swept):
 def test_the_keys_of_a_search_are_looked_up(monkeypatch):
     params = {"unlearn.learning_rat": "interval(0,1)"}
     made = searched(OmegaConf.create({"hydra": {"sweeper": {"params": params}}}))
-    monkeypatch.setattr("unlearning.run.overrides.searched", lambda _: made)
+    monkeypatch.setattr("unlearning.run.config.overrides.searched", lambda _: made)
     with pytest.raises(ConfigError, match=r"'unlearn.learning_rat'.*'unlearn.learning_rate'"):
         check_overrides(["-m"])
 
@@ -87,7 +87,7 @@ def test_what_is_no_choice_of_a_group(word):
 def test_a_missing_plugin_says_what_to_install(choice):
     code = (
         "import sys\nsys.modules['hydra_plugins'] = None\n"
-        "from unlearning.run.overrides import check_overrides\n"
+        "from unlearning.run.config.overrides import check_overrides\n"
         f"check_overrides([{choice!r}])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from unlearning.module import UnlearningModule
-from unlearning.run import progress
+from unlearning.run.output import progress
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_log_that_is_no_terminal_gets_no_bar(monkeypatch):
 
 
 def test_generation_tells_how_many_prompts_are_done(model, tokenizer):
-    from unlearning.generate import generate
+    from unlearning.generation.generate import generate
 
     told = []
     generate(model, tokenizer, ["how do I", "what is", "the"], 4, 2, on_answered=told.append)

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.run.ranks import Ranks, surroundings
-from unlearning.run.spawn import spawn
+from unlearning.run.process.ranks import Ranks, surroundings
+from unlearning.run.process.spawn import spawn
 
 FOLLOW = """
 import json, sys, time
 from pathlib import Path
 import torch
 from unlearning.errors import ConfigError
-from unlearning.run.ranks import Ranks, surroundings
-from unlearning.run.store import Store
+from unlearning.run.process.ranks import Ranks, surroundings
+from unlearning.run.output.store import Store
 
 root, ranks = Path(sys.argv[1]), Ranks(surroundings())
 said = [ranks.share({"n": 1} if ranks.leads else "not heard"), ranks.share()]
@@ -62,7 +62,7 @@ def environment(rank: int, world: int, port: int) -> dict[str, str]:
 
 @pytest.mark.ddp
 def test_the_others_wait_for_rank_0_and_join_it(tmp_path):
-    from unlearning.run.spawn import _free_port
+    from unlearning.run.process.spawn import _free_port
 
     port = _free_port()
     command = [sys.executable, "-c", FOLLOW, str(tmp_path)]
@@ -81,7 +81,7 @@ def test_the_others_wait_for_rank_0_and_join_it(tmp_path):
 
 LEFT_ALONE = """
 import os, sys, time
-from unlearning.run.ranks import Ranks, surroundings
+from unlearning.run.process.ranks import Ranks, surroundings
 
 ranks = Ranks(surroundings())
 if ranks.leads:
@@ -93,7 +93,7 @@ ranks.share()
 
 @pytest.mark.ddp
 def test_whoever_waits_for_a_dead_rank_0_ends_with_one_sentence():
-    from unlearning.run.spawn import _free_port
+    from unlearning.run.process.spawn import _free_port
 
     port, command = _free_port(), [sys.executable, "-c", LEFT_ALONE]
     leader = subprocess.Popen(command, env=environment(0, 2, port))
@@ -108,11 +108,11 @@ def test_whoever_waits_for_a_dead_rank_0_ends_with_one_sentence():
 
 def test_processes_that_do_not_meet_are_told_so(monkeypatch):
     """As in a batch script without srun, where one of two is started."""
-    from unlearning.run.spawn import _free_port
+    from unlearning.run.process.spawn import _free_port
 
     for name, value in environment(0, 2, _free_port()).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("unlearning.run.ranks.ARRIVE", timedelta(seconds=1))
+    monkeypatch.setattr("unlearning.run.process.ranks.ARRIVE", timedelta(seconds=1))
     with pytest.raises(ConfigError, match=r"one of 2 by its environment.*srun"):
         Ranks(surroundings())
 
@@ -168,9 +168,9 @@ def ranks_that(monkeypatch, tmp_path):
         script = tmp_path / "rank.py"
         lines = f"import os, signal, sys, time\nrank = int(os.environ['RANK'])\n{code}\n"
         script.write_text(lines)
-        monkeypatch.setattr("unlearning.run.spawn.COMMAND", [sys.executable, str(script)])
+        monkeypatch.setattr("unlearning.run.process.spawn.COMMAND", [sys.executable, str(script)])
 
-    monkeypatch.setattr("unlearning.run.spawn.GRACE_SECONDS", 1)
+    monkeypatch.setattr("unlearning.run.process.spawn.GRACE_SECONDS", 1)
     return use
 
 
@@ -214,7 +214,7 @@ def test_bad_input_that_rank_0_does_not_see_is_shown(ranks_that, tmp_path, capsy
 PARENT = """
 import sys
 from pathlib import Path
-from unlearning.run import spawn
+from unlearning.run.process import spawn
 spawn.GRACE_SECONDS = 1
 spawn.COMMAND = [sys.executable, sys.argv[2]]
 sys.exit(spawn.spawn(Path(sys.argv[1]), 2, False))
@@ -222,7 +222,7 @@ sys.exit(spawn.spawn(Path(sys.argv[1]), 2, False))
 RANK = """
 import os, signal, sys, time
 from pathlib import Path
-from unlearning.run.spawn import live_and_die_with_parent
+from unlearning.run.process.spawn import live_and_die_with_parent
 live_and_die_with_parent()
 heard = Path(sys.argv[1]) / f"heard_{os.environ['RANK']}"
 def hear(number, frame):

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from unlearning.run import importing
-from unlearning.run.importing import NEEDING_THEM, absent
+from unlearning.run.process import importing
+from unlearning.run.process.importing import NEEDING_THEM, absent
 
 HYDRA = {"hydra", "omegaconf", "antlr4"}
 HEAVY = {
@@ -133,7 +133,7 @@ def test_a_report_is_written_without_torch_or_hydra(tmp_path):
 def test_the_collector_rests_while_a_block_imports(enabled):
     code = f"""
 import gc
-from unlearning.run.importing import uncollected
+from unlearning.run.process.importing import uncollected
 gc.{"enable" if enabled else "disable"}()
 try:
     with uncollected():
@@ -161,7 +161,7 @@ def test_what_was_left_out_can_be_imported_later():
     code = """
 import sys
 from importlib.metadata import version
-from unlearning.run.importing import UNUSED, import_libraries
+from unlearning.run.process.importing import UNUSED, import_libraries
 import_libraries()
 assert {"torchmetrics", "transformers"} <= set(sys.modules) and not set(UNUSED) & set(sys.modules)
 from transformers.utils import is_scipy_available

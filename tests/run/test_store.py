@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from unlearning.run.store import Store, key_of, model_identity
+from unlearning.run.output.store import Store, key_of, model_identity
 
 
 def test_the_same_inputs_are_made_once(tmp_path):
@@ -58,7 +58,7 @@ def test_two_at_once_make_it_once(tmp_path):
 def test_the_key_depends_on_inputs_and_version(monkeypatch):
     before = key_of({"a": 1})
     assert before == key_of({"a": 1}) != key_of({"a": 2})
-    monkeypatch.setattr("unlearning.run.store.__version__", "another")
+    monkeypatch.setattr("unlearning.run.output.store.__version__", "another")
     assert key_of({"a": 1}) != before
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unlearning.run.tracking import Tracking
+from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import Generation
 
 from .wandb_files import offline_runs
@@ -217,7 +217,7 @@ def test_a_tracker_that_fails_ends_nothing(tmp_path, monkeypatch, caplog):
 
 
 def test_no_start_no_tracking_and_one_line(tmp_path, monkeypatch, caplog):
-    import unlearning.run.tracking_wandb as module
+    import unlearning.run.tracking.wandb_logger as module
 
     def broken(**_):
         raise OSError("no space")
@@ -258,7 +258,7 @@ def test_wandb_is_imported_only_where_it_is_wanted(tmp_path):
 
     code = (
         "import sys; from omegaconf import OmegaConf\n"
-        "from unlearning.run.tracking import Tracking\n"
+        "from unlearning.run.tracking.trackers import Tracking\n"
         "with Tracking(OmegaConf.create({'logger': {}}), '.') as t: t.loggers('unlearn')\n"
         "assert 'wandb' not in sys.modules"
     )

@@ -8,10 +8,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run import tracking_config
-from unlearning.run.overrides import check_overrides, config_folder
-from unlearning.run.tracking import Tracking
-from unlearning.run.tracking_config import check_tracking
+from unlearning.run.config.overrides import check_overrides, config_folder
+from unlearning.run.tracking import config as tracking_config
+from unlearning.run.tracking.config import check_tracking
+from unlearning.run.tracking.trackers import Tracking
 
 WANDB = {"_target_": "lightning.pytorch.loggers.WandbLogger"}
 CSV = {"_target_": "lightning.pytorch.loggers.CSVLogger"}

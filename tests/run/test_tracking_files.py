@@ -8,7 +8,7 @@ import shutil
 import pytest
 import wandb
 
-from unlearning.run.tracking_files import mend_parts, whole_entries
+from unlearning.run.tracking.files import mend_parts, whole_entries
 
 from .wandb_files import OfflineRun
 

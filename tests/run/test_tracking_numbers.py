@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from unlearning.run.tracking_numbers import TABLE_COLUMNS, answer_rows, scalars, summary
+from unlearning.run.tracking.numbers import TABLE_COLUMNS, answer_rows, scalars, summary
 from unlearning.types import Generation
 
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from unlearning.run.tracking_online import offline_because
+from unlearning.run.tracking.online import offline_because
 
 KEY = "a" * 40
 

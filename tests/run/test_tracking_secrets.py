@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.run.overrides import config_folder
-from unlearning.run.tracking_secrets import VARIABLES, check_secrets
+from unlearning.run.config.overrides import config_folder
+from unlearning.run.tracking.secrets import VARIABLES, check_secrets
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 

@@ -22,11 +22,11 @@ SCRIPT = """
 import logging, sys, time
 from pathlib import Path
 from omegaconf import OmegaConf
-import unlearning.run.tracking_wandb_run
-from unlearning.run.tracking import Tracking
+import unlearning.run.tracking.wandb_run
+from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import Generation
 
-unlearning.run.tracking_wandb_run.FINISH_SECONDS = PATIENCE
+unlearning.run.tracking.wandb_run.FINISH_SECONDS = PATIENCE
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 folder = Path(sys.argv[1])
 node = {"_target_": "lightning.pytorch.loggers.WandbLogger", "project": "p"}

@@ -7,10 +7,10 @@ import json
 import torch
 from conftest import tiny_opt
 
-from unlearning.adapter import add_lora
-from unlearning.backbone import evaluating
-from unlearning.model import load_model, load_tokenizer
-from unlearning.run.unlearn import Unlearned, find_unlearned, is_unlearned, keep_unlearned
+from unlearning.models.adapter import add_lora
+from unlearning.models.decoder import evaluating
+from unlearning.models.load import load_model, load_tokenizer
+from unlearning.run.stages.unlearn import Unlearned, find_unlearned, is_unlearned, keep_unlearned
 
 IDS = torch.arange(3, 12)[None]
 

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.run.debug import limited
-from unlearning.run.folder import check_folder
+from unlearning.run.checks.validate import validate
+from unlearning.run.config.debug import limited
+from unlearning.run.output.run_folder import check_folder
 from unlearning.run.pipeline import run
-from unlearning.run.validate import validate
 
 
 def write_jsonl(path, pairs):

@@ -16,11 +16,11 @@ from torch import nn
 from two_processes import run_ranks
 from workload import RandomData, Shape
 
-from unlearning.backbone import unwrap
 from unlearning.callbacks import CollapseGuard, GracefulStop, KeepCheckpoints, LossCurve
+from unlearning.head.fused import chunk_rows
+from unlearning.models.decoder import unwrap
 from unlearning.module import UnlearningModule
-from unlearning.run import progress
-from unlearning.separable_loss import chunk_rows
+from unlearning.run.output import progress
 
 from .counting import Waits, Watch, allocations, flops
 

@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.callbacks.deal import deal, gather
 from unlearning.callbacks.step import StepCallback
-from unlearning.continuation import complete
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
+from unlearning.generation.continuation import complete
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.types import Example
 

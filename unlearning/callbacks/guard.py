@@ -17,7 +17,7 @@ from unlearning.callbacks.snapshot import Snapshot
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
-from unlearning.optimized import OptimizedModule
+from unlearning.training.base import OptimizedModule
 
 log = logging.getLogger(__name__)
 

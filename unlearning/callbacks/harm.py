@@ -14,7 +14,7 @@ from unlearning.callbacks.deal import deal, gather
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
-from unlearning.generate import generate
+from unlearning.generation.generate import generate
 from unlearning.metrics.degeneracy import is_broken
 from unlearning.metrics.harm import harmful
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unlearning.master_weights import MasterWeights
+from unlearning.training.master_weights import MasterWeights
 
 
 class Snapshot:

@@ -15,9 +15,9 @@ from lightning.pytorch.strategies import (
 )
 from torch.optim import Optimizer
 
-from unlearning.adalora import is_adalora
-from unlearning.backbone import is_eight_bit
 from unlearning.errors import ConfigError
+from unlearning.models.adalora import is_adalora
+from unlearning.models.decoder import is_eight_bit
 from unlearning.objective import import_object
 
 Kind = Literal["whole", "fsdp", "deepspeed"]
@@ -39,7 +39,7 @@ def check_sharded(
         strategy: a strategy, its name, or a mapping with its `_target_`.
         reference: the mode of the reference.
         adapter: arguments of `add_adapter`; None trains every weight.
-        optimizer: see `unlearning.optim`.
+        optimizer: see `unlearning.training.optimizers`.
         eight_bit: the model under the adapter is in 8 bits.
         guard_action: of a `CollapseGuard`; None where there is none.
         devices: how many the run has, over all machines; None where that is not known yet.

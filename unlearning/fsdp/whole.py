@@ -9,8 +9,8 @@ from lightning import LightningModule, Trainer
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP  # noqa: N817
 
-from unlearning.backbone import CausalLM
 from unlearning.fsdp.state import offloads
+from unlearning.models.decoder import CausalLM
 
 MARK = "_is_fsdp_managed_module"
 

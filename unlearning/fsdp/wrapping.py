@@ -7,7 +7,7 @@ from collections.abc import Callable
 from peft import PeftModel
 from torch import nn
 
-from unlearning.backbone import CausalLM, unwrap
+from unlearning.models.decoder import CausalLM, unwrap
 
 WrapPolicy = Callable[[nn.Module, bool, int], bool]
 

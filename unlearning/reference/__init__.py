@@ -22,9 +22,9 @@ from typing import Literal
 import torch
 from peft import PeftModel
 
-from unlearning.adapter import is_fresh
-from unlearning.backbone import CausalLM
 from unlearning.errors import ConfigError
+from unlearning.models.adapter import is_fresh
+from unlearning.models.decoder import CausalLM
 from unlearning.reference.base import Reference
 from unlearning.reference.cached import Cached
 from unlearning.reference.live import AdapterOff, Copy

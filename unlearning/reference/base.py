@@ -9,9 +9,9 @@ from collections.abc import Sequence as Sequence_
 import torch
 from torch import Tensor
 
-from unlearning.backbone import CausalLM, decode, evaluating, output_head
 from unlearning.errors import ConfigError
-from unlearning.token_losses import Head
+from unlearning.head.token_losses import Head
+from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
 from unlearning.types import Batch, Role, Rows, Sequence
 
 

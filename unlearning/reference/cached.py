@@ -11,14 +11,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from unlearning.adapter import is_fresh
-from unlearning.backbone import CausalLM, evaluating, output_head
 from unlearning.data.layout import padded_batch
 from unlearning.data.token_store import token_counts
-from unlearning.fingerprint import base_fingerprint, weights_fingerprint
+from unlearning.head.token_losses import Head
+from unlearning.models.adapter import is_fresh
+from unlearning.models.decoder import CausalLM, evaluating, output_head
+from unlearning.models.fingerprint import base_fingerprint, weights_fingerprint
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
-from unlearning.token_losses import Head
 from unlearning.types import Batch, Role, Sequence
 
 

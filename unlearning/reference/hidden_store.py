@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from unlearning.data.token_store import token_counts
-from unlearning.kept_file import made_once
+from unlearning.files import made_once
 from unlearning.types import Sequence
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from peft import PeftModel
 from torch import Tensor, nn
 
-from unlearning.adapter import is_fresh
-from unlearning.backbone import CausalLM, frozen_copy, output_head
 from unlearning.errors import ConfigError
+from unlearning.head.token_losses import Head
+from unlearning.models.adapter import is_fresh
+from unlearning.models.decoder import CausalLM, frozen_copy, output_head
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
-from unlearning.token_losses import Head
 from unlearning.types import Batch, Role
 
 

@@ -21,15 +21,15 @@ from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
-from unlearning.run.answers import GENERATIONS, answers, kept_answers, similarities, summary
-from unlearning.run.build import build_data, comparison_settings, prompt_sets
-from unlearning.run.check_architecture import check_architecture
-from unlearning.run.check_data import Data, check_together, on_hub
-from unlearning.run.console import Stages, console
-from unlearning.run.debug import limited
-from unlearning.run.devices import check_devices, take_device
-from unlearning.run.finetune import book_facts, finetuned_model
-from unlearning.run.folder import (
+from unlearning.run.checks.architecture import check_architecture
+from unlearning.run.checks.data import Data, check_together, on_hub
+from unlearning.run.checks.devices import check_devices, take_device
+from unlearning.run.checks.validate import validate
+from unlearning.run.config.build import build_data, comparison_settings, prompt_sets
+from unlearning.run.config.debug import limited
+from unlearning.run.output.console import Stages, console
+from unlearning.run.output.results import package_versions, peak_memory_mb, write_json
+from unlearning.run.output.run_folder import (
     REPORT,
     SECONDS,
     check_data_unchanged,
@@ -38,14 +38,14 @@ from unlearning.run.folder import (
     forget_earlier_run,
     save_config,
 )
-from unlearning.run.models import base_model, classifier, judges_harm
-from unlearning.run.ranks import Ranks
-from unlearning.run.results import package_versions, peak_memory_mb, write_json
-from unlearning.run.store import Store
-from unlearning.run.tracking import Tracking
-from unlearning.run.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
-from unlearning.run.validate import validate
-from unlearning.run.watch import CHECKPOINTS, callbacks
+from unlearning.run.output.store import Store
+from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages.answers import GENERATIONS, answers, kept_answers, similarities, summary
+from unlearning.run.stages.callbacks import CHECKPOINTS, callbacks
+from unlearning.run.stages.finetune import book_facts, finetuned_model
+from unlearning.run.stages.models import base_model, classifier, judges_harm
+from unlearning.run.stages.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
+from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import Generation, PromptSet
 
 KEPT = "kept from an earlier run"

@@ -11,14 +11,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
-from unlearning.run.console import console, quiet_libraries, set_up_logging
-from unlearning.run.debug import limited
-from unlearning.run.failures import explain, sigterm_exits
-from unlearning.run.folder import check_config, claim, remove_if_empty
+from unlearning.run.config.debug import limited
+from unlearning.run.output.console import console, quiet_libraries, set_up_logging
+from unlearning.run.output.run_folder import check_config, claim, remove_if_empty
 from unlearning.run.pipeline import check, go, prepare
-from unlearning.run.ranks import Ranks, surroundings
-from unlearning.run.spawn import spawn
-from unlearning.run.tracking_secrets import check_secrets
+from unlearning.run.process.failures import explain, sigterm_exits
+from unlearning.run.process.ranks import Ranks, surroundings
+from unlearning.run.process.spawn import spawn
+from unlearning.run.tracking.secrets import check_secrets
 
 log = logging.getLogger(__name__)
 

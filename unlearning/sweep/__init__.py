@@ -1,6 +1,6 @@
 """`unlearn -m`: many runs from one command line. Nothing here imports torch."""
 
-from unlearning.run.flags import wants_multirun
+from unlearning.run.config.flags import wants_multirun
 from unlearning.sweep.multirun import multirun
 from unlearning.sweep.objectives import read_objectives
 from unlearning.sweep.state import is_sweep

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.report.sweep import write_sweep_report
-from unlearning.run.conf import config_folder
-from unlearning.run.overrides import check_overrides, explained
+from unlearning.run.config.folder import config_folder
+from unlearning.run.config.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError

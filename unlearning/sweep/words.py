@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
-from unlearning.run.flags import MULTIRUN
-from unlearning.run.overrides import searched
+from unlearning.run.config.flags import MULTIRUN
+from unlearning.run.config.overrides import searched
 
 SWEEP = "sweep."  # the sweep's own node: no part of what a job is
 # May change from one start of a sweep to the next: how the jobs are run, not which ones.

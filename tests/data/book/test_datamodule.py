@@ -17,7 +17,7 @@ from unlearning.data import LOTRDataModule
 from unlearning.data.book import CleaningRules, PromptLength
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
-from unlearning.run.build import build
+from unlearning.run.config.build import build
 from unlearning.types import Batch
 
 SPLITS = ("train", "validation", "test")

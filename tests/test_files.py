@@ -1,0 +1,83 @@
+"""Made once, by one process; never seen half."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from unlearning.files import made_once, sync
+
+
+def test_it_is_made_once_and_then_found(tmp_path):
+    made = []
+
+    def make(path: Path) -> None:
+        made.append(path)
+        path.write_text("whole")
+
+    first = made_once(tmp_path / "a/b.json", make)
+    assert made_once(tmp_path / "a/b.json", make) == first == tmp_path / "a/b.json"
+    assert len(made) == 1 and made[0] != first and first.read_text() == "whole"
+
+
+def test_what_fails_leaves_neither_file_nor_lock(tmp_path):
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("no space")
+
+    with pytest.raises(RuntimeError):
+        made_once(tmp_path / "x.bin", fail)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".lock"}
+    made_once(tmp_path / "x.bin", lambda path: path.write_text("whole"))
+    assert (tmp_path / "x.bin").read_text() == "whole"
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    made = []
+    made_once(tmp_path / "x", lambda path: made.append(path.write_text("whole") and path))
+    assert synced == [str(path) for path in made]
+
+
+def test_of_a_folder_every_part_is_synced(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").touch()
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    sync(tmp_path)
+    assert len(synced) == 3
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert made_once("~/x", lambda path: path.write_text("")) == tmp_path / "x"
+
+
+def _slowly(folder: Path) -> None:
+    def make(path: Path) -> None:
+        with (folder / "log").open("a") as log:
+            log.write("made\n")
+        path.write_text("half")
+        time.sleep(0.3)
+        path.write_text("whole")
+
+    assert made_once(folder / "x.txt", make).read_text() == "whole"
+
+
+@pytest.mark.ddp
+def test_side_by_side_one_makes_and_the_others_wait(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_slowly, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "made\n"

@@ -1,0 +1,90 @@
+"""Completions beside the true answers, like with like.
+
+An answer to a question ends where the model ends it. A passage of running text goes on for ever,
+so that the completion is cut where the true continuation ends, and the continuation where the model
+had to stop: BLEU would otherwise punish a perfect copy for its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from unlearning.data.template import PromptTemplate
+from unlearning.generation.generate import Completion, decoded, generate
+from unlearning.models.decoder import CausalLM
+from unlearning.types import Example
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The true answer, as far as a completion can be held against it.
+
+    Args:
+        text: the data set's own answer, or the beginning of a passage's continuation.
+        ids: its tokens, without an end token.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
+def complete(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    template: PromptTemplate,
+    max_new_tokens: int = 64,
+    batch_size: int | None = None,
+    on_answered: Callable[[int], None] | None = None,
+) -> list[tuple[Completion, Reference]]:
+    """What the model says to each Example's prompt, greedily, and what it should be held against.
+
+    Args:
+        template: one without an end token (`append_eos=False`) makes the examples running text.
+        batch_size, on_answered: see `generate`.
+
+    Raises:
+        ConfigError: a prompt with its completion would not fit the model's context.
+    """
+    true = references(examples, tokenizer, template, max_new_tokens)
+    if not template.append_eos:  # nothing beyond the longest is looked at
+        max_new_tokens = max((len(reference.ids) for reference in true), default=1) or 1
+    prompts = [template.prompt(example.prompt) for example in examples]
+    said = generate(model, tokenizer, prompts, max_new_tokens, batch_size, on_answered)
+    if not template.append_eos:
+        pairs = zip(said, true, strict=True)
+        said = [cut(completion, len(reference.ids), tokenizer) for completion, reference in pairs]
+    return list(zip(said, true, strict=True))
+
+
+def references(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    max_new_tokens: int,
+) -> list[Reference]:
+    """The answers; of running text, the first `max_new_tokens` tokens."""
+    if not examples:
+        return []
+    texts = [template.answer(example.response) for example in examples]
+    found = []
+    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    for example, ids in zip(examples, rows, strict=True):
+        reference = Reference(example.response, tuple(ids))
+        if not template.append_eos and len(ids) > max_new_tokens:
+            kept = ids[:max_new_tokens]
+            text = str(tokenizer.decode(kept, skip_special_tokens=True))
+            reference = Reference(text, tuple(kept))
+        found.append(reference)
+    return found
+
+
+def cut(completion: Completion, length: int, tokenizer: PreTrainedTokenizerBase) -> Completion:
+    """Its first `length` tokens; then the model did not end it, whatever it did later."""
+    if completion.num_tokens <= length:
+        return completion
+    kept = completion.ids[:length]
+    return replace(completion, text=decoded(kept, tokenizer), ids=kept, finished=False)

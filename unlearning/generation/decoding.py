@@ -1,0 +1,88 @@
+"""One batch of prompts to their continuations, where a row that has ended costs no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, StoppingCriteria
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from unlearning.generation.kv_cache import RoomyLayer, roomy_cache
+from unlearning.models.decoder import CausalLM, unwrap
+
+DROPS_ROWS = ("cpu",)
+"""Devices where a row fewer makes a step shorter. On a GPU, a step of so few tokens takes as long
+as it takes to launch it and to read the weights."""
+
+
+def continuations(
+    model: CausalLM,
+    rows_BL: Tensor,
+    mask_BL: Tensor,
+    max_new_tokens: int,
+    pad: int,
+    end: int | None,
+    options: dict[str, Any],
+) -> list[list[int]]:
+    """The new tokens of each row; after an end token, anything.
+
+    Hugging Face computes ended rows on until the last one has ended. Here the batch stops when a
+    part of its rows has, and the others go on without them, from the keys and values they have.
+    """
+    width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
+    greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
+    # Other ways to decode may count from where they start, or draw for all rows at once.
+    dropping = not options and end is not None and rows_BL.device.type in DROPS_ROWS
+    numbers = list(range(len(rows_BL)))  # of the rows still in the batch
+    said: dict[int, list[int]] = {}
+    # Other ways to decode may need another cache; the last token said is not read.
+    cache: Cache | None = None if options else roomy_cache(unwrap(model), limit - 1)
+    while True:
+        ended = Ended(end, rows_BL) if dropping and end is not None else None
+        output = model.generate(  # type: ignore[operator]
+            input_ids=rows_BL, attention_mask=mask_BL, max_new_tokens=limit - rows_BL.shape[1],
+            pad_token_id=pad, eos_token_id=end, stopping_criteria=[ended] if ended else None,
+            return_dict_in_generate=True, **{**greedy, **_going_on(cache), **options},
+        )  # fmt: skip
+        rows_BL = output.sequences
+        said |= zip(numbers, rows_BL[:, width:].tolist(), strict=True)
+        if ended is None or rows_BL.shape[1] >= limit or ended.rows_B.all():
+            return [said[number] for number in range(len(said))]
+        left = (~ended.rows_B).nonzero()[:, 0]
+        numbers = [numbers[i] for i in left.tolist()]
+        grown = mask_BL.new_ones(len(mask_BL), rows_BL.shape[1] - mask_BL.shape[1])
+        rows_BL, mask_BL = rows_BL[left], torch.cat([mask_BL, grown], dim=1)[left]
+        cache = _of_rows(output.get("past_key_values"), left)
+        dropping = cache is not None  # else read again what has been said, but once only
+
+
+def _going_on(cache: Cache | None) -> dict[str, Any]:
+    return {} if cache is None else {"past_key_values": cache}
+
+
+def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
+    """The keys and values of these rows; None where more is kept than keys and values."""
+    plain = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
+    if not (isinstance(cache, DynamicCache) and all(type(lay) in plain for lay in cache.layers)):
+        return None
+    cache.batch_select_indices(rows)
+    return cache
+
+
+class Ended(StoppingCriteria):
+    """Which rows of a batch have ended; stops it once a quarter of them have, or four of a few.
+
+    To start again without them costs about as much as a step of a few rows.
+    """
+
+    def __init__(self, end: int, rows_BL: Tensor) -> None:
+        self.end = end
+        self.rows_B = torch.zeros(len(rows_BL), dtype=torch.bool, device=rows_BL.device)
+        self.enough = max(4, len(rows_BL) // 4)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+        self.rows_B |= input_ids[:, -1] == self.end
+        # No `if`: on a GPU, the host would have to wait for the step to know.
+        return (self.rows_B.sum() >= self.enough).expand(len(input_ids))

@@ -1,0 +1,191 @@
+"""Prompts to completions, known answers to likelihoods; done once and shared by every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Sequence_
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from unlearning.data.layout import padded_batch
+from unlearning.errors import ConfigError
+from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batches, rows_that_fit
+from unlearning.generation.decoding import continuations
+from unlearning.head.token_losses import Head, token_losses
+from unlearning.models.decoder import CausalLM, decode, evaluating, output_head, unwrap
+from unlearning.types import Sequence
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model said to a prompt.
+
+    Args:
+        text: without the prompt and without special tokens.
+        ids: the generated tokens, the end token included.
+        finished: whether the model ended it (False: cut at the limit).
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    finished: bool
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """What a model makes of a known answer, each token given the prompt and the true ones before.
+
+    Args:
+        nll: summed over the tokens, in nats.
+        tokens: how many.
+        matches: how many of them are the model's first choice.
+        suffix: how many of the last ones are, without a miss.
+    """
+
+    nll: float
+    tokens: int
+    matches: int
+    suffix: int
+
+
+@contextmanager
+def quietly(model: CausalLM) -> Iterator[None]:
+    """Eval mode, no gradients, and random numbers as if nothing had been drawn."""
+    with evaluating(model), isolate_rng(), torch.inference_mode():
+        yield
+
+
+def generate(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence_[str],
+    max_new_tokens: int = 64,
+    batch_size: int | None = None,
+    on_answered: Callable[[int], None] | None = None,
+    **options: Any,
+) -> list[Completion]:
+    """Complete templated prompts, greedily unless `options` (of `model.generate`) say otherwise.
+
+    Prompts of like length share a batch and are padded on the left, which leaves the text what it
+    would be for each prompt alone.
+
+    Args:
+        batch_size: prompts at once; None: as many as the free memory holds. Fewer where CUDA runs
+            out of memory all the same.
+        on_answered: told after each batch how many prompts it had.
+
+    Raises:
+        ConfigError: a prompt with its completion would not fit the model's context.
+    """
+    pad, end = _pad_and_end(tokenizer)
+    ids = [list(i) for i in tokenizer(list(prompts))["input_ids"]] if prompts else []
+    order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
+    if ids:
+        _check_context(model, prompts[order[0]], len(ids[order[0]]), max_new_tokens)
+    found: dict[int, Completion] = {}
+
+    def answer(numbers: list[int]) -> None:
+        width = max(len(ids[n]) for n in numbers)
+        rows = torch.tensor([[pad] * (width - len(ids[n])) + ids[n] for n in numbers])
+        mask = torch.tensor([[0] * (width - len(ids[n])) + [1] * len(ids[n]) for n in numbers])
+        rows, mask = rows.to(model.device), mask.to(model.device)
+        said = continuations(model, rows, mask, max_new_tokens, pad, end, options)
+        for number, row in zip(numbers, said, strict=True):
+            found[number] = _completion(row, end, tokenizer)
+        if on_answered is not None:
+            on_answered(len(numbers))
+
+    if ids:
+        size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
+        with quietly(model):
+            in_batches(order, size, answer)
+    return [found[number] for number in range(len(ids))]
+
+
+def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
+    base = unwrap(model)
+    row = bytes_a_row(base.config, prompt_tokens, new_tokens, base.dtype.itemsize)
+    return rows_that_fit(row, free_memory(base.device))  # type: ignore[arg-type]
+
+
+def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: int) -> None:
+    """Before the first batch: past the context, the model fails with an IndexError of its own."""
+    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    if context is not None and length + max_new_tokens > context:
+        raise ConfigError(
+            f"A prompt has {length} tokens and max_new_tokens={max_new_tokens}, together more than "
+            f"the model's context of {context}. Lower max_new_tokens or remove the prompt, which "
+            f"begins {prompt[:60]!r}."
+        )
+
+
+def _completion(row: list[int], end: int | None, tokenizer: PreTrainedTokenizerBase) -> Completion:
+    finished = end is not None and end in row
+    kept = row[: row.index(end) + 1] if finished else row  # type: ignore[arg-type]
+    return Completion(decoded(kept, tokenizer), tuple(kept), finished)
+
+
+def decoded(ids: Sequence_[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """A completion's text."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
+    end = tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id
+    return (pad if pad is not None else end or 0), end
+
+
+def answer_scores(
+    model: CausalLM,
+    sequences: Sequence_[Sequence],
+    pad_token_id: int,
+    batch_size: int | None = None,
+) -> list[AnswerScore]:
+    """How likely each answer is given its prompt, and how much of it is known by heart.
+
+    Args:
+        batch_size: see `generate`.
+    """
+    lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
+    order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
+    found: dict[int, AnswerScore] = {}
+    head = output_head(model)
+
+    def score(numbers: list[int]) -> None:
+        batch = padded_batch([("retain", [(n, sequences[n]) for n in numbers])], pad_token_id)
+        batch = batch.to(unwrap(model).device)
+        answers = batch.answers["retain"]
+        hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
+        nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
+        sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
+        hits = _first_choices(hidden, head) == answers.targets
+        each = hits.cpu().split([len(sequences[n].response_ids) for n in numbers])
+        for number, total, mine in zip(numbers, sums.tolist(), each, strict=True):
+            suffix = int(mine.flip(0).cumprod(0).sum())
+            found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix)
+
+    if order:
+        size = batch_size or _rows_at_once(model, lengths[order[0]], 0)
+        with quietly(model):
+            in_batches(order, size, score)
+    return [found[number] for number in range(len(sequences))]
+
+
+def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
+    """[N] the most likely token at each position; the logits of `chunk_size` are held at once."""
+    weight, bias = (None if part is None else part.to(hidden_ND.dtype) for part in head)
+    assert weight is not None
+    parts = hidden_ND.split(chunk_size)
+    return torch.cat([functional.linear(part, weight, bias).argmax(-1) for part in parts])

@@ -1,0 +1,1 @@
+"""Losses of tokens, from hidden states and the output head."""

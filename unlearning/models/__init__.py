@@ -1,0 +1,1 @@
+"""Hugging Face models: load, check, adapt and save."""

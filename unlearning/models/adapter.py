@@ -1,0 +1,254 @@
+"""Adapters on a model: LoRA and AdaLoRA put on, made ready for training, and merged in."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from peft import (
+    AdaLoraConfig,
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
+
+from unlearning.errors import ConfigError
+from unlearning.models.decoder import CausalLM, is_eight_bit, unwrap
+from unlearning.models.load import disable_dropout, full_precision, load_model, quiet_about_ranks
+
+Targets = list[str] | str | None
+
+
+def prepare_policy(
+    model: CausalLM | str,
+    adapter: Mapping[str, Any] | None = None,
+    keep_dropout: bool = False,
+    gradient_checkpointing: bool = False,
+) -> CausalLM:
+    """A model that can be trained: in train mode, with its adapter, its dropout as it should be.
+
+    Args:
+        model: a model, changed in place, or its name or path.
+        adapter: arguments of `add_adapter`; None trains what is trainable already.
+        keep_dropout: leave the model's own dropout rates alone; an adapter's always are.
+        gradient_checkpointing: compute activations again in the backward pass: slower, smaller.
+
+    Raises:
+        ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter.
+    """
+    policy: CausalLM = load_model(model) if isinstance(model, str) else model
+    policy.train()
+    if not keep_dropout:
+        disable_dropout(policy)
+    if is_eight_bit(policy) and not isinstance(policy, PeftModel):
+        if adapter is None:
+            raise ConfigError(
+                "The model is in 8 bits, which cannot be trained themselves. Give an adapter "
+                "(lora={}), or load the model with eight_bit=False."
+            )
+        policy = prepare_model_for_kbit_training(policy, use_gradient_checkpointing=False)
+    if adapter is not None:
+        policy = add_adapter(policy, **adapter)  # type: ignore[arg-type]
+    if gradient_checkpointing:
+        # Re-entrant checkpointing breaks under DDP with two forwards.
+        unwrap(policy).gradient_checkpointing_enable({"use_reentrant": False})
+        unwrap(policy).enable_input_require_grads()
+    if not any(p.requires_grad for p in policy.parameters()):
+        raise ConfigError(
+            "The model has no trainable weight; load the adapter with is_trainable=True."
+        )
+    return policy
+
+
+def add_adapter(model: PreTrainedModel, kind: str = "lora", **settings: Any) -> PeftModel:
+    """A fresh adapter that adds nothing yet: `add_lora` or, with `kind="adalora"`, `add_adalora`.
+
+    Raises:
+        ConfigError: for settings that it does not take, or that do not fit the model.
+    """
+    check_adapter_settings({"kind": kind, **settings})
+    return ADAPTERS[kind](model, **settings)
+
+
+def add_lora(
+    model: PreTrainedModel,
+    r: int = 16,
+    alpha: float = 32,
+    dropout: float = 0.05,
+    target_modules: Targets = None,
+) -> PeftModel:
+    """A fresh LoRA adapter. The defaults are arXiv 2405.15152's, Section 4.
+
+    Args:
+        target_modules: names of linear layers, or `all-linear` for all but the output head; None
+            takes PEFT's choice for the architecture.
+
+    Raises:
+        ConfigError: the model has an adapter, or lacks the target modules.
+    """
+    settings = LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules,  # type: ignore[arg-type]
+        task_type="CAUSAL_LM", fan_in_fan_out=_has_conv1d(model),
+    )  # fmt: skip
+    return _put_on(model, settings, target_modules)
+
+
+def add_adalora(
+    model: PreTrainedModel,
+    r: int = 16,
+    alpha: float = 32,
+    dropout: float = 0.05,
+    target_modules: Targets = None,
+    initial_r: int | None = None,
+    warmup_fraction: float = 0.1,
+    final_fraction: float = 0.3,
+    interval: int = 1,
+    orthogonality: float = 0.5,
+    total_steps: int = 10_000,
+) -> PeftModel:
+    """A fresh AdaLoRA adapter (arXiv 2303.10512): it begins with more ranks than it keeps.
+
+    `OptimizedModule` trains it; see `unlearning.models.adalora` for another training loop's part.
+
+    Args:
+        r: mean rank of a layer in the end.
+        alpha: an update is scaled by alpha / initial_r, all along.
+        target_modules: see `add_lora`.
+        initial_r: rank of every layer in the beginning; None is 1.5 r (the paper's Section 3.3).
+        warmup_fraction: share of the steps before the first rank goes.
+        final_fraction: share of the steps after the last one went.
+        interval: steps between two allocations.
+        orthogonality: weight of the penalty (gamma, which the paper takes from 0.1 to 0.5).
+        total_steps: of the training; a Trainer's own replace it.
+
+    Raises:
+        ConfigError: the model has an adapter, or lacks the target modules.
+    """
+    settings = AdaLoraConfig(
+        target_r=r, init_r=math.ceil(1.5 * r) if initial_r is None else initial_r,
+        tinit=round(warmup_fraction * total_steps), tfinal=round(final_fraction * total_steps),
+        deltaT=interval, orth_reg_weight=orthogonality, total_step=total_steps,
+        lora_alpha=alpha, lora_dropout=dropout, target_modules=target_modules,  # type: ignore[arg-type]
+        task_type="CAUSAL_LM", fan_in_fan_out=_has_conv1d(model),
+    )  # fmt: skip
+    return _put_on(model, settings, target_modules)
+
+
+ADAPTERS = {"lora": add_lora, "adalora": add_adalora}
+
+
+def check_adapter_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse arguments that `add_adapter` does not take, before a model is loaded.
+
+    Raises:
+        ConfigError: naming the argument, and what it may be.
+    """
+    kind = settings.get("kind", "lora")
+    if kind not in ADAPTERS:
+        raise ConfigError(f"Unknown adapter kind {kind!r}; choose one of {', '.join(ADAPTERS)}.")
+    signature = inspect.signature(ADAPTERS[kind]).parameters
+    defaults = {name: p.default for name, p in signature.items() if name != "model"}
+    for name in settings:
+        if name not in ("kind", *defaults):
+            title = {"lora": "LoRA", "adalora": "AdaLoRA"}[kind]
+            raise ConfigError(f"{title} takes no {name!r}; it takes {', '.join(defaults)}.")
+    given = {**defaults, **settings}
+    r, warmup = given["r"], given.get("warmup_fraction", 0)
+    wanted = {
+        "r": ("a whole number of at least 1", _whole),
+        "alpha": ("above 0", lambda v: _number(v) and v > 0),
+        "dropout": ("at least 0 and below 1", lambda v: _number(v) and 0 <= v < 1),
+        "initial_r": (f"above r={r}, or None", lambda v: v is None or (_whole(v) and v > r)),
+        "warmup_fraction": ("at least 0 and below 1", lambda v: _number(v) and 0 <= v < 1),
+        "final_fraction": (
+            "at least 0, and below 1 together with warmup_fraction",
+            lambda v: _number(v) and 0 <= v < 1 - warmup,
+        ),
+        "interval": ("a whole number of at least 1", _whole),
+        "orthogonality": ("at least 0", lambda v: _number(v) and v >= 0),
+    }
+    for name, (expected, fits) in wanted.items():
+        if name in given and not fits(given[name]):
+            raise ConfigError(f"The adapter's {name}={given[name]!r} must be {expected}.")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _put_on(
+    model: PreTrainedModel, settings: LoraConfig | AdaLoraConfig, targets: Targets
+) -> PeftModel:
+    if isinstance(model, PeftModel):
+        raise ConfigError("The model has an adapter already; merge it with merge_adapter first.")
+    paths = [path for path, _ in model.named_modules()]
+    for name in targets if isinstance(targets, list) else []:  # PEFT is content with one of them
+        if not any(path == name or path.endswith(f".{name}") for path in paths):
+            raise ConfigError(f"No module is called {name!r}, of {_layers(model, targets)}")
+    try:
+        return get_peft_model(model, settings)  # type: ignore[return-value]
+    except ValueError as error:
+        raise ConfigError(f"{error} This is for {_layers(model, targets)}") from error
+
+
+def _layers(model: PreTrainedModel, targets: Targets) -> str:
+    head = model.get_output_embeddings()
+    linear = {
+        path.rsplit(".", 1)[-1]
+        for path, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    }
+    return (
+        f"target_modules={targets}. This {type(model).__name__} has the linear layers "
+        f"{', '.join(sorted(linear))}."
+    )
+
+
+def _has_conv1d(model: nn.Module) -> bool:
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
+def is_fresh(model: PeftModel) -> bool:
+    """Whether the adapter still adds nothing: a factor of every update is zero."""
+    factor = "lora_E" if any("lora_E" in name for name, _ in model.named_parameters()) else "lora_B"
+    weights = [p for name, p in model.named_parameters() if factor in name]
+    return bool(weights) and all(bool((p == 0).all()) for p in weights)
+
+
+def merge_adapter(model: PeftModel, base: PreTrainedModel | None = None) -> PreTrainedModel:
+    """The model with its adapter's weights added in, and no adapter; every weight is trainable.
+
+    Never into 8-bit weights, which would round the update away: there the adapter goes onto the
+    model in full precision.
+
+    Args:
+        base: of an 8-bit model, the same in full precision; None loads it by its name.
+    """
+    if is_eight_bit(model):
+        model = transfer_adapter(model, full_precision(model) if base is None else base)
+    merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
+    return merged.requires_grad_(True)
+
+
+def transfer_adapter(model: PeftModel, base: PreTrainedModel) -> PeftModel:
+    """A copy of the adapter on another copy of its base model."""
+    with quiet_about_ranks():
+        weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+        settings = copy.deepcopy(model.peft_config[model.active_adapter])
+        moved: PeftModel = get_peft_model(base, settings)  # type: ignore[assignment]
+        result: Any = set_peft_model_state_dict(moved, weights)
+    assert not result.unexpected_keys, result.unexpected_keys
+    return moved

@@ -1,0 +1,176 @@
+"""The two halves of a causal language model: the decoder, and the output head on top of it.
+
+The losses call the decoder, pick the positions that carry loss, and apply the head there only.
+That is right only where the model's own logits are exactly `head(decoder(x))`, and tree rows only
+where its attention takes a 4-D mask and explicit positions. Both are *tried* on a few tokens rather
+than looked up in a list of architectures.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from unlearning.data.layout import Answer, Tree, make_batch
+from unlearning.errors import ConfigError
+from unlearning.head.tied_gradient import TiedGradient, only_looks_up
+from unlearning.types import Rows
+
+CausalLM = PreTrainedModel | PeftModel
+
+
+def unwrap(model: CausalLM) -> PreTrainedModel:
+    """The Hugging Face model inside a PEFT wrapper; its layers carry the adapter all the same."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
+
+
+def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Tensor:
+    """Last hidden states [R, L, D] of the rows, the final norm included, the head not.
+
+    Args:
+        tied: looks the tokens up in the embedding's stead, see `tied_gradient`.
+    """
+    tokens = (
+        {"input_ids": rows.input_ids}
+        if tied is None
+        else {"inputs_embeds": tied.embed(rows.input_ids)}
+    )
+    output = unwrap(model).get_decoder()(
+        **tokens,
+        position_ids=rows.position_ids,
+        attention_mask=rows.attention_mask,
+        use_cache=False,
+    )
+    return output.last_hidden_state
+
+
+def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
+    """Weight [V, D] and bias [V] or None of the output head.
+
+    Raises:
+        ConfigError: the head is no plain linear layer (an adapter on it, say).
+    """
+    head = unwrap(model).get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise ConfigError(
+            f"The output head is a {type(head).__name__}, and the losses need a plain nn.Linear. "
+            "Take the head (lm_head) out of the adapter's target modules."
+        )
+    return head.weight, head.bias
+
+
+def tied_gradient(model: CausalLM) -> TiedGradient | None:
+    """For one forward, where the embedding's weight is the head's, too, and is trained, and where
+    the decoder may be given what the embedding makes of the tokens in their place."""
+    base = unwrap(model)
+    embedding = base.get_input_embeddings()
+    weight = output_head(base)[0]
+    if getattr(embedding, "weight", None) is not weight or not weight.requires_grad:
+        return None
+    if not only_looks_up(embedding) or not _takes_embeddings(base):
+        return None
+    return TiedGradient(embedding)
+
+
+_TAKES_EMBEDDINGS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _takes_embeddings(base: PreTrainedModel) -> bool:
+    """Whether hidden states from embedded tokens equal those from tokens; tried once a model."""
+    if base not in _TAKES_EMBEDDINGS:
+        ids = _probe_ids(base)
+        decoder, embedding = base.get_decoder(), base.get_input_embeddings()
+        with evaluating(base):
+            wanted = decoder(input_ids=ids, use_cache=False).last_hidden_state
+            try:
+                found = decoder(inputs_embeds=embedding(ids), use_cache=False).last_hidden_state
+            except (TypeError, ValueError, RuntimeError, AttributeError):
+                _TAKES_EMBEDDINGS[base] = False
+            else:
+                _TAKES_EMBEDDINGS[base] = torch.equal(found, wanted)
+    return _TAKES_EMBEDDINGS[base]
+
+
+def is_eight_bit(model: CausalLM) -> bool:
+    """Whether its linear layers are in 8 bits, and so never to be trained or merged into."""
+    return bool(getattr(unwrap(model), "is_loaded_in_8bit", False))  # set by transformers
+
+
+def embedded_tokens(model: CausalLM) -> int:
+    """Rows of the input embedding: the tokens the model can be given."""
+    weight = unwrap(model).get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[0]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode within the block; each module's own mode is put back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def check_head(model: CausalLM) -> None:
+    """Refuse a model whose logits are not `head(decoder(x))`: scaled or soft-capped ones, say.
+
+    Raises:
+        ConfigError: naming the model's class and the largest difference.
+    """
+    base = unwrap(model)
+    ids = _probe_ids(base)
+    with evaluating(model):
+        hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        ours = nn.functional.linear(hidden, *output_head(model)).float()
+        theirs = base(input_ids=ids, use_cache=False).logits.float()
+    error = (ours - theirs).abs().max()
+    if not error <= 1e-2 * theirs.abs().max().clamp(min=1):
+        raise ConfigError(
+            f"{type(base).__name__} does something after its output head (its logits differ from "
+            f"head(decoder(x)) by {error:.3g}); the losses here would not be its own. Use a model "
+            "without logit scaling or soft-capping."
+        )
+
+
+@torch.no_grad()
+def takes_tree_rows(model: CausalLM) -> bool:
+    """Whether hidden states from a tree row equal those from padded rows."""
+    base = unwrap(model)
+    ids = tuple(_probe_ids(base)[0].tolist())
+    tree = Tree(ids[:3], (Answer("forget", 0, ids[3:6]), Answer("mismatch", 0, ids[4:8])))
+    found = []
+    with evaluating(model):
+        for layout in ("padded", "tree"):
+            batch = make_batch([tree], layout, pad_token_id=ids[0]).to(base.device)  # type: ignore[arg-type]
+            try:
+                hidden = decode(model, batch.rows).flatten(0, 1)
+            except (TypeError, ValueError, RuntimeError, IndexError):
+                return False  # no position_ids argument, or no 4-D mask
+            found.append(torch.cat([hidden[a.loss_index] for a in batch.answers.values()]).float())
+    # In 8 bits, which inputs are computed in full depends on the rows beside.
+    exact = base.dtype == torch.float32 and not is_eight_bit(base)
+    tolerance = 1e-4 if exact else 5e-2
+    return bool((found[0] - found[1]).abs().max() <= tolerance * found[0].abs().max().clamp(min=1))
+
+
+def _probe_ids(base: PreTrainedModel) -> Tensor:
+    vocabulary = embedded_tokens(base)
+    return torch.arange(8, device=base.device)[None] * 7 % vocabulary
+
+
+def frozen_copy(model: CausalLM) -> CausalLM:
+    """An independent copy in eval mode that takes no gradient."""
+    return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]

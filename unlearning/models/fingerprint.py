@@ -1,0 +1,38 @@
+"""Which model this is: a digest of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unlearning.models.decoder import CausalLM, unwrap
+
+
+def weights_fingerprint(model: CausalLM) -> str:
+    """Of every weight, so that a cache is never read for another model."""
+    return _digest(model.state_dict())
+
+
+def base_fingerprint(model: CausalLM) -> str:
+    """Of the weights under an adapter; without an adapter, the same as `weights_fingerprint`.
+
+    An adapter's `base_layer` in a name says nothing about the weights, and goes.
+    """
+    base = {
+        name.replace(".base_layer.", "."): weight
+        for name, weight in unwrap(model).state_dict().items()
+        if ".lora_" not in name and ".ranknum." not in name  # the latter is AdaLoRA's
+    }
+    return _digest(base)
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,196 @@
+"""Load a policy and its tokenizer, in full or in 8 bits, and save it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from unlearning.errors import ConfigError
+from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
+from unlearning.models.fingerprint import base_fingerprint
+
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
+BASE_FILE = "base_model.json"
+"""Beside a saved adapter: on which weights it was trained."""
+PADDING_OF_VOCABULARY = 1024
+"""So many more rows than the tokenizer has tokens may be embedded: vocabularies are padded."""
+
+
+def check_model_folder(name_or_path: str | Path) -> None:
+    """Refuse a local folder that holds no model, before anything is loaded.
+
+    Raises:
+        ConfigError: it is a path that does not exist, or a folder without config or weights.
+    """
+    folder = Path(name_or_path)
+    looks_local = folder.is_absolute() or str(name_or_path).startswith((".", "~"))
+    if not folder.exists():
+        if looks_local or str(name_or_path).count("/") > 1:
+            raise ConfigError(f"No model at {folder}. Give a folder with a model, or a hub id.")
+        return
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} has no config.json, so it is no Hugging Face model folder.")
+    if not any(any(folder.glob(pattern)) for pattern in WEIGHT_FILES):
+        raise ConfigError(
+            f"{folder} has a config.json but no weights (looked for {', '.join(WEIGHT_FILES)}). "
+            "Save the model there again, or give another folder or a hub id."
+        )
+
+
+def load_model(
+    name_or_path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    eight_bit: bool = False,
+    **options: Any,
+) -> PreTrainedModel:
+    """A causal language model, dropout off, in train mode.
+
+    In fp32 by default whatever the stored dtype is: OPT is stored in fp16, in which AdamW diverges,
+    and at the paper's learning rate pure bf16 rounds most updates away. Use `bf16-mixed` for speed.
+
+    Args:
+        eight_bit: its linear layers in 8 bits (arXiv 2208.07339), on this process's GPU. Such a
+            model is trained with an adapter only.
+
+    Raises:
+        ConfigError: no model is there, or 8 bits cannot be had here.
+    """
+    check_model_folder(name_or_path)
+    if eight_bit:
+        check_eight_bit()
+        device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
+        quantised = BitsAndBytesConfig(load_in_8bit=True)
+        options = {"quantization_config": quantised, "device_map": {"": device}, **options}
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype, **options)
+    disable_dropout(model)
+    return model.train()  # from_pretrained returns eval mode, which Lightning would keep
+
+
+def check_eight_bit() -> None:
+    """Refuse 8 bits where they cannot be had, before anything is loaded.
+
+    Raises:
+        ConfigError: naming what is missing: the GPU, bitsandbytes, or both.
+    """
+    lacking = []
+    if not torch.cuda.is_available():
+        lacking.append("a GPU (torch finds none)")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacking.append("bitsandbytes (pip install 'unlearning[eightbit]')")
+    if lacking:
+        raise ConfigError(
+            f"An 8-bit base model needs {' and '.join(lacking)}. Without, set eight_bit=false: "
+            "the model is then loaded in full."
+        )
+
+
+def full_precision(model: CausalLM) -> PreTrainedModel:
+    """What an 8-bit model was made from, loaded once more, in fp32 and without an adapter."""
+    base = unwrap(model)
+    commit = getattr(base.config, "_commit_hash", None)  # None for a folder
+    return load_model(str(base.name_or_path), **({} if commit is None else {"revision": commit}))
+
+
+def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
+    """The tokenizer of a model folder or hub id."""
+    return AutoTokenizer.from_pretrained(name_or_path, **options)
+
+
+def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that cannot be this model's.
+
+    Raises:
+        ConfigError: it has more tokens than the model has embeddings, or far fewer.
+    """
+    rows, tokens = embedded_tokens(model), len(tokenizer)
+    if tokens > rows or rows - tokens > PADDING_OF_VOCABULARY:
+        raise ConfigError(
+            f"The tokenizer has {tokens} tokens and the model embeds {rows}: they do not belong "
+            "together. Use the tokenizer that was saved with the model."
+        )
+
+
+def check_context(model: CausalLM, max_length: int) -> None:
+    """Refuse more tokens than the model has positions for.
+
+    Raises:
+        ConfigError: `max_length` is above the context.
+    """
+    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    if context is not None and max_length > context:
+        raise ConfigError(f"max_length={max_length} is above the model's context, {context}.")
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Dropout to 0, in modules and in the float attributes some models keep beside them.
+
+    With dropout the KL to the reference is above 0 before the first step, and the reference
+    a moving target; OPT and others come with 0.1. An adapter keeps its own, which at the first
+    step changes nothing, since a fresh adapter adds nothing.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in path:
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def save_model(
+    model: CausalLM, tokenizer: Tokenizer | None, folder: str | Path, card: str = ""
+) -> Path:
+    """Save weights (an adapter alone, where there is one), tokenizer and model card.
+
+    Written aside and renamed, so that a folder of this name is whole or absent. Beside an adapter
+    stands which weights it was trained on; `load_adapter` reads it.
+
+    Raises:
+        ConfigError: the folder exists; nothing finished is ever overwritten.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ConfigError(f"{folder} exists and is not overwritten; choose another folder.")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    if isinstance(model, PeftModel):
+        with quiet_about_ranks():
+            # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
+            model.save_pretrained(str(aside), save_embedding_layers=False)
+        (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
+    else:
+        model.save_pretrained(str(aside))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(aside)
+    if card:
+        (aside / "README.md").write_text(card, encoding="utf-8")
+    aside.rename(folder)
+    return folder
+
+
+@contextmanager
+def quiet_about_ranks() -> Iterator[None]:
+    """Without PEFT's two false alarms over its own AdaLoRA: a layer that was left no rank looks
+    like an incomplete shard to it, and a rank is stored by its weight's name, not its layer's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tensor.s. have invalid shape")
+        warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+        yield
+
+
+def describe_base(model: CausalLM) -> dict[str, str]:
+    """Name and fingerprint of the model under the adapter, in full precision."""
+    full = full_precision(model) if is_eight_bit(model) else model
+    return {"name": str(unwrap(model).name_or_path), "fingerprint": base_fingerprint(full)}

@@ -1,0 +1,1 @@
+"""Find what is wrong before any work starts."""

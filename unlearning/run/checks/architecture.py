@@ -1,0 +1,84 @@
+"""Whether a model's architecture takes the adapters and the lengths asked for.
+
+The model is built on the `meta` device from its configuration: it has every layer and no weight,
+so that hours of work are not spent before a layer's name proves wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoConfig, AutoModelForCausalLM, OPTConfig, PreTrainedModel
+
+from unlearning.errors import ConfigError
+from unlearning.models.adalora import is_adalora, plan_ranks
+from unlearning.models.adapter import add_adapter
+from unlearning.models.decoder import output_head
+
+
+def check_architecture(config: DictConfig, online: bool = False) -> None:
+    """Look at the model that a run starts from, without its weights.
+
+    Args:
+        online: a hub id is looked up; else it is taken as it is.
+
+    Raises:
+        ConfigError: it lacks an adapter's target modules, or its context is too short.
+    """
+    if config.model.base is None and not (online or Path(config.model.name_or_path).is_dir()):
+        return
+    model, finetune = _without_weights(config), config.finetune
+    lengths = {"data.max_length": config.data.max_length}
+    trained = finetune is not None and finetune.load is None
+    if trained:
+        lengths["finetune.context_length"] = finetune.context_length
+    context = getattr(model.config, "max_position_embeddings", None)
+    for key, length in lengths.items():
+        if context is not None and length > context:
+            raise ConfigError(f"{key}={length} is above the model's context, {context}.")
+    if trained and finetune.adapter is not None:
+        _check_adapter(config, "finetune.adapter", finetune.adapter, finetune.max_steps)
+    if config.model.lora is not None:
+        _check_adapter(config, "model.lora", config.model.lora, config.unlearn.max_steps)
+
+
+def _check_adapter(config: DictConfig, key: str, settings: Any, steps: int) -> None:
+    """Put it on a model of its own: PEFT changes what it is given."""
+    plain: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
+    try:
+        policy = add_adapter(_without_weights(config), **plain)
+        output_head(policy)
+        if is_adalora(policy) and steps > 0:  # -1: as many as the epochs have
+            plan_ranks(policy, steps)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _without_weights(config: DictConfig) -> PreTrainedModel:
+    recipe = config.model.base
+    with torch.device("meta"):
+        if recipe is None:
+            return AutoModelForCausalLM.from_config(_described(config))
+        shape: dict[str, Any] = OmegaConf.to_container(recipe.architecture, resolve=True)  # type: ignore[assignment]
+        width = shape["hidden_size"]
+        described = OPTConfig(vocab_size=recipe.vocab_size, word_embed_proj_dim=width, **shape)
+        return AutoModelForCausalLM.from_config(described)
+
+
+def _described(config: DictConfig) -> Any:
+    name, revision = config.model.name_or_path, config.model.revision
+    options = {} if revision is None or Path(name).is_dir() else {"revision": revision}
+    try:
+        described = AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name_or_path={name}: it cannot be had. {error}") from error
+    if type(described) not in AutoModelForCausalLM._model_mapping:
+        raise ConfigError(
+            f"model.name_or_path={name}: a {described.model_type!r} model is no causal language "
+            "model. Give one that is, such as OPT, Llama or GPT-2."
+        )
+    return described

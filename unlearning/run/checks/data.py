@@ -1,0 +1,113 @@
+"""Whether the data sets can be read, and trained on together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.data.book import LOTRDataModule
+from unlearning.data.bookcorpus import BookCorpusDataModule
+from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.data.examples import ExampleDataModule
+from unlearning.data.ngrams import check_no_shared_text
+from unlearning.data.overlap import check_disjoint
+from unlearning.data.source import is_hub_id
+from unlearning.data.split import SPLITS
+from unlearning.data.stored_examples import store
+from unlearning.errors import ConfigError
+from unlearning.objective import Objective
+from unlearning.run.config.build import build_data, prompt_sets
+
+Data = Mapping[str, ExampleDataModule | None]
+
+SCANNED = 200_000
+"""Windows of a streamed hub corpus that are searched for the book; local files are read whole."""
+
+
+def check_data(config: DictConfig) -> tuple[list[str], Data]:
+    """Local sources are read and split; what a hub holds is not looked up.
+
+    Returns:
+        What was checked, a line each, and the data sets.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    data = build_data(config)
+    found = []
+    for name, module in data.items():
+        if module is None:
+            continue
+        module.check()
+        source = module.source
+        if source and is_hub_id(source):
+            found.append(f"data.{name}: {source} from the hub, not looked up")
+        else:
+            found.append(f"data.{name}: {source or type(module).__name__}, {_sizes(module)}")
+    if data["forget"] is None or data["retain"] is None:
+        raise ConfigError("data.forget and data.retain are both needed.")
+    if not on_hub(data):
+        check_together(config, data)
+        prompt_sets(config, data)
+    if config.data.layout not in ("auto", "tree", "padded"):
+        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
+    return found, data
+
+
+def on_hub(data: Data) -> bool:
+    """Whether any of it is not here yet."""
+    return any(m is not None and bool(m.source) and is_hub_id(m.source) for m in data.values())
+
+
+def _sizes(module: ExampleDataModule) -> str:
+    if _streamed(module):
+        return "streamed"
+    return ", ".join(f"{len(module.examples(split))} {split}" for split in ("train", "test"))
+
+
+def check_together(config: DictConfig, data: Data) -> None:
+    """Whether the data sets can be trained on together; reads all of them.
+
+    Raises:
+        ConfigError: they overlap, or are too small.
+    """
+    forget, retain, related = data["forget"], data["retain"], data["related"]
+    assert forget is not None and retain is not None
+    _check_cached(config, retain)
+    trained = {"forget": forget.examples("train")}
+    if not _streamed(retain):
+        trained["retain"] = retain.examples("train")
+        UnlearningDataModule.check(
+            trained["forget"], trained["retain"], config.data.mismatch_per_prompt
+        )
+    if related is not None:
+        known = store(example for split in SPLITS for example in related.examples(split))
+        for name, examples in trained.items():
+            check_disjoint(known, examples, names=("related", name))
+    if isinstance(forget, LOTRDataModule):
+        book = (text for split in SPLITS for text in forget.texts(split))
+        check_no_shared_text(book, _texts(retain), names=("book", "retain corpus"))
+
+
+def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
+    """Of what passes by as a stream, no states are kept."""
+    roles = Objective(OmegaConf.to_container(config.objective, resolve=True)).reference_roles  # type: ignore[arg-type]
+    if config.reference.mode == "cached" and _streamed(retain) and "retain" in roles:
+        raise ConfigError(
+            "reference.mode=cached keeps the reference's states of the whole retain set, and "
+            "data.retain is streamed. Set data.retain.streaming=false, or choose copy, or "
+            "adapter_off with model.lora."
+        )
+
+
+def _texts(retain: ExampleDataModule) -> Iterable[str]:
+    """All that may be retained, as text."""
+    if isinstance(retain, BookCorpusDataModule):
+        return islice(retain.texts(), SCANNED if is_hub_id(retain.source) else None)
+    return (f"{e.prompt} {e.response}" for split in SPLITS for e in retain.examples(split))
+
+
+def _streamed(module: ExampleDataModule) -> bool:
+    return isinstance(module, BookCorpusDataModule) and module.streaming

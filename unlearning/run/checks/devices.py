@@ -1,0 +1,76 @@
+"""How many devices a run wants, and whether they are there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from unlearning.errors import ConfigError
+from unlearning.fsdp import check_sharded
+from unlearning.run.config.build import build_trainer
+
+
+def check_devices(config: DictConfig, world: int = 1) -> int:
+    """The number of processes that the run needs: one a device.
+
+    Args:
+        world: how many there are; more than one were started by torchrun, SLURM or submitit.
+
+    Raises:
+        ConfigError: there are fewer devices, or another number of processes was started.
+    """
+    devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
+    if config.trainer.accelerator == "cpu":
+        _check_cores(devices)
+    _check_strategy(config)
+    trainer = build_trainer(config, max_steps=1)
+    needed = trainer.num_devices * nodes
+    check_sharded(config.trainer.strategy, devices=needed)
+    if world == 1 and nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={nodes}: on several machines the processes are started from "
+            "outside. Use torchrun, or srun with one task a device."
+        )
+    if world not in (1, needed):
+        raise ConfigError(
+            f"{world} processes were started, and trainer.devices={devices} on {nodes} node(s) "
+            f"needs {needed}. Set trainer.devices={world // nodes}, or start {needed}."
+        )
+    return needed
+
+
+def _check_strategy(config: DictConfig) -> None:
+    """What a strategy that splits the weights cannot do, of both trainings."""
+    guard, taught, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
+    check_sharded(
+        strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
+        guard_action=guard.action if guard else None,
+    )  # fmt: skip
+    if taught is not None and taught.load is None:
+        check_sharded(
+            strategy, adapter=taught.adapter, optimizer=taught.optimizer,
+            eight_bit=taught.eight_bit,
+        )  # fmt: skip
+
+
+def _check_cores(devices: Any) -> None:
+    """Lightning takes any number of CPU processes; more than cores only wait for each other."""
+    cores = len(os.sched_getaffinity(0))
+    if isinstance(devices, int) and devices > cores:
+        raise ConfigError(
+            f"trainer.devices={devices}: there are {cores} cores, and each process needs one. Set "
+            f"trainer.devices={cores} or less."
+        )
+
+
+def take_device(config: DictConfig) -> None:
+    """What says `cuda` means this rank's GPU from now on."""
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return
+    # As Lightning reads them: devices may be a number, a list, "0,1", "auto" or -1.
+    device = build_trainer(config, max_steps=1).strategy.root_device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)

@@ -1,0 +1,67 @@
+"""Whether the models that a run starts from are there, and fit its settings."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from unlearning.data.examples import ExampleDataModule
+from unlearning.errors import ConfigError
+from unlearning.models.load import check_model_folder
+from unlearning.run.checks.architecture import check_architecture
+from unlearning.run.config.build import build
+from unlearning.run.stages.finetune import check_finetune
+
+
+def check_models(config: DictConfig, forget: ExampleDataModule | None) -> list[str]:
+    """What was checked, a line each.
+
+    Args:
+        forget: the forget set, which a fine-tuning teaches.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    found = [_base(config), *_finetune(config, forget), *_classifier(config)]
+    check_architecture(config)
+    return found
+
+
+def _base(config: DictConfig) -> str:
+    if config.model.base is not None:
+        if config.model.name_or_path is not None:
+            raise ConfigError(
+                f"model.name_or_path={config.model.name_or_path} and model.base, a recipe for a "
+                "model from scratch, are both given. Set model.base=null, or leave the name out."
+            )
+        build(config.model.base.data).check()
+        shape = config.model.base.architecture
+        if shape.hidden_size % shape.num_attention_heads:
+            raise ConfigError(
+                f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "
+                f"num_attention_heads={shape.num_attention_heads}."
+            )
+        return "model: trained from scratch"
+    if config.model.name_or_path is None:
+        raise ConfigError("model.name_or_path is empty and model.base gives no recipe for a model.")
+    check_model_folder(config.model.name_or_path)
+    return f"model: {config.model.name_or_path}"
+
+
+def _finetune(config: DictConfig, forget: ExampleDataModule | None) -> list[str]:
+    line = check_finetune(config, forget)
+    return [] if line is None else [line]
+
+
+def _classifier(config: DictConfig) -> list[str]:
+    settings = config.classifier
+    if settings.train is not None:
+        if settings.model is not None:
+            check_model_folder(settings.model)
+        build(settings.train.data).check()
+        if settings.tiny is not None and settings.tiny.get("tokenizer"):
+            build(settings.tiny.tokenizer)
+        return [f"classifier: {settings.model or 'tiny'}, to be trained"]
+    if settings.model is None:
+        return []
+    check_model_folder(settings.model)
+    return [f"classifier: {settings.model}, as it is"]

@@ -1,0 +1,137 @@
+"""Check the whole configuration and every file before anything is loaded or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearning.errors import ConfigError
+from unlearning.models.adapter import check_adapter_settings
+from unlearning.objective import Objective
+from unlearning.run.checks.data import check_data
+from unlearning.run.checks.models import check_models
+from unlearning.run.config.build import (
+    build_template,
+    build_trainer,
+    check_targets,
+    comparison_settings,
+)
+from unlearning.run.stages.callbacks import build_checkpoints, build_guard
+from unlearning.run.tracking.config import check_tracking
+from unlearning.training.optimizers import build_optimizer, build_schedule
+from unlearning.training.settings import check_settings
+
+
+def validate(config: DictConfig) -> list[str]:
+    """What was checked, a line each.
+
+    Raises:
+        ConfigError: for the first thing that is wrong: what it is, and what to do.
+    """
+    missing = sorted(_missing(OmegaConf.to_container(config, resolve=False)))
+    if missing:
+        raise ConfigError(
+            f"These keys need a value: {', '.join(missing)}. Give them on the command line, "
+            f"for example {missing[0]}=..."
+        )
+    try:
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The configuration does not resolve: {error}") from error
+    build_template(config)
+    check_targets(config.logger, "logger")
+    found = [_objective(config), _optimizer(config), *check_tracking(config)]
+    _training(config)
+    lines, data = check_data(config)
+    return [*found, *lines, *check_models(config, data["forget"])]
+
+
+def _missing(node: Any, path: str = "") -> Iterator[str]:
+    """Keys whose value is still `???`; found before anything refers to them."""
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _missing(child, f"{path}.{name}" if path else str(name))
+    elif node == "???":
+        yield path
+
+
+def _objective(config: DictConfig) -> str:
+    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
+    parts = (f"{term.weight:g} x {name}" for name, term in objective.terms.items())
+    return f"objective: {' + '.join(parts)}"
+
+
+def _optimizer(config: DictConfig) -> str:
+    settings, reference = config.unlearn, config.reference
+    for name in ("max_steps", "batch_size", "accumulate_grad_batches"):
+        _whole_number(f"unlearn.{name}", settings[name])
+    if settings.retain_batch_size is not None:
+        _whole_number("unlearn.retain_batch_size", settings.retain_batch_size)
+    for name in ("learning_rate", "warmup_steps"):
+        if isinstance(settings[name], (str, bool)):
+            raise ConfigError(f"unlearn.{name}={settings[name]!r} must be a number.")
+    check_settings(
+        settings.reduction, reference.mode, reference.dtype, settings.schedule,
+        settings.learning_rate, chunk_size=1,
+    )  # fmt: skip
+    if config.model.lora is not None:
+        check_adapter_settings(OmegaConf.to_container(config.model.lora))  # type: ignore[arg-type]
+    _reference(config)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    options = OmegaConf.to_container(settings.optimizer_options)
+    optimizer = build_optimizer([parameter], settings.optimizer, settings.learning_rate, options)  # type: ignore[arg-type]
+    build_schedule(optimizer, settings.schedule, settings.warmup_steps, settings.max_steps)
+    return f"optimizer: {settings.optimizer}, {settings.schedule}, {settings.max_steps} steps"
+
+
+def _reference(config: DictConfig) -> None:
+    reference = config.reference
+    if reference.of not in ("finetuned", "base"):
+        raise ConfigError(f"reference.of={reference.of!r}: choose finetuned or base.")
+    if reference.mode != "adapter_off":
+        return
+    if config.model.lora is None:
+        raise ConfigError("reference.mode=adapter_off needs a LoRA policy: set model.lora={}.")
+    if reference.of == "base":
+        raise ConfigError(
+            "reference.mode=adapter_off is the fine-tuned model; with reference.of=base choose "
+            "cached or copy."
+        )
+
+
+def _training(config: DictConfig) -> None:
+    """What would be found wrong only in the middle of the run: judges, callbacks, the trainer."""
+    comparison_settings(config)
+    evaluation, callbacks = config.evaluation, config.callbacks
+    positive = {
+        "evaluation.max_new_tokens": evaluation.max_new_tokens,
+        "data.max_length": config.data.max_length,
+    }
+    if evaluation.batch_size is not None:
+        positive["evaluation.batch_size"] = evaluation.batch_size
+    for name in ("harm", "bleu", "samples"):
+        if callbacks[name]:
+            positive[f"callbacks.{name}.every_n_steps"] = callbacks[name].every_n_steps
+            positive[f"callbacks.{name}.prompts"] = callbacks[name].prompts
+    if callbacks.bleu:
+        positive["callbacks.bleu.patience"] = callbacks.bleu.patience
+    if callbacks.checkpoint:
+        for name in ("every_n_steps", "keep"):
+            positive[f"callbacks.checkpoint.{name}"] = callbacks.checkpoint[name]
+    for key, value in positive.items():
+        _whole_number(key, value)
+    if callbacks.guard:
+        build_guard(config)
+    if callbacks.checkpoint:
+        build_checkpoints(config, Path())
+    build_trainer(config, max_steps=1)
+
+
+def _whole_number(key: str, value: object) -> None:
+    if not (isinstance(value, int) and value >= 1):
+        raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")

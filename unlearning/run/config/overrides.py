@@ -1,0 +1,145 @@
+"""Command-line overrides: find a misspelt key and name the nearest, before Hydra starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.errors import ConfigError
+from unlearning.run.config.folder import config_folder
+
+# Hydra's plugins of the extra `sweeps`, by the names they give to choices.
+PLUGINS = {"submitit": "hydra_submitit_launcher", "sampler": "hydra_optuna_sweeper"}
+PLUGINS["optuna"] = PLUGINS["sampler"]
+
+
+def check_overrides(arguments: Sequence[str]) -> DictConfig:
+    """Compose with the group choices only, and look every other key up in the result.
+
+    A sweep over a group (`model=tiny,local`) is composed with its first choice; that the others are
+    there is looked up.
+
+    Returns:
+        That configuration, Hydra's own part included.
+
+    Raises:
+        ConfigError: an override does not parse, a group has no such choice, or a key is unknown.
+    """
+    words = [
+        word for word in arguments if not word.startswith("-") and ("=" in word or "~" in word)
+    ]
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
+            groups = [override for override in parsed if _is_group(override.key_or_group)]
+            chosen = [_first_choice(override, loader) for override in groups]
+            config = compose("config", overrides=chosen, return_hydra_config=True)
+    except ConfigError:
+        raise
+    except (HydraException, ValueError) as error:  # the latter for logger=null
+        raise ConfigError(explained(words, error)) from error
+    known = dict(_keys(OmegaConf.to_container(config, resolve=False)))
+    for override in (*parsed, *searched(config)):
+        if override.is_delete() and (_is_group(key := override.key_or_group) or key in config):
+            raise ConfigError(
+                f"{override.input_line}: every setting at the top is read, and none can be "
+                f"removed. Give it another value: {key}=..."
+            )
+        if not _is_group(override.key_or_group):
+            _check_key(override, known)
+    return config
+
+
+def searched(config: DictConfig) -> list[Override]:
+    """The sweeper's own `params`, as overrides: what a search goes through without being told."""
+    params = config.hydra.sweeper.get("params") or {}
+    return OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+
+
+def explained(words: Sequence[str], error: Exception) -> str:
+    """What Hydra says of these words; where a plugin of ours is missing, what to install."""
+    text = str(error)
+    if "Could not find 'hydra/" in text or "Could not load 'hydra/" in text:
+        for name, package in PLUGINS.items():
+            if name in text.splitlines()[0] and not _installed(package):
+                return (
+                    f"In {' '.join(words)!r}: this needs the package "
+                    f"{package.replace('_', '-')}. Install it: pip install 'unlearning[sweeps]'."
+                )
+    return f"In {' '.join(words)!r}: {text}"
+
+
+def _installed(plugin: str) -> bool:
+    try:
+        return find_spec(f"hydra_plugins.{plugin}") is not None
+    except ModuleNotFoundError:  # no plugin of Hydra's at all
+        return False
+
+
+def _is_group(key: str) -> bool:
+    return (config_folder() / key.split("@")[0]).is_dir() or key.startswith("hydra/")
+
+
+def _first_choice(override: Override, loader: ConfigLoader) -> str:
+    """The override itself, or with the first of the choices that it sweeps over."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    choices = list(override.sweep_string_iterator())
+    group = override.key_or_group
+    known = loader.get_group_options(group)
+    for choice in choices:
+        if choice not in known:
+            raise ConfigError(
+                f"{override.input_line}: there is no {group}={choice}; there is {', '.join(known)}."
+            )
+    if not choices:
+        raise ConfigError(f"{override.input_line} chooses nothing; there is {', '.join(known)}.")
+    return f"{override.get_key_element()}={choices[0]}"
+
+
+def _check_key(override: Override, known: Mapping[str, Any]) -> None:
+    key = override.key_or_group
+    if override.is_add() or override.is_delete() or override.is_force_add() or key in known:
+        return
+    if not _below_open_node(key, known):
+        raise ConfigError(_unknown(key, known))
+
+
+def _keys(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            here = f"{path}.{name}" if path else str(name)
+            yield here, child
+            yield from _keys(child, here)
+
+
+def _below_open_node(key: str, known: Mapping[str, Any]) -> bool:
+    """Whether the key is in a list, which `_keys` does not enter."""
+    parent = key.rpartition(".")[0]
+    while parent:
+        if isinstance(known.get(parent), list):
+            return True
+        parent = parent.rpartition(".")[0]
+    return False
+
+
+def _unknown(key: str, known: Mapping[str, Any]) -> str:
+    own = [name for name in known if not name.startswith("hydra.")]
+    near = get_close_matches(key, own, n=1, cutoff=0.5)
+    last = key.rpartition(".")[2]
+    near = near or [name for name in own if name.rpartition(".")[2] == last][:1]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"Unknown configuration key {key!r}.{hint} `unlearn --cfg job` shows all; +{key}=... adds."
+    )

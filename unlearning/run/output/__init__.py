@@ -1,0 +1,1 @@
+"""What a run writes: console, run folder, kept results."""

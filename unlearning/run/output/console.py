@@ -1,0 +1,90 @@
+"""What a run says while it works: one line a stage; everything else into a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import transformers
+from rich.console import Console
+
+from unlearning.run.output.results import write_json
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def set_up_logging(folder: Path, rank: int = 0) -> None:
+    """Our own messages to the terminal, everything to a file; libraries' chatter to the file alone.
+
+    The file is `run.log`, and `logs/rank_<n>.log` for the ranks after the first, which have no
+    terminal.
+    """
+    path = folder / (f"logs/rank_{rank}.log" if rank else "run.log")
+    path.parent.mkdir(exist_ok=True)
+    to_file = logging.FileHandler(path)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [to_file]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    if rank:
+        return
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_terminal.setFormatter(logging.Formatter("  %(message)s"))
+    to_terminal.setLevel(logging.WARNING)
+    logging.getLogger("unlearning").handlers = [to_terminal]
+
+
+def quiet_libraries() -> None:
+    """What they have to say goes to the run's file, once there is one."""
+    transformers.utils.logging.disable_progress_bar()  # a stage has a bar of ours
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+
+
+class Stages:
+    """Names the stages as they pass, and keeps their times.
+
+    Args:
+        total: how many there are.
+        path: where the times are kept, so that those of a run's parts add up; None for nowhere.
+    """
+
+    def __init__(self, total: int, path: Path | None = None) -> None:
+        self.total, self.path, self.done = total, path, list[str]()
+        self.seconds: dict[str, float] = {}
+        if path is not None and path.is_file():
+            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+        self._name, self._since = "", 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Time a stage; what is appended to the yielded list ends its line."""
+        number, notes = len(self.done) + 1, list[str]()
+        started = self._since = time.perf_counter()
+        self._name = name
+        console.print(f"[{number}/{self.total}] {name} ...", markup=False)
+        try:
+            yield notes
+        finally:
+            self.note()
+        self.done.append(name)
+        note = f" ({'; '.join(notes)})" if notes else ""
+        spent = time.perf_counter() - started
+        console.print(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}", markup=False)
+
+    def note(self) -> None:
+        """Count the stage's time so far: whatever happens next, it was spent."""
+        now = time.perf_counter()
+        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
+        self._since = now
+        if self.path is not None:
+            write_json(self.path, self.seconds)

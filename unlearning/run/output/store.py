@@ -1,0 +1,104 @@
+"""Results kept under a key of their inputs, so that no stage is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from unlearning.files import sync
+from unlearning.run.process.ranks import Ranks
+from unlearning.version import __version__
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """Folders `<root>/<stage>/<key>`, each whole or absent.
+
+    Args:
+        root: where they lie; may be shared by runs side by side.
+        ranks: of this run. Rank 0 alone looks, waits for other runs and makes.
+    """
+
+    def __init__(self, root: str | Path, ranks: Ranks | None = None) -> None:
+        self.root, self.ranks = Path(root).expanduser(), ranks or Ranks()
+
+    def path(self, stage: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the result of these inputs lies or would lie."""
+        return self.root / stage / key_of(inputs)
+
+    def get(
+        self,
+        stage: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[Path], None],
+        together: bool = False,
+    ) -> tuple[Path, bool]:
+        """The folder of these inputs, made by `make(empty folder to be created)` if absent.
+
+        Args:
+            together: all ranks make it, in a process group; rank 0 creates and writes the folder.
+
+        Returns:
+            The folder, and whether it was there already.
+        """
+        folder = self.path(stage, inputs)
+        if not self.ranks.leads:
+            return folder, self._follow(folder, make, together)
+        if (folder / "inputs.json").is_file():
+            return folder, self.ranks.share(True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):  # runs side by side wait here and then reuse
+            if (folder / "inputs.json").is_file():
+                return folder, self.ranks.share(True)
+            self.ranks.share(False)
+            aside = _aside(folder)
+            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
+            with self.ranks.together() if together else nullcontext():
+                make(aside)
+            (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
+            sync(aside)  # else a power cut may leave the name without what it stands for
+            aside.rename(folder)
+        self.ranks.share()
+        return folder, False
+
+    def _follow(self, folder: Path, make: Callable[[Path], None], together: bool) -> bool:
+        """What the other ranks do, none of which ever holds the lock."""
+        kept: bool = self.ranks.share()
+        if not kept:
+            if together:
+                with self.ranks.together():
+                    make(_aside(folder))
+            self.ranks.share()  # the folder stands
+        return kept
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """A short hash of the inputs and the package's version."""
+    return hashlib.sha256(f"{__version__} {_canonical(inputs)}".encode()).hexdigest()[:16]
+
+
+def _canonical(inputs: Mapping[str, Any]) -> str:
+    return json.dumps(inputs, sort_keys=True, indent=1)
+
+
+def model_identity(name_or_path: str, revision: str | None = None) -> str:
+    """What a model's name stands for: a hub id with its revision, a folder's files as they are."""
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        return f"{name_or_path}@{revision or 'main'}"
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return f"{folder.resolve()}:{hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]}"

@@ -1,0 +1,102 @@
+"""The stages that evaluate: answers of a model, kept where another run will want the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.classifier.scorer import HarmScorer
+from unlearning.evaluation import evaluate
+from unlearning.metrics.bleurt import Bleurt
+from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
+from unlearning.metrics.generations import read_generations, write_generations
+from unlearning.metrics.similarity import corpus_bleu
+from unlearning.models.decoder import CausalLM
+from unlearning.run.config.build import build_template, evaluation_settings
+from unlearning.run.output.progress import counting
+from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.models import evaluation_device, load_base
+from unlearning.types import Generation, PromptSet
+
+GENERATIONS = "generations.jsonl"
+
+
+def answers(
+    config: DictConfig,
+    model: CausalLM,
+    tokenizer: Any,
+    sets: list[PromptSet],
+    stage: str,
+    scorer: HarmScorer | None,
+) -> list[Generation]:
+    """What the model says to every prompt."""
+    template, settings = build_template(config), evaluation_settings(config)
+    model.to(evaluation_device(config))  # type: ignore[arg-type]
+    total = sum(len(prompt_set.examples) for prompt_set in sets)
+    with counting(f"evaluate {stage}", total) as done:
+        return evaluate(model, tokenizer, sets, template, stage, scorer, settings, done)
+
+
+def kept_answers(
+    config: DictConfig,
+    store: Store,
+    name: str,
+    sets: list[PromptSet],
+    stage: str,
+    scorer: HarmScorer | None,
+    scores: dict[str, Any],
+) -> tuple[list[Generation], bool]:
+    """The same of a model by name or folder: one for every run that differs in unlearning only.
+
+    Returns:
+        The answers, and whether they were kept from an earlier run.
+    """
+    inputs = {
+        "stage": stage,
+        "base": model_identity(name, config.model.revision),
+        "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
+        "sets": [[s.name, s.kind, [[e.prompt, e.response] for e in s.examples]] for s in sets],
+        "template": OmegaConf.to_container(config.data.template),
+        "settings": [
+            config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
+            evaluation_device(config).type,
+        ],
+        "classifier": scores.get("id"),
+        "labels": OmegaConf.to_container(config.classifier, resolve=True).get("labels"),  # type: ignore[union-attr]
+    }  # fmt: skip
+
+    def make(folder: Any) -> None:
+        folder.mkdir()
+        model, tokenizer = load_base(config, name)
+        found = answers(config, model, tokenizer, sets, stage, scorer)
+        write_generations(folder / GENERATIONS, found)
+
+    folder, kept = store.get(stage, inputs, make)
+    return read_generations(folder / GENERATIONS), kept
+
+
+def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
+    """Similarities that need a model of their own, where one is configured."""
+    found: dict[str, Callable[..., Any]] = {}
+    if config.evaluation.embedding:
+        found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
+    if config.evaluation.bleurt:
+        found["bleurt"] = Bleurt(config.evaluation.bleurt)
+    return found
+
+
+def summary(generations: list[Generation], config: DictConfig) -> list[str]:
+    """For the stage's line: how harmful harmful sets are, how like the book a book's are."""
+    found = []
+    for name, settings in config.evaluation.prompt_sets.items():
+        mine = [g for g in generations if g.prompt_set == name]
+        judged = [g.harm_probability for g in mine if g.harm_probability is not None]
+        if settings.kind == "harmful" and judged:
+            harmful = sum(p > config.classifier.threshold for p in judged)
+            found.append(f"{name} {harmful / len(mine):.0%} harmful")
+        if settings.kind == "copyright" and mine:
+            score = corpus_bleu([g.completion for g in mine], [g.reference for g in mine])
+            found.append(f"{name} BLEU {score:.1f}")
+    return found

@@ -1,0 +1,130 @@
+"""The callbacks of the stage that unlearns: who watches, stops, writes down and saves."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.callbacks import (
+    BleuEvaluation,
+    CollapseGuard,
+    GracefulStop,
+    HarmEvaluation,
+    LossCurve,
+    SampleGenerations,
+)
+from unlearning.callbacks.checkpoint import KeepCheckpoints
+from unlearning.checkpoints import check_kept
+from unlearning.classifier.scorer import HarmScorer
+from unlearning.metrics.similarity import corpus_bleu
+from unlearning.objective import Objective
+from unlearning.run.config.build import build_template
+from unlearning.types import Generation, PromptSet
+
+Callbacks = dict[str, Callback]
+CHECKPOINTS = "checkpoints"
+
+
+def callbacks(
+    config: DictConfig,
+    folder: Path,
+    tokenizer: Any,
+    prompts: Sequence[PromptSet],
+    scorer: HarmScorer | None,
+    original: Sequence[Generation] | None,
+    after_save: Callable[[], None] | None = None,
+) -> Callbacks:
+    """By what they are for, in the order in which they are to be called.
+
+    Args:
+        original: answers of the model before fine-tuning; what it scores is the target to stop at.
+        after_save: called on rank 0 after each checkpoint.
+    """
+    settings, template = config.callbacks, build_template(config)
+    watched = _watched(config, prompts)
+    examples = watched.examples if watched else []
+    texts = [template.prompt(example.prompt) for example in examples]
+    answers = {
+        "max_new_tokens": config.evaluation.max_new_tokens,
+        "batch_size": config.evaluation.batch_size,
+    }
+    found: Callbacks = {}
+    if settings.guard:  # first: nobody shall save weights that it is about to take back
+        found["guard"] = build_guard(config)
+    found["losses"] = LossCurve(folder / "losses.csv")
+    if settings.harm and scorer is not None and watched and watched.kind == "harmful":
+        chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
+        found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
+    if settings.bleu and watched and watched.kind == "copyright":
+        number = settings.bleu.prompts
+        found["bleu"] = BleuEvaluation(
+            examples[:number], tokenizer, template, every_n_steps=settings.bleu.every_n_steps,
+            stop_at=_target(original, watched.name, number) if settings.bleu.stop else None,
+            patience=settings.bleu.patience, **answers,
+        )  # fmt: skip
+    if settings.samples and texts:
+        found["samples"] = SampleGenerations(
+            texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
+            every_n_steps=settings.samples.every_n_steps, **answers,
+        )  # fmt: skip
+    if settings.checkpoint:
+        found["checkpoint"] = build_checkpoints(config, folder, after_save)
+    # Last: its checkpoint holds everybody's state of the step it is of.
+    found["interrupt"] = GracefulStop(
+        folder / CHECKPOINTS, f"unlearn resume={shlex.quote(str(folder))}"
+    )
+    return found
+
+
+def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
+    """Why the training ended before its last step, in words; None where it did not."""
+    reasons = (getattr(callback, "reason", None) for callback in callbacks.values())
+    return next((str(reason) for reason in reasons if reason), None)
+
+
+def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | None:
+    """The set to look at: harmful prompts that are held out, or passages that were taught."""
+
+    def rank(prompt_set: PromptSet) -> bool:
+        trained = config.evaluation.prompt_sets[prompt_set.name].split == "train"
+        return trained == (prompt_set.kind == "harmful")
+
+    forgotten = [s for s in prompts if s.kind in ("harmful", "copyright")]
+    return min(forgotten, key=rank, default=None)
+
+
+def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
+    """BLEU of the model before fine-tuning on the same passages."""
+    mine = [g for g in original or () if g.prompt_set == name and g.index < number]
+    return corpus_bleu([g.completion for g in mine], [g.reference for g in mine]) if mine else None
+
+
+def build_guard(config: DictConfig) -> CollapseGuard:
+    """The guard, without limits on what this objective does not compute (a term of weight 0)."""
+    settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
+    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
+    watched = {"retain_perplexity": "retain", "forget_nll": "forget"}
+    absent = {limit for limit, role in watched.items() if role not in objective.roles}
+    # Towards the model before fine-tuning the KL starts wherever the fine-tuning has left it.
+    of_base = config.finetune is not None and config.reference.of == "base"
+    if "retain" not in objective.reference_roles or of_base:
+        absent.add("retain_kl")
+    return CollapseGuard(**{**settings, **dict.fromkeys(absent)})
+
+
+def build_checkpoints(
+    config: DictConfig, folder: Path, after_save: Callable[[], None] | None = None
+) -> KeepCheckpoints:
+    """The callback that saves the run now and then.
+
+    Raises:
+        ConfigError: settings that make no sense, of a finished run's checkpoints as well.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.checkpoint)  # type: ignore[assignment]
+    check_kept(settings.pop("finished", "last"))
+    return KeepCheckpoints(folder / CHECKPOINTS, **settings, after_save=after_save)

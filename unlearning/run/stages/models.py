@@ -1,0 +1,162 @@
+"""The two stages that provide models: the harm classifier, and the base model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unlearning.classifier.pretrained import load_tokenizer as load_classifier_tokenizer
+from unlearning.classifier.scorer import HarmScorer
+from unlearning.classifier.tiny import tiny_bert
+from unlearning.classifier.train import SCORES_FILE, train_classifier
+from unlearning.models.load import check_context, check_vocabulary, load_model, load_tokenizer
+from unlearning.pretrain import train_base
+from unlearning.run.config.build import (
+    build,
+    build_template,
+    build_trainer,
+    numerics,
+    trainer_options,
+)
+from unlearning.run.output.progress import bar
+from unlearning.run.output.store import Store, model_identity
+from unlearning.run.tracking.trackers import Tracking
+
+
+def judges_harm(config: DictConfig) -> bool:
+    """Whether there is a classifier."""
+    return config.classifier.model is not None or config.classifier.tiny is not None
+
+
+def classifier(
+    config: DictConfig, store: Store, tracking: Tracking
+) -> tuple[HarmScorer | None, dict[str, Any], bool]:
+    """The judge of harm: trained and kept, or taken as it is, or none.
+
+    Returns:
+        The scorer, its held-out scores with `id`, and whether it was kept from an earlier run.
+    """
+    settings = config.classifier
+    if not judges_harm(config):
+        return None, {}, False
+    if settings.train is None:
+        return _scorer(config, settings.model), {"id": model_identity(settings.model)}, False
+    data = build(settings.train.data)
+    inputs = {
+        "settings": _plain(settings, leave_out=("labels", "batch_size")),
+        "numerics": numerics(config),
+        "data": data.fingerprint(),
+        "model": model_identity(settings.model) if settings.model else None,
+        "seed": config.seed,
+    }
+
+    def make(folder: Path) -> None:
+        if settings.tiny is not None:
+            shape = _plain(settings.tiny)
+            tokenizer = build(shape.pop("tokenizer")) if shape.get("tokenizer") else None
+            model, data.tokenizer = tiny_bert(
+                data.train_texts(), num_labels=len(data.labels), seed=config.seed,
+                **{**shape, "tokenizer": tokenizer},
+            )  # fmt: skip
+        else:
+            model = settings.model
+            data.tokenizer = load_classifier_tokenizer(settings.model)
+        trainer = trainer_options(
+            config, alone=True, callbacks=bar("classifier"), max_epochs=settings.train.max_epochs,
+            max_steps=settings.train.max_steps,
+            gradient_clip_val=settings.train.gradient_clip_val,
+            logger=tracking.loggers("classifier") or False,
+        )  # fmt: skip
+        if trainer["precision"] == "bf16-true":  # the classifier keeps no fp32 copies
+            trainer["precision"] = "bf16-mixed"
+        module = {
+            "model": model, "lr": settings.train.lr, "threshold": settings.threshold,
+            "warmup_steps": settings.train.warmup_steps,
+            "weight_decay": settings.train.weight_decay,
+        }  # fmt: skip
+        train_classifier(module, data, folder, trainer)
+
+    folder, kept = store.get("classifier", inputs, make)
+    scores = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+    flat = {**scores.pop("any"), **scores, "id": folder.name}
+    return _scorer(config, str(folder)), flat, kept
+
+
+def _scorer(config: DictConfig, model: str) -> HarmScorer:
+    settings, device = config.classifier, evaluation_device(config)
+    return HarmScorer(
+        model, settings.threshold, _plain(settings.labels), settings.batch_size,
+        settings.max_length, device,
+    )  # fmt: skip
+
+
+def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[str, bool]:
+    """The model to unlearn from: a name or folder, or one trained on the spot and kept.
+
+    Returns:
+        Its name or folder, and whether it was kept from an earlier run.
+    """
+    recipe = config.model.base
+    if recipe is None:
+        return config.model.name_or_path, False
+    data = build(recipe.data)
+    data.template, data.cache_dir = build_template(config), config.cache_dir
+    inputs = {
+        "recipe": _plain(recipe),
+        "numerics": numerics(config),
+        "template": _plain(config.data.template),
+        "data": data.fingerprint(),
+        "seed": config.seed,
+    }
+
+    def make(folder: Path) -> None:
+        trainer = build_trainer(
+            config, alone=True, max_steps=recipe.max_steps, precision=recipe.precision,
+            callbacks=bar("base"), gradient_clip_val=1.0,
+            logger=tracking.loggers("base") or False,
+        )  # fmt: skip
+        train_base(
+            data, folder, architecture=_plain(recipe.architecture), vocab_size=recipe.vocab_size,
+            training=_plain(recipe.training), trainer=trainer, seed=config.seed,
+        )  # fmt: skip
+
+    folder, kept = store.get("base", inputs, make)
+    return str(folder), kept
+
+
+def load_base(
+    config: DictConfig, base: str, eight_bit: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model by name or folder and its tokenizer, in the configured revision.
+
+    Args:
+        eight_bit: its weights in 8 bits, to be trained under an adapter.
+
+    Raises:
+        ConfigError: they do not belong together, or `data.max_length` is above the context.
+    """
+    revision = {"revision": config.model.revision} if config.model.revision else {}
+    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
+    name = config.model.tokenizer or base
+    tokenizer = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
+    check_vocabulary(model, tokenizer)
+    check_context(model, config.data.max_length)
+    return model, tokenizer
+
+
+def evaluation_device(config: DictConfig) -> torch.device:
+    """Where models answer and are judged: a GPU, unless the trainer is kept on the CPU."""
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+
+def _plain(node: Any, leave_out: tuple[str, ...] = ()) -> Any:
+    if not OmegaConf.is_config(node):
+        return node
+    found = OmegaConf.to_container(node, resolve=True)
+    return {k: v for k, v in found.items() if k not in leave_out} if leave_out else found  # type: ignore[union-attr]

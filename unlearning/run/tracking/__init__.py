@@ -1,0 +1,1 @@
+"""Weights & Biases, CSV and TensorBoard."""

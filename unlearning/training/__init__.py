@@ -1,0 +1,1 @@
+"""What every training module shares."""
