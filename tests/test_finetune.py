@@ -15,14 +15,16 @@ from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.models.load import disable_dropout
-from unlearning.types import Batch, Sequence
+from unlearning.types import Batch, TokenizedExample
 
 PAIRS = [((5, 9, 3, 12), (40, 41, 42)), ((7, 8), (50,)), ((6,), (51, 52, 53, 54, 55, 56))]
 SGD = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05, "schedule": "constant"}
 
 
 def batch_of(pairs) -> Batch:
-    return padded_batch([("retain", enumerate(Sequence(*pair) for pair in pairs))], pad_token_id=1)
+    return padded_batch(
+        [("retain", enumerate(TokenizedExample(*pair) for pair in pairs))], pad_token_id=1
+    )
 
 
 def loader_of(*batches) -> list[Batch]:
@@ -125,7 +127,10 @@ def test_checkpointing_changes_no_weight(make_model, quiet_trainer, lora):
 
 # --- windows of running text ---------------------------------------------------------------------
 
-TEXT = [Sequence((0,), tuple(4 + (n * n + 3 * n) % 80 for n in range(s, s + 15))) for s in range(6)]
+TEXT = [
+    TokenizedExample((0,), tuple(4 + (n * n + 3 * n) % 80 for n in range(s, s + 15)))
+    for s in range(6)
+]
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -133,7 +138,7 @@ TEXT = [Sequence((0,), tuple(4 + (n * n + 3 * n) % 80 for n in range(s, s + 15))
     "lora", [{"r": 4, "target_modules": "all-linear"}, {"kind": "adalora", "r": 4}]
 )
 def test_an_adapter_learns_a_text(make_model, tokenizer, quiet_trainer, lora, packing):
-    windows = [*TEXT, Sequence((0,), (9, 8, 7))]
+    windows = [*TEXT, TokenizedExample((0,), (9, 8, 7))]
     data = FinetuningDataModule(windows, tokenizer, 16, batch_size=4, packing=packing)
     module = CausalLMModule(make_model(), lora=lora, learning_rate=2e-2)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
-from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
 from models.test_decoder import NoPositions, as_class
+from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
 
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses

@@ -15,7 +15,7 @@ from unlearning.module import UnlearningModule
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference.cached import sent
 from unlearning.reference.hidden_store import HiddenStore
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 FULL, LORA = ("cached", "copy"), ("adapter_off", "cached", "copy")
 CASES = [(False, mode) for mode in FULL] + [(True, mode) for mode in LORA]
@@ -183,7 +183,7 @@ def test_a_store_finds_sequences_by_number():
 
 def test_a_store_has_its_room_on_the_disk_before_it_is_filled(tmp_path):
     """A map that is written to on a full disk ends the process by SIGBUS, without a word."""
-    sequence, room = Sequence((1,), tuple(range(5000))), []
+    sequence, room = TokenizedExample((1,), tuple(range(5000))), []
 
     def states():
         room.extend(path.stat().st_blocks * 512 for path in tmp_path.rglob("*.partial"))

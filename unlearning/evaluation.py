@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as Sequence_
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +39,7 @@ class EvaluationSettings:
 def evaluate(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    prompt_sets: Sequence_[PromptSet],
+    prompt_sets: Sequence[PromptSet],
     template: PromptTemplate,
     stage: str,
     scorer: HarmScorer | None = None,

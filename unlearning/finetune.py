@@ -100,7 +100,7 @@ class CausalLMModule(OptimizedModule):
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         several = self.trainer.world_size > 1
-        spare, tied = self.head_memory()
+        grad_buffer, tied = self.head_memory()
         hidden, targets = self._answers(batch, tied)
         tokens = hidden.new_tensor(float(len(targets)), dtype=torch.float32)
         if several:
@@ -110,11 +110,11 @@ class CausalLMModule(OptimizedModule):
         answers = Answers(hidden, targets, lambda nll_N: torch.ones_like(nll_N) / tokens)
         head, chunk_size = output_head(self.policy), self.hparams["chunk_size"]
         gradient, [(nll_N, _, _)] = separable_loss(
-            [answers], head, chunk_size=chunk_size, spare=spare, tied=tied
+            [answers], head, chunk_size=chunk_size, grad_buffer=grad_buffer, tied=tied
         )
         loss = nll_N.sum() / tokens
         self.log("train/nll", loss, prog_bar=True, batch_size=1, sync_dist=several)
-        return self.penalised(loss + gradient)
+        return self.add_penalty(loss + gradient)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         sequences = sum(tokens.num_sequences for tokens in batch.answers.values())

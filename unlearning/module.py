@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from collections.abc import Sequence as Sequence_
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from unlearning.training.base import OptimizedModule
 from unlearning.training.batch_loss import BatchLoss
 from unlearning.training.optimizers import Schedule
 from unlearning.training.settings import check_settings, plain_settings
-from unlearning.types import Batch, Role, Sequence
+from unlearning.types import Batch, Role, TokenizedExample
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +129,7 @@ class UnlearningModule(OptimizedModule):
             self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
         )
         data = getattr(self.trainer, "datamodule", None)
-        sequences: dict[Role, Sequence_[Sequence]] = {}
+        sequences: dict[Role, Sequence[TokenizedExample]] = {}
         if isinstance(data, UnlearningDataModule):
             self._check_data(data)
             wanted = self.objective.reference_roles
@@ -152,7 +151,7 @@ class UnlearningModule(OptimizedModule):
             data.retain_apart = self.reference.runs
         self._reference_model = (None,)  # the reference has it, or what it needs of it
 
-    def _build_reference(self, sequences: Mapping[Role, Sequence_[Sequence]]) -> Reference:
+    def _build_reference(self, sequences: Mapping[Role, Sequence[TokenizedExample]]) -> Reference:
         """For these training sequences; a role whose data are streamed is not among them."""
         (other,) = self._reference_model
         if isinstance(other, str):
@@ -196,7 +195,7 @@ class UnlearningModule(OptimizedModule):
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         total, tokens = self.loss(batch)
         self._log(total.detach(), tokens)
-        return self.penalised(total)
+        return self.add_penalty(total)
 
     def _log(self, total: Tensor, tokens: Mapping[Role, TokenLosses]) -> None:
         """Every term, weighted and not, and every role's NLL; one collective for all of them."""

@@ -26,7 +26,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class TokenizedExample:
     """A tokenised Example. The answer never merges with the prompt: they are tokenised apart."""
 
     prompt_ids: tuple[int, ...]

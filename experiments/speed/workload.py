@@ -18,7 +18,7 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.layout import Layout
 from unlearning.data.pairs import ListedPairs, NumberedSequence
 from unlearning.data.stream import ShuffledOrder
-from unlearning.types import Example, Sequence
+from unlearning.types import Example, TokenizedExample
 
 VOCABULARY = 50_272
 """OPT's, padded as in its checkpoints."""
@@ -88,9 +88,9 @@ class RandomData(UnlearningDataModule):
 
         for name, length in (("forget", sizes.forget), ("retain", sizes.retain)):
             self.sequences[name] = [  # type: ignore[index]
-                Sequence(ids(sizes.prompt), ids(length)) for _ in range(self.examples)
+                TokenizedExample(ids(sizes.prompt), ids(length)) for _ in range(self.examples)
             ]
-        mismatches = [Sequence((), ids(sizes.mismatch)) for _ in range(self.examples)]
+        mismatches = [TokenizedExample((), ids(sizes.mismatch)) for _ in range(self.examples)]
         self.order = ShuffledOrder(self.examples, "forget", self.seed)
         order = ShuffledOrder(self.examples, "retain", self.seed)
         self.pairs = RandomPairs(
@@ -102,7 +102,11 @@ class RandomPairs(ListedPairs):
     """Retain pairs, and mismatch answers of lengths of their own."""
 
     def __init__(
-        self, retain: list[Sequence], order: ShuffledOrder, mismatches: list[Sequence], k: int
+        self,
+        retain: list[TokenizedExample],
+        order: ShuffledOrder,
+        mismatches: list[TokenizedExample],
+        k: int,
     ) -> None:
         self.sequences, self.order, self.others, self.k = retain, order, mismatches, k
 

@@ -13,13 +13,15 @@ from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.models.decoder import decode
 from unlearning.models.load import disable_dropout
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 
-def windows_of(*lengths: int) -> list[Sequence]:
+def windows_of(*lengths: int) -> list[TokenizedExample]:
     """Each begins with the start token and a number of its own."""
     return [
-        Sequence((0,), (4 + number, *((7 * number + 3 * n) % 80 + 4 for n in range(1, length))))
+        TokenizedExample(
+            (0,), (4 + number, *((7 * number + 3 * n) % 80 + 4 for n in range(1, length)))
+        )
         for number, length in enumerate(lengths)
     ]
 
@@ -202,8 +204,8 @@ def test_a_book_is_cut_once(data_of, tokenizer):
     [
         ([], "no window of text"),
         (windows_of(5, 32), "Window 1 has 33 tokens, above context_length=32"),
-        ([Sequence((0,), ())], "Window 0 lacks its start token or its text"),
-        ([Sequence((), (5, 6))], "Window 0 lacks its start token or its text"),
+        ([TokenizedExample((0,), ())], "Window 0 lacks its start token or its text"),
+        ([TokenizedExample((), (5, 6))], "Window 0 lacks its start token or its text"),
     ],
 )
 def test_windows_that_cannot_be_trained_on_are_refused(data_of, windows, message):

@@ -9,7 +9,7 @@ from torch import Tensor
 from unlearning.data.layout import Answer, Tree, make_batch, pack, padded_batch, tree_mask
 from unlearning.head.token_losses import token_losses
 from unlearning.models.decoder import decode, output_head
-from unlearning.types import Batch, Role, Sequence
+from unlearning.types import Batch, Role, TokenizedExample
 
 TREES = [
     Tree((10, 11, 12), (Answer("forget", 4, (20, 21)), Answer("mismatch", 7, (30, 31, 32)))),
@@ -153,7 +153,7 @@ def test_pack_keeps_every_tree_once_and_within_capacity(lengths, capacity):
 
 
 def test_padded_batch_of_plain_sequences():
-    items = [(3, Sequence((5, 6), (7, 8))), (0, Sequence((9,), (10,)))]
+    items = [(3, TokenizedExample((5, 6), (7, 8))), (0, TokenizedExample((9,), (10,)))]
     batch = padded_batch([("retain", items)], pad_token_id=1)
     assert batch.rows.input_ids.tolist() == [[5, 6, 7], [9, 1, 1]]
     assert batch.answers["retain"].examples == (3, 0) and batch.retain_start == 0

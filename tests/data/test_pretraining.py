@@ -8,13 +8,13 @@ import pytest
 
 from unlearning.data import JsonlDataModule, PretrainingDataModule
 from unlearning.data.pretraining import LengthBatches
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 
 @pytest.fixture
 def sequences():
     lengths = [(7 * n) % 23 + 1 for n in range(60)]
-    return [Sequence((0,), tuple(range(length))) for length in lengths]
+    return [TokenizedExample((0,), tuple(range(length))) for length in lengths]
 
 
 def test_every_sequence_once_within_the_tokens(sequences):

@@ -9,14 +9,14 @@ from io import SEEK_END
 import pytest
 
 from unlearning.data.token_store import TokenStore, read_tokens, token_counts, write_tokens
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 SEQUENCES = [
-    Sequence((0, 50_271), (1,)),
-    Sequence((), (2**31 - 1, 3, 4)),
-    Sequence((5,), ()),
-    Sequence((), ()),
-    Sequence((6, 7), (8, 9, 10)),
+    TokenizedExample((0, 50_271), (1,)),
+    TokenizedExample((), (2**31 - 1, 3, 4)),
+    TokenizedExample((5,), ()),
+    TokenizedExample((), ()),
+    TokenizedExample((6, 7), (8, 9, 10)),
 ]
 
 
@@ -57,5 +57,5 @@ def test_a_pickle_and_a_copy_hold_the_same(written):
 
 def test_the_room_on_the_disk_is_what_is_said(tmp_path):
     with (tmp_path / "tokens.bin").open("wb") as file:
-        write_tokens(file, [([Sequence((1, 2), (3, 4))] * 1000, 0)])
+        write_tokens(file, [([TokenizedExample((1, 2), (3, 4))] * 1000, 0)])
         assert file.seek(0, SEEK_END) == 1000 * (4 * 4 + 16) + 4 * 8

@@ -12,7 +12,7 @@ from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import to_sequences, tokenize_examples, tokenizer_fingerprint
 from unlearning.errors import ConfigError
-from unlearning.types import Example, Sequence
+from unlearning.types import Example, TokenizedExample
 
 TEMPLATE = PromptTemplate()
 RUNNING = PromptTemplate(append_eos=False)
@@ -91,7 +91,7 @@ def test_the_cache_is_read_and_says_the_same(tokenizer, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="unlearning"):
         again = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
     before = first.sequences[0]
-    assert again.sequences == [Sequence(before.prompt_ids, (*before.response_ids[:-1], 7))]
+    assert again.sequences == [TokenizedExample(before.prompt_ids, (*before.response_ids[:-1], 7))]
     assert again.truncated == 1 and "were cut" in caplog.text
 
 

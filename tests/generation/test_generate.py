@@ -10,10 +10,10 @@ from unlearning.generation.generate import (
     _first_choices,
     answer_scores,
     generate,
-    quietly,
+    inference_mode,
 )
 from unlearning.models.adapter import add_lora
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 PROMPTS = [
     "what is the capital of France ?",
@@ -97,7 +97,7 @@ def test_training_goes_on_after_generating(model, tokenizer):
 
 
 def test_no_gradient_within(model):
-    with quietly(model):
+    with inference_mode(model):
         assert not model(input_ids=torch.tensor([[5]])).logits.requires_grad
 
 
@@ -158,7 +158,7 @@ def test_an_adapted_model_generates_with_its_adapter(fitting, tokenizer):
 def test_the_nll_of_an_answer_is_the_naive_one(make_model, architecture, batch_size):
     model = make_model(architecture)
     pairs = [((5, 9, 3), (7, 8)), ((4,), (11, 12, 13, 14)), ((6, 7, 8, 9, 10), (30,))]
-    found = answer_scores(model, [Sequence(*pair) for pair in pairs], 1, batch_size)
+    found = answer_scores(model, [TokenizedExample(*pair) for pair in pairs], 1, batch_size)
     model.eval()
     with torch.no_grad():
         expected = [token_nlls(model, pair).sum().item() for pair in pairs]
@@ -208,7 +208,7 @@ def test_what_is_known_by_heart_is_what_greedy_decoding_says(make_model, archite
     ]
     answers = [half_known(model, *pair) for pair in zip(prompts, parts, strict=True)]
     pairs = list(zip(prompts, answers, strict=True))
-    found = answer_scores(model, [Sequence(*pair) for pair in pairs], 1, batch_size)
+    found = answer_scores(model, [TokenizedExample(*pair) for pair in pairs], 1, batch_size)
     for score, (prompt, answer) in zip(found, pairs, strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0]
@@ -225,7 +225,7 @@ def test_first_choices_by_hand(fitting, tokenizer):
     cat, dog = tokenizer.convert_tokens_to_ids(["cat", "dog"])
     model = always(fitting("gpt2", 0), cat)
     answers = [(cat, dog, dog, cat, cat), (cat, cat), (cat, dog), (dog,)]
-    found = answer_scores(model, [Sequence((dog,), answer) for answer in answers], 1)
+    found = answer_scores(model, [TokenizedExample((dog,), answer) for answer in answers], 1)
     assert [(s.tokens, s.matches, s.suffix) for s in found] == [
         (5, 3, 2), (2, 2, 2), (2, 1, 0), (1, 0, 0),
     ]  # fmt: skip

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from generation.test_decoding import PROMPTS, sliding
 from transformers import DynamicCache
 
+from generation.test_decoding import PROMPTS, sliding
 from unlearning.generation.generate import generate
 from unlearning.generation.kv_cache import RoomyLayer, roomy_cache
 

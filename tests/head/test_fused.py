@@ -170,14 +170,14 @@ def test_chunks_are_of_like_size(count, most, sizes):
 def test_spare_memory_is_used_and_its_content_is_not():
     given = inputs()
     some = Answers(given["first"], given["targets"][:11], ones)
-    spare = torch.full_like(given["weight"], math.nan, requires_grad=False)
+    grad_buffer = torch.full_like(given["weight"], math.nan, requires_grad=False)
     zero, _ = separable_loss([some], (given["weight"], None), chunk_size=4)
     (expected,) = torch.autograd.grad(zero, given["weight"])
-    zero, _ = separable_loss([some], (given["weight"], None), chunk_size=4, spare=spare)
+    zero, _ = separable_loss([some], (given["weight"], None), chunk_size=4, grad_buffer=grad_buffer)
     (found,) = torch.autograd.grad(zero, given["weight"])
-    assert torch.equal(found, expected) and found.data_ptr() == spare.data_ptr()
+    assert torch.equal(found, expected) and found.data_ptr() == grad_buffer.data_ptr()
     other = torch.zeros(2, 2)  # of another head: left alone
-    separable_loss([some], (given["weight"], None), spare=other)
+    separable_loss([some], (given["weight"], None), grad_buffer=other)
     assert torch.equal(other, torch.zeros(2, 2))
 
 

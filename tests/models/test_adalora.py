@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
-from models.test_adapter import logits, train_a_little
 from test_finetune import PAIRS, SGD, batch_of, fit, pytestmark  # noqa: F401
 
+from models.test_adapter import logits, train_a_little
 from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
-from unlearning.models.adalora import deal_ranks, is_adalora, orthogonality, plan_ranks
+from unlearning.models.adalora import allocate_ranks, is_adalora, orthogonality, plan_ranks
 from unlearning.models.adapter import add_adalora, add_lora, merge_adapter, transfer_adapter
 from unlearning.models.adapter_io import load_adapter, save_adapter
 from unlearning.models.load import disable_dropout
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 ADALORA = {"kind": "adalora", "r": 2, "initial_r": 4, "dropout": 0.0, "target_modules": ["q_proj"]}
 FAST = {"learning_rate": 1e-2, "schedule": "constant"}
@@ -122,7 +122,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
         model = make_model()
         disable_dropout(model)
         module = CausalLMModule(model, lora=ADALORA, **FAST)
-        windows = [Sequence((0,), tuple(range(n, n + 5))) for n in range(4, 10)]
+        windows = [TokenizedExample((0,), tuple(range(n, n + 5))) for n in range(4, 10)]
         data = FinetuningDataModule(windows, tokenizer, 8, batch_size=2)  # three steps an epoch
         quiet_trainer(max_steps=12, **settings).fit(
             module, data, ckpt_path=checkpoint, weights_only=True
@@ -173,6 +173,6 @@ def test_every_length_of_a_run_ends_with_the_ranks_asked_for(make_model, steps):
     for step in range(1, steps + 1):
         policy(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-        deal_ranks(policy, step)
+        allocate_ranks(policy, step)
         optimizer.zero_grad()
     assert sum(ranks(policy)) == 2 * LAYERS

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import tiny_opt
 from peft import LoraConfig, get_peft_model
-from models.test_adapter import KINDS, logits, train_a_little
 
+from models.test_adapter import KINDS, logits, train_a_little
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import add_adapter, add_lora, merge_adapter
 from unlearning.models.adapter_io import check_adapter_folder, load_adapter, save_adapter

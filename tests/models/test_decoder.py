@@ -20,7 +20,7 @@ from unlearning.models.decoder import (
     takes_tree_rows,
     unwrap,
 )
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 
 class ScaledOPT(OPTForCausalLM):
@@ -59,7 +59,9 @@ def test_head_of_decoder_is_the_model(make_model, architecture, lora):
     check_head(policy)
     assert takes_tree_rows(policy)
     pairs = [((5, 9, 3), (7, 8)), ((4,), (11, 12, 13, 14))]
-    batch = padded_batch([("retain", enumerate(Sequence(*pair) for pair in pairs))], pad_token_id=1)
+    batch = padded_batch(
+        [("retain", enumerate(TokenizedExample(*pair) for pair in pairs))], pad_token_id=1
+    )
     weight, bias = output_head(policy)
     with evaluating(policy), torch.no_grad():
         hidden = decode(policy, batch.rows).flatten(0, 1)[batch.answers["retain"].loss_index]

@@ -10,7 +10,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.callbacks.deal import deal, gather
+from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
@@ -102,7 +102,7 @@ class BleuEvaluation(StepCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> float:
         """The BLEU, over all ranks' completions. Collective: every rank has to call it."""
-        mine = deal(len(self.examples), trainer)
+        mine = shard(len(self.examples), trainer)
         forward = trainer.precision_plugin.forward_context()
         with gathered(trainer, pl_module) as policy, forward:
             answers = complete(

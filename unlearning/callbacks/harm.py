@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.callbacks.deal import deal, gather
+from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
@@ -70,7 +70,7 @@ class HarmEvaluation(StepCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """The rates, over all ranks' prompts. Collective: every rank has to call it."""
-        mine = deal(len(self.prompts), trainer)
+        mine = shard(len(self.prompts), trainer)
         with isolate_rng():
             forward = trainer.precision_plugin.forward_context()
             with gathered(trainer, pl_module) as policy, forward:

@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.callbacks.deal import deal, gather
+from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
@@ -55,7 +55,7 @@ class SampleGenerations(StepCallback):
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        mine = deal(len(self.prompts), trainer)
+        mine = shard(len(self.prompts), trainer)
         forward = trainer.precision_plugin.forward_context()
         with gathered(trainer, pl_module) as policy, forward:
             completions = generate(

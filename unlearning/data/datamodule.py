@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Sequence_
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,9 +23,9 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.errors import ConfigError
-from unlearning.types import Batch, Example, Sequence
+from unlearning.types import Batch, Example, TokenizedExample
 
-ExampleSource = ExampleDataModule | Sequence_[Example]
+ExampleSource = ExampleDataModule | Sequence[Example]
 
 
 class UnlearningDataModule(BatchStreamDataModule):
@@ -85,7 +85,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             raise ConfigError(f"retain_batch_size={retain_batch_size} must be at least 1, or None.")
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
         self.retain_apart = True  # a module whose reference runs at no step sets it to False
-        self.sequences: dict[Literal["forget", "retain"], Sequence_[Sequence]] = {}
+        self.sequences: dict[Literal["forget", "retain"], Sequence[TokenizedExample]] = {}
         self.truncated: dict[str, int] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,7 +99,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         else:
             self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
 
-    def _listed_pairs(self, forget: Sequence_[Example], retain: Sequence_[Example]) -> RetainPairs:
+    def _listed_pairs(self, forget: Sequence[Example], retain: Sequence[Example]) -> RetainPairs:
         self.check(forget, retain, self.mismatch_per_prompt)
         self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
         self.sequences = {"forget": self._tokenize("forget", forget)}
@@ -110,7 +110,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             MismatchSampler(retain, self.mismatch_per_prompt, self.seed),
         )
 
-    def _streamed_pairs(self, forget: Sequence_[Example], retain: StreamedExamples) -> RetainPairs:
+    def _streamed_pairs(self, forget: Sequence[Example], retain: StreamedExamples) -> RetainPairs:
         # Before anything is read, since this finds what is wrong with any of the text.
         self.fingerprints = {"forget": fingerprint(forget), "retain": retain.fingerprint()}
         # From a stream of its own: a resumed run goes straight to its place in the other one.
@@ -127,7 +127,7 @@ class UnlearningDataModule(BatchStreamDataModule):
 
     @staticmethod
     def check(
-        forget: Sequence_[Example], retain: Sequence_[Example], mismatch_per_prompt: int
+        forget: Sequence[Example], retain: Sequence[Example], mismatch_per_prompt: int
     ) -> None:
         """Whether the two can be trained on together.
 
@@ -142,7 +142,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         check_disjoint(forget, retain)
         MismatchSampler(retain, mismatch_per_prompt)
 
-    def _tokenize(self, name: str, examples: Sequence_[Example]) -> Sequence_[Sequence]:
+    def _tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
         tokenized = tokenize_examples(
             examples, self.tokenizer, self.template, self.max_length, self.cache_dir
         )
@@ -193,7 +193,7 @@ def _positions(place: int, batch_size: int) -> range:
     return range(place * batch_size, (place + 1) * batch_size)
 
 
-def _training_examples(source: ExampleSource) -> Sequence_[Example]:
+def _training_examples(source: ExampleSource) -> Sequence[Example]:
     if isinstance(source, ExampleDataModule):
         return source.examples("train")
     return source if isinstance(source, StoredExamples) else list(source)

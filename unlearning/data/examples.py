@@ -22,8 +22,7 @@ from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
-from unlearning.types import Batch, Example
-from unlearning.types import Sequence as TokenSequence
+from unlearning.types import Batch, Example, TokenizedExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -217,14 +216,14 @@ class ExampleDataModule(LightningDataModule, ABC):
 class _Numbered:
     """Sequences with their numbers, as a map-style data set."""
 
-    sequences: Sequence[TokenSequence]
+    sequences: Sequence[TokenizedExample]
 
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def __getitem__(self, number: int) -> tuple[int, TokenSequence]:
+    def __getitem__(self, number: int) -> tuple[int, TokenizedExample]:
         return number, self.sequences[number]
 
 
-def _collate(items: list[tuple[int, TokenSequence]], pad_token_id: int) -> Batch:
+def _collate(items: list[tuple[int, TokenizedExample]], pad_token_id: int) -> Batch:
     return padded_batch([("retain", items)], pad_token_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Sequence_
+from collections.abc import Sequence
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.data.layout import Answer, Tree, make_batch, pack
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.errors import ConfigError
-from unlearning.types import Batch, Sequence
+from unlearning.types import Batch, TokenizedExample
 
 
 class WindowSource(Protocol):
@@ -18,7 +18,7 @@ class WindowSource(Protocol):
 
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: str = "train"
-    ) -> list[Sequence]: ...
+    ) -> list[TokenizedExample]: ...
 
 
 class FinetuningDataModule(BatchStreamDataModule):
@@ -43,7 +43,7 @@ class FinetuningDataModule(BatchStreamDataModule):
 
     def __init__(
         self,
-        windows: Sequence_[Sequence] | WindowSource,
+        windows: Sequence[TokenizedExample] | WindowSource,
         tokenizer: PreTrainedTokenizerBase,
         context_length: int = 2048,
         batch_size: int = 2,
@@ -59,13 +59,13 @@ class FinetuningDataModule(BatchStreamDataModule):
         self.source = windows
         self.context_length, self.batch_size = context_length, batch_size
         self.packing, self.seed = packing, seed
-        self.windows: list[Sequence] = []
+        self.windows: list[TokenizedExample] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Cut the text and check the windows, once."""
         if self.windows:
             return
-        if isinstance(self.source, Sequence_):
+        if isinstance(self.source, Sequence):
             windows = list(self.source)
         else:
             windows = self.source.windows(self.tokenizer, self.context_length)
@@ -97,7 +97,7 @@ class FinetuningDataModule(BatchStreamDataModule):
         return make_batch(trees, layout, self.pad_token_id, index)  # type: ignore[arg-type]
 
 
-def check_windows(windows: Sequence_[Sequence], context_length: int) -> None:
+def check_windows(windows: Sequence[TokenizedExample], context_length: int) -> None:
     """Refuse what cannot be trained on.
 
     Raises:

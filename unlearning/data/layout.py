@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import neg
@@ -27,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unlearning.types import AnswerTokens, Batch, Role, Rows, Sequence
+from unlearning.types import AnswerTokens, Batch, Role, Rows, TokenizedExample
 
 Layout = Literal["tree", "padded"]
 Ints = NDArray[np.int64]
@@ -65,7 +64,7 @@ class Tree:
 
 
 def make_batch(
-    trees: Sequence_[Tree],
+    trees: Sequence[Tree],
     layout: Layout,
     pad_token_id: int,
     index: int = 0,
@@ -101,7 +100,7 @@ def make_batch(
 
 
 def padded_batch(
-    groups: Iterable[tuple[Role, Iterable[tuple[int, Sequence]]]], pad_token_id: int
+    groups: Iterable[tuple[Role, Iterable[tuple[int, TokenizedExample]]]], pad_token_id: int
 ) -> Batch:
     """A Batch of padded rows from (role, [(example number, sequence), ...]) groups."""
     trees = [
@@ -112,14 +111,14 @@ def padded_batch(
     return make_batch(trees, "padded", pad_token_id)
 
 
-def pack(trees: Sequence_[Tree], capacity: int) -> list[list[Tree]]:
+def pack(trees: Sequence[Tree], capacity: int) -> list[list[Tree]]:
     """First-fit-decreasing: trees into as few rows of at most `capacity` positions as it finds."""
     order = sorted(range(len(trees)), key=lambda n: -trees[n].length)
     rows = _first_fit([trees[n].length for n in order], capacity)
     return [[trees[order[n]] for n in row] for row in rows]
 
 
-def _first_fit(lengths: Sequence_[int], capacity: int) -> list[list[int]]:
+def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Numbers of the lengths in each row."""
     rows: list[list[int]] = []
     free: list[int] = []
@@ -135,7 +134,7 @@ def _first_fit(lengths: Sequence_[int], capacity: int) -> list[list[int]]:
     return rows
 
 
-def best_capacity(groups: Sequence_[Sequence_[Tree]]) -> int:
+def best_capacity(groups: Sequence[Sequence[Tree]]) -> int:
     """The row length at which a step costs least, each group packed into rows of its own.
 
     R rows of L positions cost a layer of width D about 24 R L D^2 products and 8 R L^2 D in its

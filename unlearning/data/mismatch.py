@@ -8,7 +8,7 @@ epoch, so that any step can be drawn again without drawing those before it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence as Sequence_
+from collections.abc import Sequence
 
 from unlearning.data.digests import digests, firsts
 from unlearning.errors import ConfigError
@@ -27,7 +27,7 @@ class MismatchSampler:
         ConfigError: the retain set has fewer than K different answers.
     """
 
-    def __init__(self, retain: Sequence_[Example], per_prompt: int, seed: int = 0) -> None:
+    def __init__(self, retain: Sequence[Example], per_prompt: int, seed: int = 0) -> None:
         # The first example with each answer: 8 bytes a number, and no text.
         self.pool = firsts(digests((example.response for example in retain), len(retain)))
         self.per_prompt, self.seed = per_prompt, seed

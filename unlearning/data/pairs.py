@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, MutableMapping
-from collections.abc import Sequence as Sequence_
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 
 from unlearning.data.example_stream import ExampleStream, Numbered
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.stream import ShuffledOrder
 from unlearning.data.tokenize import Tokenized
-from unlearning.types import Example, Sequence
+from unlearning.types import Example, TokenizedExample
 
 log = logging.getLogger(__name__)
-NumberedSequence = tuple[int, Sequence]
+NumberedSequence = tuple[int, TokenizedExample]
 
 
 class RetainPairs(ABC):
@@ -33,7 +32,7 @@ class ListedPairs(RetainPairs):
     """Pairs that are all tokenised, each found by its number."""
 
     def __init__(
-        self, sequences: Sequence_[Sequence], order: ShuffledOrder, sampler: MismatchSampler
+        self, sequences: Sequence[TokenizedExample], order: ShuffledOrder, sampler: MismatchSampler
     ) -> None:
         self.sequences, self.order, self.sampler = sequences, order, sampler
 
@@ -61,7 +60,7 @@ class StreamedPairs(RetainPairs):
     def __init__(
         self,
         stream: ExampleStream,
-        pool: Sequence_[Numbered],
+        pool: Sequence[Numbered],
         sampler: MismatchSampler,
         tokenize: Callable[[list[Example]], Tokenized],
         truncated: MutableMapping[str, int],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.text import read_text, text_files, text_windows
 from unlearning.data.token_store import token_counts
 from unlearning.data.tokenize import tokenize_examples
-from unlearning.types import Batch, Example, Sequence
+from unlearning.types import Batch, Example, TokenizedExample
 
 
 class PretrainingDataModule(LightningDataModule):
@@ -36,7 +35,7 @@ class PretrainingDataModule(LightningDataModule):
 
     def __init__(
         self,
-        examples: Sequence_[ExampleDataModule] = (),
+        examples: Sequence[ExampleDataModule] = (),
         text: str | None = None,
         window: int = 128,
         held_out_fraction: float = 0.02,
@@ -98,19 +97,19 @@ class PretrainingDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch] | list[Batch]:
         return self._loader(_joined([self.validation]), None) if self.validation else []
 
-    def _loader(self, data: ConcatDataset[Sequence], seed: int | None) -> DataLoader[Batch]:
+    def _loader(self, data: ConcatDataset[TokenizedExample], seed: int | None) -> DataLoader[Batch]:
         sequences = (data[number] for number in range(len(data)))
         batches = LengthBatches(sequences, self.batch_tokens, seed)
         assert self.tokenizer is not None
         pad = self.tokenizer.pad_token_id or 0
 
-        def collate(items: list[Sequence]) -> Batch:
+        def collate(items: list[TokenizedExample]) -> Batch:
             return padded_batch([("retain", enumerate(items))], pad)
 
         return DataLoader(data, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
 
-def _joined(parts: list[Sequence_[Sequence]]) -> ConcatDataset[Sequence]:
+def _joined(parts: list[Sequence[TokenizedExample]]) -> ConcatDataset[TokenizedExample]:
     return ConcatDataset(parts)  # type: ignore[arg-type]  # sequences are map-style data sets
 
 
@@ -127,7 +126,11 @@ class LengthBatches:
     """
 
     def __init__(
-        self, sequences: Iterable[Sequence], batch_tokens: int, seed: int | None, pool: int = 2048
+        self,
+        sequences: Iterable[TokenizedExample],
+        batch_tokens: int,
+        seed: int | None,
+        pool: int = 2048,
     ) -> None:
         prompts, responses = token_counts(sequences)
         self.lengths = (prompts + responses - 1).tolist()

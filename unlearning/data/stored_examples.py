@@ -9,8 +9,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,7 +22,7 @@ ERRORS = "surrogatepass"  # an unpaired surrogate, which JSON can bring, stays w
 BLOCK = 1000  # Examples that are made at a time where all are gone through
 
 
-class StoredExamples(Sequence_[Example]):
+class StoredExamples(Sequence[Example]):
     """Some of the Examples of a file, in an order of their own; made by `store`.
 
     Takes 24 bytes of memory an Example. An Example is made when it is asked for. A fork shares the
@@ -74,7 +73,7 @@ class StoredExamples(Sequence_[Example]):
 
     def __eq__(self, other: object) -> bool:
         """Whether the other holds the same Examples, as a list of them does, too."""
-        if not isinstance(other, Sequence_):
+        if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
@@ -109,7 +108,7 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
     return StoredExamples(text_of_all, np.frombuffer(starts, dtype=np.int64))
 
 
-def take(examples: Sequence_[Example], numbers: NDArray[np.int64]) -> Sequence_[Example]:
+def take(examples: Sequence[Example], numbers: NDArray[np.int64]) -> Sequence[Example]:
     """These Examples, in this order: of stored ones without their text, else as a list."""
     if isinstance(examples, StoredExamples):
         return examples.take(numbers)

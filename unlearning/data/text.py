@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.files import read_text
 from unlearning.errors import ConfigError
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 __all__ = ["read_text", "text_files", "text_windows"]
 
@@ -26,7 +26,9 @@ def text_files(source: str | Path) -> list[Path]:
     return files
 
 
-def text_windows(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> list[Sequence]:
+def text_windows(
+    text: str, tokenizer: PreTrainedTokenizerBase, length: int
+) -> list[TokenizedExample]:
     """Consecutive windows of `length` tokens, each after the start token; the last may be short.
 
     Args:
@@ -48,4 +50,4 @@ def text_windows(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> 
         )
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     windows = (tuple(ids[n : n + length - 1]) for n in range(0, len(ids), length - 1))
-    return [Sequence((start,), window) for window in windows]
+    return [TokenizedExample((start,), window) for window in windows]

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import mmap
 from array import array
-from collections.abc import Iterable
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterable, Sequence
 from typing import IO, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 WORD = 8  # bytes of an int64
 TAIL = 3 * WORD
 
 
-class TokenStore(Sequence_[Sequence]):
+class TokenStore(Sequence[TokenizedExample]):
     """Sequences, each made when it is asked for. A pickle carries the tokens.
 
     Args:
@@ -37,21 +36,21 @@ class TokenStore(Sequence_[Sequence]):
         return len(self.starts) // 2
 
     @overload
-    def __getitem__(self, number: int) -> Sequence: ...
+    def __getitem__(self, number: int) -> TokenizedExample: ...
     @overload
-    def __getitem__(self, number: slice) -> list[Sequence]: ...
-    def __getitem__(self, number: int | slice) -> Sequence | list[Sequence]:
+    def __getitem__(self, number: slice) -> list[TokenizedExample]: ...
+    def __getitem__(self, number: int | slice) -> TokenizedExample | list[TokenizedExample]:
         numbers = range(len(self))[number]
         return self._one(numbers) if isinstance(numbers, int) else [self._one(n) for n in numbers]
 
-    def _one(self, number: int) -> Sequence:
+    def _one(self, number: int) -> TokenizedExample:
         start, middle, end = self.starts[2 * number : 2 * number + 3].tolist()
         ids = tuple(self.tokens[start:end].tolist())
-        return Sequence(ids[: middle - start], ids[middle - start :])
+        return TokenizedExample(ids[: middle - start], ids[middle - start :])
 
     def __eq__(self, other: object) -> bool:
         """Whether the other holds the same sequences, as a list of them does, too."""
-        if not isinstance(other, Sequence_):
+        if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
@@ -61,7 +60,7 @@ class TokenStore(Sequence_[Sequence]):
         return self  # nothing in it ever changes
 
 
-def write_tokens(file: IO[bytes], blocks: Iterable[tuple[Iterable[Sequence], int]]) -> None:
+def write_tokens(file: IO[bytes], blocks: Iterable[tuple[Iterable[TokenizedExample], int]]) -> None:
     """Write a token file.
 
     Args:
@@ -90,7 +89,9 @@ def read_tokens(file: IO[bytes]) -> tuple[TokenStore, int]:
     return TokenStore(tokens, starts), truncated
 
 
-def token_counts(sequences: Iterable[Sequence]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def token_counts(
+    sequences: Iterable[TokenizedExample],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tokens of each prompt and of each response: two arrays [sequences]."""
     if isinstance(sequences, TokenStore):
         starts = sequences.starts

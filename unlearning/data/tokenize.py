@@ -6,8 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
 from unlearning.files import made_once
-from unlearning.types import Example, Sequence
+from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,12 +35,12 @@ class Tokenized:
         truncated: how many answers were cut to fit `max_length`.
     """
 
-    sequences: Sequence_[Sequence]
+    sequences: Sequence[TokenizedExample]
     truncated: int
 
 
 def tokenize_examples(
-    examples: Sequence_[Example],
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
@@ -63,7 +62,7 @@ def tokenize_examples(
         ConfigError: a prompt alone fills `max_length`, or an answer has no token.
     """
 
-    def blocks() -> Iterator[tuple[Sequence_[Sequence], int]]:
+    def blocks() -> Iterator[tuple[Sequence[TokenizedExample], int]]:
         for start in range(0, len(examples), BLOCK):
             block = examples[start : start + BLOCK]
             done = to_sequences(block, tokenizer, template, max_length, start)
@@ -92,7 +91,7 @@ def tokenize_examples(
 
 
 def to_sequences(
-    examples: Sequence_[Example],
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,
@@ -118,7 +117,7 @@ def to_sequences(
         if template.append_eos and tokenizer.eos_token_id is not None
         else []
     )
-    sequences: list[Sequence] = []
+    sequences: list[TokenizedExample] = []
     truncated = 0
     for number, (prompt, answer) in enumerate(zip(prompts, answers["input_ids"], strict=True)):
         # The text too: byte-level BPE makes a token of the space before an empty answer.
@@ -137,12 +136,12 @@ def to_sequences(
             )
         whole = [*answer, *end]
         truncated += len(whole) > room
-        sequences.append(Sequence(tuple(prompt), tuple(whole[:room])))
+        sequences.append(TokenizedExample(tuple(prompt), tuple(whole[:room])))
     return Tokenized(sequences, truncated)
 
 
 def _key(
-    examples: Sequence_[Example],
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_length: int,

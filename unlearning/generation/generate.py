@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Sequence_
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batche
 from unlearning.generation.decoding import continuations
 from unlearning.head.token_losses import Head, token_losses
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head, unwrap
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class AnswerScore:
 
 
 @contextmanager
-def quietly(model: CausalLM) -> Iterator[None]:
+def inference_mode(model: CausalLM) -> Iterator[None]:
     """Eval mode, no gradients, and random numbers as if nothing had been drawn."""
     with evaluating(model), isolate_rng(), torch.inference_mode():
         yield
@@ -69,7 +68,7 @@ def quietly(model: CausalLM) -> Iterator[None]:
 def generate(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence_[str],
+    prompts: Sequence[str],
     max_new_tokens: int = 64,
     batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
@@ -108,7 +107,7 @@ def generate(
 
     if ids:
         size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
-        with quietly(model):
+        with inference_mode(model):
             in_batches(order, size, answer)
     return [found[number] for number in range(len(ids))]
 
@@ -136,7 +135,7 @@ def _completion(row: list[int], end: int | None, tokenizer: PreTrainedTokenizerB
     return Completion(decoded(kept, tokenizer), tuple(kept), finished)
 
 
-def decoded(ids: Sequence_[int], tokenizer: PreTrainedTokenizerBase) -> str:
+def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """A completion's text."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
@@ -149,7 +148,7 @@ def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
 
 def answer_scores(
     model: CausalLM,
-    sequences: Sequence_[Sequence],
+    sequences: Sequence[TokenizedExample],
     pad_token_id: int,
     batch_size: int | None = None,
 ) -> list[AnswerScore]:
@@ -178,7 +177,7 @@ def answer_scores(
 
     if order:
         size = batch_size or _rows_at_once(model, lengths[order[0]], 0)
-        with quietly(model):
+        with inference_mode(model):
             in_batches(order, size, score)
     return [found[number] for number in range(len(sequences))]
 

@@ -44,7 +44,7 @@ def separable_loss(
     head: Head,
     reference_head: Head | None = None,
     chunk_size: int | None = None,
-    spare: Tensor | None = None,
+    grad_buffer: Tensor | None = None,
     tied: TiedGradient | None = None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor | None, Tensor | None]]]:
     """The gradient of a loss with the given slopes, and the tokens' losses.
@@ -53,8 +53,8 @@ def separable_loss(
         head: the policy's output head.
         reference_head: the reference's; needed where answers have hidden states of it.
         chunk_size: positions whose logits are held at once; None chooses, see `chunk_rows`.
-        spare: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that size
-            costs more than filling it.
+        grad_buffer: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that
+            size costs more than filling it.
         tied: where the head's weight is the embedding's, too, and embedded the rows: it is given
             the weight's gradient.
 
@@ -78,8 +78,8 @@ def separable_loss(
     chunk_size = chunk_size or chunk_rows(head[0])
     with torch.autocast(device, enabled=False):
         zero = _SeparableLoss.apply(
-            hidden, *head, [answers[n] for n in order], reference_head, chunk_size, spare, tied,
-            found,
+            hidden, *head, [answers[n] for n in order], reference_head, chunk_size, grad_buffer,
+            tied, found,
         )  # fmt: skip
     losses = dict(zip(order, found, strict=True))
     return zero, [losses[n] for n in range(len(answers))]
@@ -91,18 +91,27 @@ class _SeparableLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
-        ctx: Any, hidden, weight, bias, answers, reference_head, chunk_size, spare, tied, losses
+        ctx: Any,
+        hidden,
+        weight,
+        bias,
+        answers,
+        reference_head,
+        chunk_size,
+        grad_buffer,
+        tied,
+        losses,
     ):
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        gradients = _Gradients(hidden, weight, bias, wide, ctx.needs_input_grad, spare)
+        accum_dtype = torch.promote_types(hidden.dtype, torch.float32)
+        gradients = _Gradients(hidden, weight, bias, accum_dtype, ctx.needs_input_grad, grad_buffer)
         head = cast_head((weight, bias), hidden.dtype)
         plain = [some for some in answers if some.reference_hidden is None]
         compared = answers[len(plain) :]
         targets = torch.cat([some.targets for some in plain]) if plain else hidden.new_empty(0)
-        nll = hidden.new_zeros(len(targets), dtype=wide)
+        nll = hidden.new_zeros(len(targets), dtype=accum_dtype)
         of_each = nll.split([len(some.targets) for some in plain])
         for part in _parts(len(nll), chunk_size):
-            logits = _logits(hidden[part], head).to(wide)
+            logits = _logits(hidden[part], head).to(accum_dtype)
             gradient, nll[part] = _nll_gradient_(logits, targets[part, None])
             slopes = [some.slopes(each) for some, each in zip(plain, of_each, strict=True)]
             gradients.add(hidden[part], head[0], gradient, torch.cat(slopes)[part], part)
@@ -111,19 +120,19 @@ class _SeparableLoss(torch.autograd.Function):
         if compared:
             reference_head = cast_head(reference_head, hidden.dtype)
         for some in compared:
-            nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=wide)
+            nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=accum_dtype)
             for part in _parts(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
                 rows = slice(row + part.start, row + part.stop)
-                logits = _logits(hidden[rows], head).to(wide)
+                logits = _logits(hidden[rows], head).to(accum_dtype)
                 reference_hidden = some.reference_hidden[part].to(hidden.dtype)
-                others = _logits(reference_hidden, reference_head).to(wide)
+                others = _logits(reference_hidden, reference_head).to(accum_dtype)
                 found = _kl_gradient_(logits, others, some.targets[part, None])
                 gradient, nll[part], kl[part], reference_nll[part] = found
                 gradients.add(hidden[rows], head[0], gradient, some.slopes(kl)[part], rows)
             losses.append((nll, kl, reference_nll))
             row += len(nll)
         ctx.tied, ctx.gradients = tied, gradients
-        return hidden.new_zeros((), dtype=wide)
+        return hidden.new_zeros((), dtype=accum_dtype)
 
     @staticmethod
     def backward(ctx: Any, grad):  # type: ignore[no-untyped-def]
@@ -233,17 +242,23 @@ class _Gradients:
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        wide: torch.dtype,
+        accum_dtype: torch.dtype,
         needed: Any,
-        spare: Tensor | None,
+        grad_buffer: Tensor | None,
     ) -> None:
         self.dtype, self.begun = weight.dtype, False
         self.hidden = torch.empty_like(hidden) if needed[0] else None
         self.weight = None
         if needed[1]:
-            fits = spare is not None and spare.shape == weight.shape and spare.dtype == wide
-            self.weight = spare if fits else torch.empty_like(weight, dtype=wide)
-        self.bias = None if bias is None or not needed[2] else torch.zeros_like(bias, dtype=wide)
+            fits = (
+                grad_buffer is not None
+                and grad_buffer.shape == weight.shape
+                and grad_buffer.dtype == accum_dtype
+            )
+            self.weight = grad_buffer if fits else torch.empty_like(weight, dtype=accum_dtype)
+        self.bias = (
+            None if bias is None or not needed[2] else torch.zeros_like(bias, dtype=accum_dtype)
+        )
 
     def add(
         self, hidden: Tensor, head_weight: Tensor, grad: Tensor, slopes: Tensor, part: slice

@@ -86,8 +86,10 @@ class _HeadLoss(torch.autograd.Function):
         if reference is not None:
             reference_hidden = reference[0].to(hidden.dtype)
             reference_head = cast_head(reference[1:], hidden.dtype)
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        nll, kl, reference_nll = torch.zeros(3, len(targets), dtype=wide, device=hidden.device)
+        accum_dtype = torch.promote_types(hidden.dtype, torch.float32)
+        nll, kl, reference_nll = torch.zeros(
+            3, len(targets), dtype=accum_dtype, device=hidden.device
+        )
         for start in range(0, len(targets), chunk_size):
             part = slice(start, start + chunk_size)
             log_p, target = _log_probs(hidden[part], head), targets[part, None]
@@ -109,9 +111,9 @@ class _HeadLoss(torch.autograd.Function):
             reference_head = cast_head(ctx.reference[1:], hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         # Summed over chunks in fp32: many small bf16 addends would lose their low bits.
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        grad_weight = torch.zeros_like(weight, dtype=wide) if need_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
+        accum_dtype = torch.promote_types(weight.dtype, torch.float32)
+        grad_weight = torch.zeros_like(weight, dtype=accum_dtype) if need_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=accum_dtype) if need_bias else None
         for start in range(0, len(targets), ctx.chunk_size):
             part = slice(start, start + ctx.chunk_size)
             grad = _log_probs(hidden[part], head).exp_()

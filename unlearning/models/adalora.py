@@ -48,7 +48,7 @@ def plan_ranks(policy: CausalLM, steps: float) -> None:
     config.tinit, config.tfinal, config.total_step = warmup, final, int(steps)
 
 
-def deal_ranks(policy: CausalLM, step: int) -> None:
+def allocate_ranks(policy: CausalLM, step: int) -> None:
     """Judge the ranks by this step's gradients, and zero the least important ones.
 
     Args:

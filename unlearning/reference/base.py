@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from collections.abc import Sequence as Sequence_
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
-from unlearning.types import Batch, Role, Rows, Sequence
+from unlearning.types import Batch, Role, Rows, TokenizedExample
 
 
 class Reference(ABC):
@@ -32,7 +31,9 @@ class Reference(ABC):
     def head(self) -> Head:
         """The reference's output head: weight [V, D], bias [V] or None."""
 
-    def prepare(self, sequences: Mapping[Role, Sequence_[Sequence]], pad_token_id: int) -> None:
+    def prepare(
+        self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
+    ) -> None:
         """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
         return None  # most have nothing to compute
 

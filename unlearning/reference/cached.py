@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from unlearning.models.decoder import CausalLM, evaluating, output_head
 from unlearning.models.fingerprint import base_fingerprint, weights_fingerprint
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
-from unlearning.types import Batch, Role, Sequence
+from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Cached(Reference):
@@ -55,7 +54,9 @@ class Cached(Reference):
         self.stores: dict[Role, HiddenStore] = {}
 
     @torch.no_grad()
-    def prepare(self, sequences: Mapping[Role, Sequence_[Sequence]], pad_token_id: int) -> None:
+    def prepare(
+        self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
+    ) -> None:
         assert self._model is not None, "prepared once"
         model = self._model[0]
         model.to(self._policy[0].device)  # type: ignore[arg-type]
@@ -74,7 +75,7 @@ class Cached(Reference):
         self._model = None
 
     def _states(
-        self, model: CausalLM, items: Sequence_[Sequence], pad_token_id: int
+        self, model: CausalLM, items: Sequence[TokenizedExample], pad_token_id: int
     ) -> Iterator[tuple[int, Tensor]]:
         """(sequence number, [tokens, D]), long sequences first: few pads in a batch."""
         prompts, responses = token_counts(items)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
-from collections.abc import Sequence as Sequence_
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from unlearning.data.token_store import token_counts
 from unlearning.files import made_once
-from unlearning.types import Sequence
+from unlearning.types import TokenizedExample
 
 
 class HiddenStore:
@@ -41,7 +40,7 @@ class HiddenStore:
     @classmethod
     def open_or_build(
         cls,
-        sequences: Sequence_[Sequence],
+        sequences: Sequence[TokenizedExample],
         states: Iterable[tuple[int, Tensor]],
         width: int,
         dtype: torch.dtype,
@@ -83,7 +82,7 @@ def _map(path: Path, shape: tuple[int, int], dtype: torch.dtype, writable: bool)
     return torch.from_file(str(path), shared=writable, size=size, dtype=dtype).view(shape)
 
 
-def _key(sequences: Iterable[Sequence], dtype: torch.dtype) -> str:
+def _key(sequences: Iterable[TokenizedExample], dtype: torch.dtype) -> str:
     digest = hashlib.sha256(str(dtype).encode())
     for sequence in sequences:
         digest.update(repr((sequence.prompt_ids, sequence.response_ids)).encode())

@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.sweep.devices import Wish, deal
+from unlearning.sweep.messages import tell
 from unlearning.sweep.runner import Plan, Runner
 from unlearning.sweep.state import Sweep
-from unlearning.sweep.telling import tell
 from unlearning.sweep.words import OF_THE_SWEEP, SWEEP, label, quoted, starts, swept_keys
 
 

@@ -21,9 +21,9 @@ from unlearning.run.config.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
+from unlearning.sweep.messages import tell
 from unlearning.sweep.plugins import MODULE, register_plugins
 from unlearning.sweep.state import FILE, Sweep, claimed, forget_empty
-from unlearning.sweep.telling import tell
 from unlearning.sweep.words import (
     key_of,
     label,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from unlearning.errors import INTERRUPTED as CTRL_C
 from unlearning.errors import PREEMPTED, ConfigError
 from unlearning.sweep import processes
+from unlearning.sweep.messages import duration, ending, last_error
 from unlearning.sweep.objectives import read_objectives
 from unlearning.sweep.state import (
     FAILED,
@@ -23,7 +24,6 @@ from unlearning.sweep.state import (
     RUNNING,
     Sweep,
 )
-from unlearning.sweep.telling import duration, ending, last_error
 
 POLL_SECONDS = 0.1
 STOPPED = (CTRL_C, PREEMPTED, -signal.SIGINT, -signal.SIGTERM)

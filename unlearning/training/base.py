@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from unlearning.errors import ConfigError
 from unlearning.head.tied_gradient import TiedGradient
 from unlearning.models.adalora import (
-    deal_ranks,
+    allocate_ranks,
     is_adalora,
     load_rank_state,
     orthogonality,
@@ -45,7 +45,7 @@ class OptimizedModule(LightningModule):
 
     policy: CausalLM
     masters: MasterWeights | None = None
-    _spare: Tensor | None = None
+    _grad_buffer: Tensor | None = None
     _noise_seed: int | None = None
     _resumed_noise: int | None = None
 
@@ -71,7 +71,7 @@ class OptimizedModule(LightningModule):
     def on_fit_end(self) -> None:
         masters, self.masters = self.masters, None
         if masters is not None:
-            masters.unroll()
+            masters.to_fp32()
 
     def trained_weights(self) -> list[nn.Parameter]:
         """What the optimizer moves."""
@@ -102,7 +102,7 @@ class OptimizedModule(LightningModule):
             plan_ranks(self.policy, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def penalised(self, loss: Tensor) -> Tensor:
+    def add_penalty(self, loss: Tensor) -> Tensor:
         """What is to be minimised: the loss, and with AdaLoRA its penalty, which is logged."""
         if not is_adalora(self.policy):
             return loss
@@ -121,7 +121,7 @@ class OptimizedModule(LightningModule):
         if self.masters is not None:
             self.masters.round()
         if is_adalora(self.policy):
-            deal_ranks(self.policy, self.trainer.global_step + 1)  # counted after this hook
+            allocate_ranks(self.policy, self.trainer.global_step + 1)  # counted after this hook
         self.release_gradients()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -131,15 +131,15 @@ class OptimizedModule(LightningModule):
     def head_memory(self) -> tuple[Tensor | None, TiedGradient | None]:
         """For `separable_loss`: the last step's gradient of the head, and where the next one meets
         the embedding's, if both are one weight."""
-        spare, self._spare = self._spare, None
-        return spare, tied_gradient(self.policy)
+        grad_buffer, self._grad_buffer = self._grad_buffer, None
+        return grad_buffer, tied_gradient(self.policy)
 
     def release_gradients(self) -> None:
         """Right after a step: Lightning would keep them through the next forward, at its peak."""
         weight = output_head(self.policy)[0]
         alone = not (distributed.is_available() and distributed.is_initialized())
         if weight.device.type == "cpu" and alone:
-            self._spare = weight.grad  # else its memory is fetched anew at every step
+            self._grad_buffer = weight.grad  # else its memory is fetched anew at every step
         self.policy.zero_grad(set_to_none=True)
         if self.masters is not None:
             self.masters.release_gradients()

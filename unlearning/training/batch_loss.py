@@ -36,7 +36,7 @@ class BatchLoss:
         policy: CausalLM,
         batch: Batch,
         reference: Reference | None,
-        spare: Tensor | None = None,
+        grad_buffer: Tensor | None = None,
         tied: TiedGradient | None = None,
     ) -> tuple[Tensor, dict[Role, TokenLosses]]:
         """The weighted sum of the terms, differentiable once, and the token losses it is made of.
@@ -45,7 +45,7 @@ class BatchLoss:
         `unlearning.head.fused`; its token losses then carry no gradient.
 
         Args:
-            spare: memory for the head's gradient, see `separable_loss`.
+            grad_buffer: memory for the head's gradient, see `separable_loss`.
             tied: see `unlearning.models.decoder.tied_gradient`.
         """
         roles = self.objective.roles
@@ -65,7 +65,7 @@ class BatchLoss:
             order = sorted(separable)
             answers = [self._answers(role, batch, hidden, references) for role in order]
             gradient, losses = separable_loss(
-                answers, output_head(policy), reference_head, self.chunk_size, spare, tied
+                answers, output_head(policy), reference_head, self.chunk_size, grad_buffer, tied
             )
             for role, each in zip(order, losses, strict=True):
                 tokens[role] = self._tokens(batch.answers[role], *each)

@@ -65,7 +65,7 @@ class MasterWeights:
         self.round()
 
     @torch.no_grad()
-    def unroll(self) -> nn.Module:
+    def to_fp32(self) -> nn.Module:
         """After the training: the module in fp32, its weights the masters'."""
         module = self._module[0].float()
         self.round()

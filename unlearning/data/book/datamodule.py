@@ -28,8 +28,7 @@ from unlearning.data.split import SPLITS, Split
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import text_windows
 from unlearning.errors import ConfigError
-from unlearning.types import Example
-from unlearning.types import Sequence as TokenSequence
+from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -166,7 +165,7 @@ class LOTRDataModule(ExampleDataModule):
 
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
-    ) -> list[TokenSequence]:
+    ) -> list[TokenizedExample]:
         """Each chapter (or passage, see `teach`) in consecutive windows of `context_length` tokens,
         the start token included; its last one may be shorter."""
         texts = self.texts(split) if self.teach == "chapters" else self.passages(split)

@@ -11,11 +11,11 @@ from unlearning.report.panels import Panel
 from unlearning.report.sweep.choice import Choice, find_choice
 from unlearning.report.sweep.folder import Job, SweepFolder
 from unlearning.report.sweep.front import Budget, pareto_front
-from unlearning.report.sweep.marks import starts
 from unlearning.report.sweep.measures import ALIKE, FORGETTING, HARM, RISE, Measure
 from unlearning.report.sweep.over_keys import OverKeys, over_keys, shown_over_keys
 from unlearning.report.sweep.pareto_plot import not_drawn, pareto_plot
 from unlearning.report.sweep.rows import SettingRow, measured, setting_rows
+from unlearning.report.sweep.setting_marks import starts
 from unlearning.report.sweep.settings import Setting, group, repeated
 from unlearning.report.sweep.swept import Swept
 

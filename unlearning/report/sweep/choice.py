@@ -15,9 +15,9 @@ from unlearning.report.sweep.front import (
     candidates,
     costs,
 )
-from unlearning.report.sweep.marks import starts
 from unlearning.report.sweep.measures import RISE
 from unlearning.report.sweep.rows import SettingRow, sort_key
+from unlearning.report.sweep.setting_marks import starts
 from unlearning.report.sweep.settings import Setting
 
 

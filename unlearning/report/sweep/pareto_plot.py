@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from unlearning.report.sweep import svg
 from unlearning.report.sweep.axis import Axis, fit, write_tick
-from unlearning.report.sweep.marks import Frame, describe, drawable, starts
 from unlearning.report.sweep.measures import RISE, Measure
+from unlearning.report.sweep.setting_marks import Frame, describe, drawable, starts
 from unlearning.report.sweep.settings import Setting
 
 WIDTH, HEIGHT = 460, 360

@@ -12,8 +12,8 @@ from unlearning.report.plots import shorten
 from unlearning.report.sweep import svg
 from unlearning.report.sweep.axis import Axis, fit, write_tick
 from unlearning.report.sweep.heat import MOST, colour_scale, level
-from unlearning.report.sweep.marks import describe, drawable
 from unlearning.report.sweep.measures import RISE, Measure
+from unlearning.report.sweep.setting_marks import describe, drawable
 from unlearning.report.sweep.settings import Setting
 from unlearning.report.sweep.swept import Key
 from unlearning.report.sweep.words import as_number, show

@@ -1,4 +1,4 @@
-"""Work dealt to ranks like cards, and gathered again: every rank ends up with all results.
+"""Shards prompts over ranks and gathers the results, on every rank.
 
 For data parallelism, where each rank holds the whole model. Collective: all ranks have to call
 `gather`, with whatever they have, be it nothing.
@@ -15,7 +15,7 @@ from lightning import Trainer
 T = TypeVar("T")
 
 
-def deal(count: int, trainer: Trainer) -> range:
+def shard(count: int, trainer: Trainer) -> range:
     """The numbers below `count` that are this rank's; a rank may get none."""
     return range(trainer.global_rank, count, trainer.world_size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.sweep.telling import duration, ending, last_error
+from unlearning.sweep.messages import duration, ending, last_error
 
 
 @pytest.mark.parametrize(
