@@ -52,7 +52,7 @@ def seen(data, epoch=0) -> list[list[int]]:
     """The windows of every batch of an epoch."""
     count = data.batches_per_epoch()
     batches = [data.batch_at(epoch * count + n) for n in range(count)]
-    return [list(batch.answers["retain"].examples) for batch in batches]
+    return [list(batch.answers["train"].examples) for batch in batches]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 10, 16])
@@ -117,7 +117,7 @@ def test_it_resumes_at_any_batch(data_of, taken):
         return data, data.train_dataloader()
 
     _, batches = stream()
-    numbers = [batch.answers["retain"].examples for _ in range(3) for batch in batches]
+    numbers = [batch.answers["train"].examples for _ in range(3) for batch in batches]
     first, batches = stream()
     for _ in range(taken // 3):
         list(batches)
@@ -127,7 +127,7 @@ def test_it_resumes_at_any_batch(data_of, taken):
     resumed, batches = stream(**first.state_dict())
     assert first.state_dict() == {"next_batch": taken, "ranks": 1} == resumed.state_dict()
     batch = next(iter(batches))
-    assert batch.answers["retain"].examples == numbers[taken] and batch.index == taken
+    assert batch.answers["train"].examples == numbers[taken] and batch.index == taken
 
 
 # --- rows ----------------------------------------------------------------------------------------

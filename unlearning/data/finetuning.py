@@ -90,7 +90,7 @@ class FinetuningDataModule(BatchStreamDataModule):
 
     def _batch(self, numbers: list[int], index: int) -> Batch:
         windows = [(n, self.windows[n]) for n in numbers]
-        trees = [Tree(w.prompt_ids, (Answer("retain", n, w.response_ids),)) for n, w in windows]
+        trees = [Tree(w.prompt_ids, (Answer("train", n, w.response_ids),)) for n, w in windows]
         # A mask between windows is worth its memory only where it saves a row.
         shared = len(pack(trees, max(tree.length for tree in trees))) < len(trees)
         layout = "tree" if self.packing and shared else "padded"

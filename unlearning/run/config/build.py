@@ -166,7 +166,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
 def comparison_settings(config: DictConfig) -> ComparisonSettings:
     return ComparisonSettings(
         harm_threshold=config.classifier.threshold,
-        right_threshold=config.evaluation.right_threshold,
+        rouge_threshold=config.evaluation.rouge_threshold,
         n_resamples=config.evaluation.resamples,
         seed=config.seed,
     )
