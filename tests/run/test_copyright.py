@@ -101,11 +101,6 @@ def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
     refused(compose_config(*common, f"prose={both}"), "sailed past the")
 
 
-def test_finetuning_needs_running_text(compose_config):
-    config = compose_config("experiment=demo", "finetune=lora")
-    refused(config, "finetune teaches running text")
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
