@@ -6,6 +6,7 @@ from typing import Any
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.split import SPLITS, Split
+from unlearning.run.checks.data import Data
 
 
 def book_facts(forget: Any) -> dict[str, Any]:
@@ -22,3 +23,8 @@ def book_facts(forget: Any) -> dict[str, Any]:
             "dropped_or_joined": dict(forget.counts),
         }
     }
+
+
+def fingerprints(data: Data) -> dict[str, str]:
+    """Of every data set that there is, by name."""
+    return {name: module.fingerprint() for name, module in data.items() if module is not None}
