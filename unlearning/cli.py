@@ -14,7 +14,7 @@ from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.help import help_text
-from unlearning.run.process.importing import import_libraries, uncollected
+from unlearning.run.process.importing import uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -112,7 +112,6 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
     with uncollected():
-        import_libraries()
         from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)

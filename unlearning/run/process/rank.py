@@ -7,10 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.run.process.importing import import_libraries, uncollected
+from unlearning.run.process.importing import uncollected
 
 with uncollected():
-    import_libraries()
     from unlearning.run.process.spawn import live_and_die_with_parent
     from unlearning.run.start import start
 
