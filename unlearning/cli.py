@@ -15,7 +15,7 @@ from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.help import help_text
 from unlearning.run.config.searchpath import with_searchpath
-from unlearning.run.process.importing import import_libraries, uncollected
+from unlearning.run.process.importing import uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _resumed(folder: Path, others: list[str]) -> int:
-    from omegaconf import DictConfig, OmegaConf
-
+    from unlearning.run.output.run_folder import load_config
     from unlearning.sweep import is_sweep
     from unlearning.sweep.words import quoted
 
@@ -86,12 +85,9 @@ def _resumed(folder: Path, others: list[str]) -> int:
             f"{folder} is a sweep. To go on with it: unlearn -m sweep.resume="
             f"{shlex.quote(str(folder))}; with one of its runs: unlearn resume=<its folder>."
         )
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is no run folder: it has no config.yaml.")
+    config = load_config(folder)
     if others:  # has to be the run's own configuration, which is looked at when it is composed
         return _composed([*others, f"hydra.run.dir={quoted(str(folder))}"], resume=True)
-    config = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(config, DictConfig)
     return _start(config, folder, resume=True)
 
 
@@ -124,7 +120,6 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
     with uncollected():
-        import_libraries()
         from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)
