@@ -17,13 +17,13 @@ from transformers import PreTrainedModel as Model
 from unlearning.types import Role, TokenizedExample
 
 Examples = Sequence[TokenizedExample]
-Weights = Mapping[Role, float]
-PAPER_WEIGHTS: Weights = {"forget": 0.5, "mismatch": 1.0, "retain": 1.0}  # e1, e2, e3
+ByRole = Mapping[Role, Examples]
+PAPER_WEIGHTS: dict[Role, float] = {"forget": 0.5, "mismatch": 1.0, "retain": 1.0}  # e1, e2, e3
 IGNORED = -100
 
 
 def textbook_step(
-    model: Model, frozen: Model, batch: Mapping[Role, Examples], weights: Weights, rate: float
+    model: Model, frozen: Model, batch: ByRole, weights: Mapping[Role, float], rate: float
 ) -> dict[Role, Tensor]:
     """Updates `model` by one step of gradient descent on Eq. 1, and returns the terms before it.
 
@@ -34,13 +34,12 @@ def textbook_step(
     total = torch.stack([weights[role] * loss for role, loss in losses.items()]).sum()
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(total, parameters)
-    with torch.no_grad():
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter -= rate * gradient
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.data -= rate * gradient
     return losses
 
 
-def textbook_losses(model: Model, frozen: Model, batch: Mapping[Role, Examples]):
+def textbook_losses(model: Model, frozen: Model, batch: ByRole) -> dict[Role, Tensor]:
     """Computes L_fgt, L_rdn (unless K = 0) and L_nor."""
     losses: dict[Role, Tensor] = {"forget": -nll(model, batch["forget"])}
     if batch.get("mismatch"):
