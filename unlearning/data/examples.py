@@ -14,6 +14,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
 from unlearning.data.source import fingerprint
@@ -77,6 +78,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         skip_empty: bool = False,
     ) -> None:
         super().__init__()
+        save_plain_hyperparameters(self)
         self.fractions = checked_fractions(fractions)
         self.seed = seed
         self.tokenizer = tokenizer

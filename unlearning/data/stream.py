@@ -18,6 +18,7 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.errors import ConfigError
 from unlearning.types import Batch
 
@@ -112,6 +113,7 @@ class BatchStreamDataModule(LightningDataModule, ABC):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
+        save_plain_hyperparameters(self)
         self.tokenizer = tokenizer
         self.stream: BatchStream | None = None
         self._next_batch = 0
