@@ -14,8 +14,8 @@ from typing import Any
 
 import wandb
 
+from unlearning.files import write_json
 from unlearning.run.output.console import console
-from unlearning.run.output.results import write_json
 from unlearning.run.tracking.config import OF_LOGGER
 from unlearning.run.tracking.files import mend_parts
 from unlearning.run.tracking.numbers import TABLE_COLUMNS
