@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
+from unlearning.files import write_text
 from unlearning.fsdp import gathered
 from unlearning.generation.generate import generate
 
@@ -80,12 +80,7 @@ class SampleGenerations(StepCallback):
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
         kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
         if kept != lines:
-            aside = self.path.with_name(f".{self.path.name}.tmp")
-            with aside.open("w", encoding="utf-8") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path)
+            write_text(self.path, "".join(kept))
 
     def _write(self, step: int, pairs: list[tuple[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write, sync, write_json
 
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64  # bytes
@@ -56,39 +57,15 @@ def write_whole(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: the disk is full, for example; nothing is left of the attempt.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        with aside.open("wb") as file:
-            _write_summed(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)  # else a power cut may undo the rename
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        _write_summed(checkpoint, file)
 
 
 def write_sums(folder: Path) -> None:
     """Make a folder whole that a strategy has written: without its sums it counts as cut short."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    for path in files:
-        _sync(path)
-    sums = {str(path.relative_to(folder)): _sum_of_file(path) for path in files}
-    aside = folder / f".{SUMS}.partial"
-    aside.write_text(json.dumps(sums, indent=1), encoding="utf-8")
-    _sync(aside)
-    aside.replace(folder / SUMS)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder)
+    write_json(folder / SUMS, {str(path.relative_to(folder)): _sum_of_file(path) for path in files})
 
 
 class _Summed:

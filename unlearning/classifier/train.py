@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +15,7 @@ from unlearning.classifier.module import HarmClassifierModule
 from unlearning.classifier.pretrained import check_fit, load_tokenizer
 from unlearning.classifier.scores import reliability_diagram
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write, write_json
 
 SCORES_FILE = "scores.json"
 FIGURE_FILE = "calibration.png"
@@ -102,17 +100,9 @@ def _save(
     output: Path,
 ) -> None:
     """Write a sibling folder and rename it, so that an interrupted save leaves no half a model."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with atomic_write(output) as aside:
         module.model.train(False)
-        module.model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        text = json.dumps(scores, indent=2, allow_nan=False)
-        (partial / SCORES_FILE).write_text(text + "\n", encoding="utf-8")
-        reliability_diagram(scores, partial / FIGURE_FILE)
-        partial.chmod(0o755)  # mkdtemp makes it private
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+        module.model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        write_json(aside / SCORES_FILE, scores)
+        reliability_diagram(scores, aside / FIGURE_FILE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write
 from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
 from unlearning.models.fingerprint import base_fingerprint
 
@@ -163,20 +163,18 @@ def save_model(
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"{folder} exists and is not overwritten; choose another folder.")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    if isinstance(model, PeftModel):
-        with quiet_about_ranks():
-            # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
-            model.save_pretrained(str(aside), save_embedding_layers=False)
-        (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
-    else:
-        model.save_pretrained(str(aside))
-    if tokenizer is not None:
-        tokenizer.save_pretrained(aside)
-    if card:
-        (aside / "README.md").write_text(card, encoding="utf-8")
-    aside.rename(folder)
+    with atomic_write(folder) as aside:
+        if isinstance(model, PeftModel):
+            with quiet_about_ranks():
+                # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
+                model.save_pretrained(str(aside), save_embedding_layers=False)
+            (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
+        else:
+            model.save_pretrained(str(aside))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(aside)
+        if card:
+            (aside / "README.md").write_text(card, encoding="utf-8")
     return folder
 
 

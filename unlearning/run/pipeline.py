@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.checkpoints import clean
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.errors import INTERRUPTED, PREEMPTED
+from unlearning.files import write_json, write_text
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
@@ -28,7 +29,7 @@ from unlearning.run.checks.validate import validate
 from unlearning.run.config.build import build_data, comparison_settings, prompt_sets
 from unlearning.run.config.debug import limited
 from unlearning.run.output.console import Stages, console
-from unlearning.run.output.results import package_versions, peak_memory_mb, write_json
+from unlearning.run.output.results import package_versions, peak_memory_mb
 from unlearning.run.output.run_folder import (
     REPORT,
     SECONDS,
@@ -139,9 +140,11 @@ class Start:
     """What there is before unlearning.
 
     Args:
-        base, model: names or folders: before any fine-tuning, and after it.
+        base: name or folder of the model before any fine-tuning.
+        model: name or folder of the model that unlearns.
         finetuned: what is to be said about the fine-tuning.
-        original, before: answers of the two; None, and those of `base`, without a fine-tuning.
+        original: answers of `base`; None without a fine-tuning.
+        before: answers of `model`.
         scores: of the classifier, held out.
     """
 
@@ -236,7 +239,7 @@ def _evaluate(
             metrics["finetune"] = start.finetuned
         plain: Any = OmegaConf.to_container(config, resolve=True)
         card = model_card(metrics, plain)
-        (folder / MODEL / "README.md").write_text(card, encoding="utf-8")
+        write_text(folder / MODEL / "README.md", card)
         # Last of all, since a folder with metrics.json counts as finished.
         write_json(folder / "metrics.json", metrics)
         report = write_report(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unlearning.errors import ConfigError
+from unlearning.files import write_json
 from unlearning.version import __version__
 
 FILE, LOCK = "sweep.json", "sweep.lock"
@@ -71,16 +71,13 @@ class Sweep:
             raise ConfigError(f"{path} cannot be read: {error!r}. Was it edited?") from error
 
     def save(self) -> None:
-        """Write `sweep.json` aside, then rename it."""
+        """Write `sweep.json`, atomically."""
         content = {
             "version": self.version,
             "overrides": self.overrides,
             "jobs": {str(number): asdict(job) for number, job in sorted(self.jobs.items())},
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / f".{FILE}.{os.getpid()}"
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        aside.replace(self.folder / FILE)
+        write_json(self.folder / FILE, content)
 
     def path(self, number: int) -> Path:
         """The run folder of a job."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import transformers
 from rich.console import Console
 
-from unlearning.run.output.results import write_json
+from unlearning.files import write_json
 
 console = Console(highlight=False, soft_wrap=True)
 

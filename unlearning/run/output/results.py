@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,14 +30,3 @@ def peak_memory_mb() -> float:
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     return round(max(host, device), 1)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Written aside, then renamed."""
-    # One name for all: what a killed run left is written over by its next part.
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

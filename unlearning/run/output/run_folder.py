@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.files import write_json, write_text
 from unlearning.names_0_4 import current_config
 
 log = logging.getLogger(__name__)
@@ -109,9 +110,7 @@ def remove_if_empty(folder: Path) -> None:
 
 def save_config(config: DictConfig, folder: Path) -> None:
     """Write `config.yaml`, whole or not at all: a resume goes by it."""
-    aside = folder / f".{CONFIG}.partial"
-    OmegaConf.save(config, aside, resolve=True)
-    aside.replace(folder / CONFIG)
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
 def load_config(folder: Path) -> DictConfig:
@@ -206,9 +205,7 @@ def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:
     path = folder / FINGERPRINTS
     found = dict(fingerprints)
     if not path.is_file():
-        aside = folder / f".{FINGERPRINTS}.partial"
-        aside.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_json(path, found)
         return
     earlier: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     changed = [n for n in sorted(earlier.keys() | found.keys()) if earlier.get(n) != found.get(n)]

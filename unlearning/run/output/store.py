@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from unlearning.files import sync
+from unlearning.files import aside_of, atomic_write
 from unlearning.run.process.ranks import Ranks
 from unlearning.version import __version__
 
@@ -60,13 +59,10 @@ class Store:
             if (folder / "inputs.json").is_file():
                 return folder, self.ranks.share(True)
             self.ranks.share(False)
-            aside = _aside(folder)
-            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
-            with self.ranks.together() if together else nullcontext():
-                make(aside)
-            (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
-            sync(aside)  # else a power cut may leave the name without what it stands for
-            aside.rename(folder)
+            with atomic_write(folder) as aside:
+                with self.ranks.together() if together else nullcontext():
+                    make(aside)
+                (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
         self.ranks.share()
         return folder, False
 
@@ -76,13 +72,9 @@ class Store:
         if not kept:
             if together:
                 with self.ranks.together():
-                    make(_aside(folder))
+                    make(aside_of(folder))
             self.ranks.share()  # the folder stands
         return kept
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.partial")
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from unlearning.data.finetuning import FinetuningDataModule, tokenize_source
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.tokenize import Tokenized
 from unlearning.errors import ConfigError
+from unlearning.files import write_json
 from unlearning.finetune import CausalLMModule
 from unlearning.fsdp import whole_policy
 from unlearning.models.adapter import merge_adapter
@@ -31,7 +32,6 @@ from unlearning.models.load import check_context, save_model
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import bar
-from unlearning.run.output.results import write_json
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.models import load_base
 from unlearning.run.stages.user_callbacks import finetuning_callbacks
