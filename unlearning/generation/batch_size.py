@@ -74,7 +74,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def in_batches(numbers: Sequence[int], size: int, work: Callable[[list[int]], None]) -> None:
-    """Calls `work` on the numbers in batches of `size`, halving the size where memory runs out.
+    """Calls `work` on the numbers in batches of at most `size`.
 
     Half as many, from there on, whenever CUDA runs out of memory; `work` is then called again with
     the first half of the same numbers.

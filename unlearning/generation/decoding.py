@@ -73,8 +73,7 @@ def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
 
 
 class Ended(StoppingCriteria):
-    """Stopping criterion that records which rows have ended, and stops once a quarter (or four of a
-    few) have.
+    """Stopping criterion: a quarter of the rows have ended, and at least four. Records which.
 
     To start again without them costs about as much as a step of a few rows.
     """
