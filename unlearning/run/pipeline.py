@@ -1,4 +1,4 @@
-"""The stages in order.
+"""Runs the stages of an experiment in order.
 
 classifier -> base -> [evaluate(original) -> finetune] -> evaluate(before) -> unlearn
     -> evaluate(after) -> report
@@ -54,7 +54,7 @@ KEPT = "kept from an earlier run"
 
 
 def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
-    """One run from records to report, in this process.
+    """Runs one experiment from data to report, in this process.
 
     Args:
         config: composed and complete.
@@ -76,7 +76,7 @@ def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
 
 
 def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1) -> int:
-    """Whether the run can start.
+    """Checks whether the run can start.
 
     Args:
         world: how many processes there are already.
@@ -99,7 +99,7 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
 
 
 def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    """Make the run folder, with the configuration that a resumed run goes by."""
+    """Makes the run folder, with the configuration that a resume reads."""
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         forget_earlier_run(folder)
@@ -137,7 +137,7 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
 
 @dataclass
 class Start:
-    """What there is before unlearning.
+    """What the unlearning starts from: models, prompt sets and answers.
 
     Args:
         base: name or folder of the model before any fine-tuning.
@@ -251,7 +251,8 @@ def _evaluate(
 
 
 def _number_of_stages(config: DictConfig) -> int:
-    """base, evaluate before, unlearn, evaluate after and report; the others where asked for."""
+    """Counts the stages: base, evaluate before, unlearn, evaluate after and report, and those
+    asked for."""
     return 5 + judges_harm(config) + 2 * (config.finetune is not None)
 
 
@@ -262,7 +263,7 @@ def _kinds(sets: list[PromptSet]) -> dict[str, str]:
 def _facts(
     config: DictConfig, stages: Stages, start: Start, result: Unlearned, data: Data
 ) -> dict[str, Any]:
-    """Everything in metrics.json that is no score of the answers."""
+    """Collects everything in metrics.json that is not a score of the answers."""
     scores = start.scores
     return {
         "prompt_sets": _kinds(start.sets),

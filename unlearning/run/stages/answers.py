@@ -1,4 +1,4 @@
-"""The stages that evaluate: answers of a model, kept where another run will want the same ones."""
+"""Generates a model's answers, and caches them for other runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answers(
     stage: str,
     scorer: HarmScorer | None,
 ) -> list[Generation]:
-    """What the model says to every prompt."""
+    """Generates a model's answers to every prompt."""
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
@@ -48,7 +48,8 @@ def kept_answers(
     scorer: HarmScorer | None,
     scores: dict[str, Any],
 ) -> tuple[list[Generation], bool]:
-    """The same of a model by name or folder: one for every run that differs in unlearning only.
+    """Returns the answers of a model by name or folder, cached for all runs that differ in
+    unlearning only.
 
     Returns:
         The answers, and whether they were kept from an earlier run.
@@ -78,7 +79,7 @@ def kept_answers(
 
 
 def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Similarities that need a model of their own, where one is configured."""
+    """Builds the similarity metrics that need a model of their own, where one is configured."""
     found: dict[str, Callable[..., Any]] = {}
     if config.evaluation.embedding:
         found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
@@ -88,7 +89,7 @@ def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
 
 
 def summary(generations: list[Generation], config: DictConfig) -> list[str]:
-    """For the stage's line: how harmful harmful sets are, how like the book a book's are."""
+    """Summarises answers for the stage's line: harmful rates, and similarity to the book."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
         mine = [g for g in generations if g.prompt_set == name]

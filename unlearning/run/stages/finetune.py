@@ -45,7 +45,7 @@ Sets = dict[str, tuple[Split, ...]]
 
 
 def finetuned_sets(config: DictConfig) -> Sets:
-    """What `finetune.sets` names; the forget set's training split where it is not given."""
+    """Returns the splits that `finetune.sets` names; by default the forget set's training split."""
     named: Mapping[str, Any] = config.finetune.get("sets") or {"forget": "train"}
     return {
         str(name): SPLITS if split == "all" else (split,)
@@ -105,7 +105,7 @@ def finetuned_model(
 
 
 def _recipe(settings: DictConfig) -> dict[str, Any]:
-    """How it is trained; on what stands beside it."""
+    """Returns the settings of the fine-tuning without the names of its data sets."""
     plain: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     return {name: value for name, value in plain.items() if name != "sets"}
 
@@ -125,7 +125,7 @@ def _train(
     leads: bool,
     loggers: list[Logger],
 ) -> dict[str, Any]:
-    """On all ranks; the one that leads saves."""
+    """Trains on all ranks; rank 0 saves."""
     settings = _recipe(config.finetune)
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
     check_context(model, settings["context_length"])
@@ -172,7 +172,7 @@ def _train(
 def _tokenize(
     config: DictConfig, data: Data, sets: Sets, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, list[Tokenized]]:
-    """By data set, each of its splits."""
+    """Tokenises each split of each data set."""
     template, length = build_template(config), config.finetune.context_length
     return {
         name: [
@@ -193,7 +193,7 @@ def _save(policy: CausalLM, tokenizer: Any, folder: Path) -> None:
 
 
 def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:
-    """Merge somebody's adapter of this base model."""
+    """Merges an existing adapter of this base model."""
     model, tokenizer = load_base(config, base)
     save_model(merge_adapter(load_adapter(model, config.finetune.load)), tokenizer, folder / MERGED)
     return {"adapter": str(config.finetune.load)}
