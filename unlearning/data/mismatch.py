@@ -1,4 +1,4 @@
-"""Random mismatch: irrelevant answers for the forget prompts, drawn from the retain set.
+"""Random mismatch: draws irrelevant answers for the forget prompts from the retain set.
 
 It is data, not a loss (arXiv 2405.15152, Section 3.1): each forget prompt meets K answers of the
 retain set's training split, drawn anew every epoch from a seed that names the example and the
@@ -16,7 +16,7 @@ from unlearning.types import Example
 
 
 class MismatchSampler:
-    """Draws K retain examples with K different answers.
+    """Draws K retain examples with K different answers for a forget prompt.
 
     Args:
         retain: the retain set's training split.
@@ -39,7 +39,7 @@ class MismatchSampler:
             )
 
     def draw(self, example: int, epoch: int) -> list[int]:
-        """K numbers of retain examples for one forget example in one epoch."""
+        """Returns the numbers of K retain examples for one forget example in one epoch."""
         generator = random.Random(f"mismatch/{self.seed}/{epoch}/{example}")
         # A sample of places is the sample of what stands there.
         places = generator.sample(range(len(self.pool)), self.per_prompt)

@@ -1,4 +1,4 @@
-"""Train, validation and test, by prompt."""
+"""Splits examples into train, validation and test by prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 def split_by_prompt(
     examples: Sequence[Example], fractions: tuple[float, float, float], seed: int
 ) -> dict[Split, Sequence[Example]]:
-    """Deal the prompts out, so that all answers to one prompt are on one side.
+    """Splits examples so that all answers to one prompt are in one split.
 
     Prompts are ranked by a hash of (seed, normalised prompt) and cut at the rounded cumulative
     fractions. The split depends on the seed and the texts alone, never on the order of records,
@@ -44,7 +44,7 @@ def split_by_prompt(
 
 
 def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
-    """Three shares as floats.
+    """Checks and returns three shares as floats.
 
     Raises:
         ConfigError: they are no shares of 1, or the train share is 0.

@@ -1,4 +1,4 @@
-"""The stages of a run, in their order."""
+"""Runs the stages of a run in their order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from unlearning.run.stages.unlearn import unlearn_or_find
 
 
 def unlearning_run(run: RunContext) -> int:
-    """From a base model to the report of its unlearning.
+    """Runs an experiment from the base model to the report of its unlearning.
 
     Returns:
         The exit code: 0 after a report, another one after an interruption.
@@ -53,13 +53,13 @@ def unlearning_run(run: RunContext) -> int:
 
 
 def _number_of_stages(config: DictConfig) -> int:
-    """base, evaluate before, unlearn, evaluate after and report; the others where asked for."""
+    """Counts base, evaluate before, unlearn, evaluate after, report, and those asked for."""
     finetuned, oracle = config.finetune is not None, bool(config.oracle)
     return 5 + judges_harm(config) + 2 * finetuned + oracle + trains_oracle(config)
 
 
 def _stopped(run: RunContext, number: int) -> int:
-    """The exit code of a run that a signal has stopped, and that can be resumed."""
+    """Returns the exit code of a run that a signal has stopped and that can be resumed."""
     code = PREEMPTED if number == signal.SIGTERM else INTERRUPTED
     run.tracking.stopped(code)
     return code

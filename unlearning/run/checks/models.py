@@ -1,4 +1,4 @@
-"""Whether the models that a run starts from are there, and fit its settings."""
+"""Checks whether the models that a run starts from exist and fit its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unlearning.run.stages.oracle import check_oracle
 
 
 def check_models(config: DictConfig, data: Data) -> list[str]:
-    """What was checked, a line each.
+    """Checks the models; returns a line for each thing that was checked.
 
     Args:
         data: the data sets, on which a fine-tuning trains.

@@ -1,4 +1,4 @@
-"""Check the whole configuration and every file before anything is loaded or trained."""
+"""`validate=true`: checks the whole configuration and every file before anything is loaded."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from unlearning.run.config.build import (
     comparison_settings,
 )
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
+from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.training.settings import check_settings
 
 
 def validate(config: DictConfig) -> list[str]:
-    """What was checked, a line each.
+    """Checks the configuration; returns a line for each thing that was checked.
 
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
@@ -46,13 +47,14 @@ def validate(config: DictConfig) -> list[str]:
     build_template(config)
     check_targets(config.logger, "logger")
     found = [_objective(config), _optimizer(config), *check_tracking(config)]
+    found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data)]
 
 
 def _missing(node: Any, path: str = "") -> Iterator[str]:
-    """Keys whose value is still `???`; found before anything refers to them."""
+    """Lists the keys whose value is still `???`, before anything refers to them."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             yield from _missing(child, f"{path}.{name}" if path else str(name))
@@ -105,7 +107,7 @@ def _reference(config: DictConfig) -> None:
 
 
 def _training(config: DictConfig) -> None:
-    """What would be found wrong only in the middle of the run: judges, callbacks, the trainer."""
+    """Checks what would fail only in the middle of the run: judges, callbacks, the trainer."""
     comparison_settings(config)
     evaluation, callbacks = config.evaluation, config.callbacks
     positive = {
@@ -129,7 +131,10 @@ def _training(config: DictConfig) -> None:
         build_guard(config)
     if callbacks.checkpoint:
         build_checkpoints(config, Path())
-    build_trainer(config, max_steps=1)
+    try:
+        build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
+    except RuntimeError as error:  # two callbacks whose states would have one name
+        raise ConfigError(f"The callbacks do not go together: {error}") from error
 
 
 def _whole_number(key: str, value: object) -> None:

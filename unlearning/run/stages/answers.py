@@ -1,4 +1,4 @@
-"""The stages that evaluate: answers of a model, kept where another run will want the same ones."""
+"""Generates a model's answers, and caches them for other runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GENERATIONS = "generations.jsonl"
 
 
 def evaluate_kept(run: RunContext, judge: Judge, model: str, stage: str) -> list[Generation]:
-    """The stage `evaluate <stage>` of a model by name or folder."""
+    """Runs the stage `evaluate <stage>` on a model by name or folder."""
     with run.stage(f"evaluate {stage}") as notes:
         found, kept = kept_answers(
             run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores
@@ -38,7 +38,7 @@ def evaluate_kept(run: RunContext, judge: Judge, model: str, stage: str) -> list
 def evaluate_loaded(
     run: RunContext, judge: Judge, model: CausalLM | None, tokenizer: Any, stage: str
 ) -> list[Generation]:
-    """The stage `evaluate <stage>` of a model in memory, whose answers are not kept."""
+    """Runs the stage `evaluate <stage>` on a model in memory, whose answers are not kept."""
     assert model is not None  # rank 0 has it whole
     with run.stage(f"evaluate {stage}") as notes:
         found = answers(run.config, model, tokenizer, run.sets, stage, judge.scorer)
@@ -54,7 +54,7 @@ def answers(
     stage: str,
     scorer: HarmScorer | None,
 ) -> list[Generation]:
-    """What the model says to every prompt."""
+    """Generates a model's answers to every prompt."""
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
@@ -71,7 +71,8 @@ def kept_answers(
     scorer: HarmScorer | None,
     scores: dict[str, Any],
 ) -> tuple[list[Generation], bool]:
-    """The same of a model by name or folder: made once for all runs and stages that ask for it.
+    """Returns the answers of a model by name or folder, made once for all runs and stages that ask
+    for them.
 
     Returns:
         The answers, and whether they were kept from an earlier run.
@@ -101,7 +102,7 @@ def kept_answers(
 
 
 def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Similarities that need a model of their own, where one is configured."""
+    """Builds the similarity metrics that need a model of their own, where one is configured."""
     found: dict[str, Callable[..., Any]] = {}
     if config.evaluation.embedding:
         found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
@@ -111,7 +112,7 @@ def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
 
 
 def summary(generations: list[Generation], config: DictConfig) -> list[str]:
-    """For the stage's line: how harmful harmful sets are, how like the book a book's are."""
+    """Summarises answers for the stage's line: harmful rates, and similarity to the book."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
         mine = [g for g in generations if g.prompt_set == name]

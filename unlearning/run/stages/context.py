@@ -1,4 +1,4 @@
-"""What every stage of a run works with."""
+"""Builds what every stage of a run works with: configuration, data, store, trackers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RunContext:
     ranks: Ranks
 
     def stage(self, name: str) -> AbstractContextManager[list[str]]:
-        """Announce and time a stage; what is appended to the yielded list ends its line."""
+        """Announces and times a stage; what is appended to the yielded list ends its line."""
         return self.stages.stage(name)
 
 
@@ -56,7 +56,7 @@ class RunContext:
 def run_context(
     config: DictConfig, folder: Path, ranks: Ranks, num_stages: int
 ) -> Iterator[RunContext]:
-    """Seed, take the device, build the data sets and open the trackers of a run.
+    """Seeds, takes the device, builds the data sets and opens the trackers of a run.
 
     Raises:
         ConfigError: for what a hub's data sets or models show only when they are here.

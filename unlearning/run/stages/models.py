@@ -1,4 +1,4 @@
-"""The two stages that provide models: the harm classifier, and the base model."""
+"""The stages that provide models: the harm classifier and the base model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Judge:
 
 
 def train_judge(run: RunContext) -> Judge:
-    """The stage `classifier`, where there is one."""
+    """Runs the stage `classifier`, where there is one."""
     if not judges_harm(run.config):
         return Judge()
     with run.stage("classifier") as notes:
@@ -52,7 +52,7 @@ def train_judge(run: RunContext) -> Judge:
 
 
 def make_base(run: RunContext) -> str:
-    """The stage `base`: name or folder of the model to start from."""
+    """Runs the stage `base`; returns name or folder of the model to start from."""
     with run.stage("base") as notes:
         base, kept = base_model(run.config, run.store, run.tracking)
         notes += [KEPT] * kept or [base] * (run.config.model.base is None)
@@ -60,14 +60,14 @@ def make_base(run: RunContext) -> str:
 
 
 def judges_harm(config: DictConfig) -> bool:
-    """Whether there is a classifier."""
+    """Whether the configuration has a harm classifier."""
     return config.classifier.model is not None or config.classifier.tiny is not None
 
 
 def classifier(
     config: DictConfig, store: Store, tracking: Tracking
 ) -> tuple[HarmScorer | None, dict[str, Any], bool]:
-    """The judge of harm: trained and kept, or taken as it is, or none.
+    """Returns the harm classifier: trained and kept, loaded, or none.
 
     Returns:
         The scorer, its held-out scores with `id`, and whether it was kept from an earlier run.
@@ -127,7 +127,7 @@ def _scorer(config: DictConfig, model: str) -> HarmScorer:
 
 
 def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[str, bool]:
-    """The model to unlearn from: a name or folder, or one trained on the spot and kept.
+    """Returns the model to unlearn from: a name or folder, or one trained from scratch and kept.
 
     Returns:
         Its name or folder, and whether it was kept from an earlier run.
@@ -163,7 +163,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
 def load_base(
     config: DictConfig, base: str, eight_bit: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model by name or folder and its tokenizer, in the configured revision.
+    """Loads a model and its tokenizer by name or folder, in the configured revision.
 
     Args:
         eight_bit: its weights in 8 bits, to be trained under an adapter.
@@ -181,7 +181,8 @@ def load_base(
 
 
 def evaluation_device(config: DictConfig) -> torch.device:
-    """Where models answer and are judged: a GPU, unless the trainer is kept on the CPU."""
+    """Returns the device of generation and scoring: a GPU, unless the trainer is kept on the
+    CPU."""
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""The retain oracle: the model that the same fine-tuning gives without the forget set.
+"""Trains the retain oracle: the same fine-tuning without the forget set.
 
 What unlearning should come to, if it came to what retraining does; metrics such as TOFU's forget
 quality (arXiv 2401.06121, Section 2.2) compare with it. It is as free of the forget set as the
@@ -33,7 +33,7 @@ class Oracle:
 
 
 def oracle_sets(config: DictConfig) -> Sets:
-    """What the fine-tuning trains on, without the forget set."""
+    """Returns the splits that the fine-tuning trains on, without the forget set."""
     return {name: splits for name, splits in finetuned_sets(config).items() if name != "forget"}
 
 
@@ -43,7 +43,7 @@ def trains_oracle(config: DictConfig) -> bool:
 
 
 def evaluate_oracle(run: RunContext, judge: Judge, base: str) -> Oracle:
-    """The stages `oracle` and `evaluate oracle`, where one is asked for."""
+    """Runs the stages `oracle` and `evaluate oracle`, where one is asked for."""
     config = run.config
     if not config.oracle:
         return Oracle()
@@ -61,7 +61,7 @@ def evaluate_oracle(run: RunContext, judge: Judge, base: str) -> Oracle:
 
 
 def check_oracle(config: DictConfig) -> str | None:
-    """A line about the oracle, None where none is asked for.
+    """Checks the oracle; returns a line about it, None where none is asked for.
 
     Raises:
         ConfigError: it is neither true, false nor a model, or there is no recipe to repeat.

@@ -1,4 +1,4 @@
-"""The last stage: scores from the answers, `metrics.json`, model card and report."""
+"""Writes what a finished run leaves: `metrics.json`, model card and report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from unlearning.checkpoints import clean
+from unlearning.files import write_json, write_text
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.report import model_card, write_report
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.output.console import console
-from unlearning.run.output.results import package_versions, peak_memory_mb, write_json
+from unlearning.run.output.results import package_versions, peak_memory_mb
 from unlearning.run.stages.answers import GENERATIONS, similarities
 from unlearning.run.stages.callbacks import CHECKPOINTS
 from unlearning.run.stages.context import RunContext
@@ -46,7 +47,7 @@ def report(
     unlearned: Unlearned,
     trained: Mapping[str, Mapping[str, Any]],
 ) -> Path:
-    """The stage `report` of a run that unlearned.
+    """Runs the stage `report` of a run that unlearned.
 
     Args:
         trained: by stage, what is to be said about the trainings before unlearning.
@@ -64,7 +65,7 @@ def report(
         }
         plain: Any = OmegaConf.to_container(config, resolve=True)
         card = model_card(metrics, plain)
-        (folder / MODEL / "README.md").write_text(card, encoding="utf-8")
+        write_text(folder / MODEL / "README.md", card)
         # Last of all, since a folder with metrics.json counts as finished.
         write_json(folder / "metrics.json", metrics)
         path = write_report(folder)
@@ -88,7 +89,7 @@ def _kinds(run: RunContext) -> dict[str, str]:
 
 
 def _facts(run: RunContext, judge: Judge, unlearned: Unlearned) -> dict[str, Any]:
-    """Everything in metrics.json that is no score of the answers."""
+    """Collects everything in metrics.json that is not a score of the answers."""
     config, scores, stages = run.config, judge.scores, run.stages
     return {
         "prompt_sets": _kinds(run),

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.files import sync
+from unlearning.files import write_json
 from unlearning.fsdp import whole_policy
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
@@ -31,7 +31,6 @@ from unlearning.module import UnlearningModule
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer
 from unlearning.run.output.progress import bar
-from unlearning.run.output.results import write_json
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, callbacks, stop_reason
@@ -71,7 +70,7 @@ MODEL = "model"
 def unlearn_or_find(
     run: RunContext, judge: Judge, start: str, base: str, original: Sequence[Generation] | None
 ) -> Unlearned:
-    """The stage `unlearn`: done now, or found where an earlier part of this run has done it."""
+    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
     config, folder = run.config, run.folder
     with run.stage("unlearn") as notes:
         if run.ranks.share(is_unlearned(folder)):
@@ -195,7 +194,6 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
         policy = result.policy = merge_adapter(policy)
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
     save_model(policy, result.tokenizer, folder / MODEL)
-    sync(folder / MODEL)  # else a power cut may leave the note without the weights
     noted = {name: getattr(result, name) for name in NOTED}
     write_json(folder / UNLEARNED, noted)
 
