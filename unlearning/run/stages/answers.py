@@ -77,13 +77,22 @@ def kept_answers(
     return read_generations(folder / GENERATIONS), kept
 
 
-def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Similarities that need a model of their own, where one is configured."""
-    found: dict[str, Callable[..., Any]] = {}
+def metrics_by_set(config: DictConfig, sets: list[PromptSet]) -> dict[str, tuple[Metric, ...]]:
+    """The metrics of every prompt set, with those of the similarity models that are configured."""
+    similarities: dict[str, Similarity] = {}
     if config.evaluation.embedding:
-        found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
+        similarities["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
     if config.evaluation.bleurt:
-        found["bleurt"] = Bleurt(config.evaluation.bleurt)
+        similarities["bleurt"] = Bleurt(config.evaluation.bleurt)
+    found = {}
+    for prompt_set in sets:
+        metrics = list(metrics_of(prompt_set))
+        if "completion" in needs_of(prompt_set):
+            for name, similarity in similarities.items():
+                metrics.append(similar_to_original(name, similarity))
+                if prompt_set.kind == "copyright":
+                    metrics.append(similar_to_target(name, similarity))
+        found[prompt_set.name] = tuple(metrics)
     return found
 
 
