@@ -24,6 +24,7 @@ from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.objective import Objective
 from unlearning.run.config.build import build_template
+from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.types import Generation, PromptSet
 
 Callbacks = dict[str, Callback]
@@ -72,6 +73,7 @@ def callbacks(
             texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
+    found.update(unlearning_callbacks(config))
     if settings.checkpoint:
         found["checkpoint"] = build_checkpoints(config, folder, after_save)
     # Last: its checkpoint holds everybody's state of the step it is of.
