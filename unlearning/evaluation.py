@@ -14,8 +14,8 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.generation.continuation import complete, targets
 from unlearning.generation.generate import AnswerScore, Completion, answer_scores
-from unlearning.metrics.kinds import needs_of
 from unlearning.metrics.memorisation import verbatim_tokens
+from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.decoder import CausalLM
 from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 

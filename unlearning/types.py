@@ -38,7 +38,7 @@ class Example:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if self.alternatives:
+        if self.alternatives != ():
             pairs = dict(self.alternatives).items()
             plain = tuple(sorted((name, tuple(texts)) for name, texts in pairs))
             object.__setattr__(self, "alternatives", plain)

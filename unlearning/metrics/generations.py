@@ -17,7 +17,9 @@ from unlearning.names_0_4 import current_generation
 from unlearning.types import AlternativeScore, Generation
 
 _FIELDS = {f.name for f in fields(Generation)}
-_REQUIRED = {f.name for f in fields(Generation) if f.default is MISSING}
+_REQUIRED = {
+    f.name for f in fields(Generation) if f.default is MISSING and f.default_factory is MISSING
+}
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),

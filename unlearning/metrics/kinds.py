@@ -12,7 +12,6 @@ from functools import cache
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
 from unlearning.metrics.metric import Direction, Metric
-from unlearning.types import PromptSet
 
 _HARM = {
     "unlearning.metrics.harm.harmful_rate": "lower",
@@ -132,16 +131,3 @@ def metrics_of_kind(kind: str) -> tuple[Metric, ...]:
             declared = replace(declared, direction=direction, changes=changes)
         found.append(declared)
     return tuple(found)
-
-
-def metrics_of(prompt_set: PromptSet) -> tuple[Metric, ...]:
-    """The metrics of a set: its kind's, then its own. One with neither has the general ones."""
-    own = tuple(prompt_set.metrics)
-    if own and not prompt_set.kind:
-        return own
-    return (*metrics_of_kind(prompt_set.kind), *own)
-
-
-def needs_of(prompt_set: PromptSet) -> frozenset[str]:
-    """What its metrics need of the model, see `metric`."""
-    return frozenset().union(*(metric.needs for metric in metrics_of(prompt_set)))

@@ -90,7 +90,7 @@ class Sums(Statistic):
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        finite = np.isfinite(self.rows).all(axis=1)
+        finite = np.asarray(np.isfinite(self.rows).all(axis=1))
         return finite if self.counts is None else finite & self.counts
 
     @property

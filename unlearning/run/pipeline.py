@@ -20,13 +20,15 @@ from unlearning.classifier.scorer import HarmScorer
 from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
+from unlearning.metrics.prompt_sets import described
 from unlearning.report import model_card, write_report
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_together, on_hub
 from unlearning.run.checks.devices import check_devices, take_device
 from unlearning.run.checks.validate import validate
-from unlearning.run.config.build import build_data, comparison_settings, prompt_sets
+from unlearning.run.config.build import build_data, comparison_settings
 from unlearning.run.config.debug import limited
+from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 from unlearning.run.output.console import Stages, console
 from unlearning.run.output.results import package_versions, peak_memory_mb, write_json
 from unlearning.run.output.run_folder import (
@@ -40,7 +42,13 @@ from unlearning.run.output.run_folder import (
 )
 from unlearning.run.output.store import Store
 from unlearning.run.process.ranks import Ranks
-from unlearning.run.stages.answers import GENERATIONS, answers, kept_answers, similarities, summary
+from unlearning.run.stages.answers import (
+    GENERATIONS,
+    answers,
+    kept_answers,
+    metrics_by_set,
+    summary,
+)
 from unlearning.run.stages.callbacks import CHECKPOINTS, callbacks
 from unlearning.run.stages.facts import book_facts
 from unlearning.run.stages.finetune import finetuned_model
@@ -226,12 +234,14 @@ def _evaluate(
         write_generations(folder / GENERATIONS, everything)
         notes += summary(after, config)
     with stages.stage("report"):
+        measured = metrics_by_set(config, start.sets)
+        models = {"original": start.original, "before": start.before, "after": after}
         compared = compare(
-            start.before, after, _kinds(start.sets), comparison_settings(config),
-            similarities(config), start.original,
+            {name: found for name, found in models.items() if found is not None},
+            measured, comparison_settings(config), aggregates(config, start.sets),
         )  # fmt: skip
         facts = _facts(config, stages, start, result, data)
-        metrics = {**compared, **facts}
+        metrics = {**compared, "prompt_sets": described(start.sets, measured), **facts}
         if start.finetuned:
             metrics["finetune"] = start.finetuned
         plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -252,17 +262,12 @@ def _number_of_stages(config: DictConfig) -> int:
     return 5 + judges_harm(config) + 2 * (config.finetune is not None)
 
 
-def _kinds(sets: list[PromptSet]) -> dict[str, str]:
-    return {prompt_set.name: prompt_set.kind for prompt_set in sets}
-
-
 def _facts(
     config: DictConfig, stages: Stages, start: Start, result: Unlearned, data: Data
 ) -> dict[str, Any]:
     """Everything in metrics.json that is no score of the answers."""
     scores = start.scores
     return {
-        "prompt_sets": _kinds(start.sets),
         "steps": result.steps,
         "stop_reason": result.stop_reason,
         "notes": result.notes,

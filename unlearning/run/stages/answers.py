@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +11,14 @@ from unlearning.evaluation import evaluate
 from unlearning.metrics.bleurt import Bleurt
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
 from unlearning.metrics.generations import read_generations, write_generations
-from unlearning.metrics.similarity import corpus_bleu
+from unlearning.metrics.likeness import (
+    Similarity,
+    bleu_to_target,
+    similar_to_original,
+    similar_to_target,
+)
+from unlearning.metrics.metric import Metric
+from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.output.progress import counting
@@ -57,7 +63,7 @@ def kept_answers(
         "stage": stage,
         "base": model_identity(name, config.model.revision),
         "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
-        "sets": [[s.name, s.kind, [[e.prompt, e.response] for e in s.examples]] for s in sets],
+        "sets": [_asked(prompt_set) for prompt_set in sets],
         "template": OmegaConf.to_container(config.data.template),
         "settings": [
             config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
@@ -75,6 +81,14 @@ def kept_answers(
 
     folder, kept = store.get(stage, inputs, make)
     return read_generations(folder / GENERATIONS), kept
+
+
+def _asked(prompt_set: PromptSet) -> list[Any]:
+    """All of a set that its answers depend on."""
+    examples = [[e.prompt, e.response] for e in prompt_set.examples]
+    more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
+    needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)
+    return [prompt_set.name, prompt_set.split, examples, more, needs, template]
 
 
 def metrics_by_set(config: DictConfig, sets: list[PromptSet]) -> dict[str, tuple[Metric, ...]]:
@@ -100,12 +114,12 @@ def summary(generations: list[Generation], config: DictConfig) -> list[str]:
     """For the stage's line: how harmful harmful sets are, how like the book a book's are."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
-        mine = [g for g in generations if g.prompt_set == name]
+        mine, kind = [g for g in generations if g.prompt_set == name], (settings or {}).get("kind")
         judged = [g.harm_probability for g in mine if g.harm_probability is not None]
-        if settings.kind == "harmful" and judged:
+        if kind == "harmful" and judged:
             harmful = sum(p > config.classifier.threshold for p in judged)
             found.append(f"{name} {harmful / len(mine):.0%} harmful")
-        if settings.kind == "copyright" and mine:
-            score = corpus_bleu([g.completion for g in mine], [g.target for g in mine])
-            found.append(f"{name} BLEU {score:.1f}")
+        if kind == "copyright" and mine:
+            score = bleu_to_target.statistic(mine)
+            found += [f"{name} BLEU {score.value:.1f}"] if score else []
     return found
