@@ -46,7 +46,7 @@ def compare(
     settings: ComparisonSettings | None = None,
     aggregates: Mapping[str, Aggregate] | None = None,
 ) -> dict[str, Any]:
-    """Every metric of every prompt set for each model, with the changes and their intervals.
+    """Computes every metric of every prompt set for each model, and the changes, with intervals.
 
     Args:
         answers: of each model by its name, in order: one (`{"model": ...}`), two

@@ -1,4 +1,4 @@
-"""From the composed configuration to objects, with errors that name the key."""
+"""Builds objects from the composed configuration; errors name the key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ RENAMED = {"teach": "finetune_on"}
 
 
 def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
-    """The object that a node with a `_target_` names; Hydra's `instantiate` with plain values.
+    """Builds the object that a node with a `_target_` names; Hydra's `instantiate` with plain
+    values.
 
     Raises:
         ConfigError: the target does not exist, does not take an argument, or refuses its value.
@@ -43,7 +44,7 @@ def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
 
 
 def check_targets(config: Any, key: str = "") -> None:
-    """Every `_target_` below a node exists and takes the arguments it is given.
+    """Checks that every `_target_` below a node exists and takes the arguments it is given.
 
     Hydra would find a misspelt argument only when it makes the object, after hours perhaps.
 
@@ -79,7 +80,8 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parameters(target: Any) -> set[str] | None:
-    """Names of the arguments; those of base classes too, where `**settings` are passed on."""
+    """Returns the names of the arguments; those of base classes too, where `**settings` are
+    passed on."""
     found: set[str] = set()
     for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
         function = owner.__init__ if inspect.isclass(owner) else owner
@@ -93,7 +95,7 @@ def _parameters(target: Any) -> set[str] | None:
 
 
 def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
-    """All data sets under `data`, by name, and those that stand right in a prompt set.
+    """Builds all data sets under `data`, by name, and those that stand right in a prompt set.
 
     `forget`, `retain` and `related` are always among them, None where there is none.
     """
@@ -142,7 +144,7 @@ def comparison_settings(config: DictConfig) -> ComparisonSettings:
 
 
 def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> Trainer:
-    """A Trainer with the configured devices and precision, see `trainer_options`."""
+    """Builds a Trainer with the configured devices and precision, see `trainer_options`."""
     try:
         return Trainer(**trainer_options(config, alone, **settings))
     except (TypeError, ValueError, MisconfigurationException) as error:
@@ -150,7 +152,7 @@ def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> T
 
 
 def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) -> dict[str, Any]:
-    """Arguments of `lightning.Trainer`.
+    """Returns the arguments of `lightning.Trainer`.
 
     Args:
         alone: on one device, whatever the configuration says: for what rank 0 trains by itself.
@@ -184,7 +186,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
 
 
 def precision(config: DictConfig) -> str:
-    """`trainer.precision`, with `auto` made out: bf16 where a GPU trains that has it, else fp32."""
+    """Resolves `trainer.precision`; `auto` is bf16 on a GPU that supports it, else fp32."""
     if config.trainer.precision != "auto":
         return str(config.trainer.precision)
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
@@ -192,7 +194,7 @@ def precision(config: DictConfig) -> str:
 
 
 def numerics(config: DictConfig) -> dict[str, Any]:
-    """What of the trainer's settings changes the result of a training on one device."""
+    """Returns the trainer's settings that change the result of a training on one device."""
     return {
         "precision": precision(config),
         "deterministic": config.trainer.get("deterministic", False),

@@ -23,7 +23,7 @@ from unlearning.metrics.kinds import KINDS
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.run.config.build import build, own_source
-from unlearning.types import Example, PromptSet
+from unlearning.types import Example, Generation, PromptSet
 
 _SET = ("source", "split", "limit", "kind", "metrics", "template")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
@@ -116,8 +116,18 @@ def build_metric(node: Any, where: str) -> Metric:
     return replace(found, **changed).with_options(settings.get("options") or {})
 
 
-def aggregates(config: DictConfig, sets: Sequence[PromptSet]) -> dict[str, Aggregate]:
+STAGES = ("oracle", "original", "before", "after")
+
+
+def aggregates(
+    config: DictConfig,
+    sets: Sequence[PromptSet],
+    answers: Mapping[str, Sequence[Generation]] | None = None,
+) -> dict[str, Aggregate]:
     """The figures of several sets.
+
+    Args:
+        answers: of the run's models, by stage; None: they are not there yet.
 
     Raises:
         ConfigError: one is of a figure that no set has, or its other model's file is not there.
@@ -135,10 +145,15 @@ def aggregates(config: DictConfig, sets: Sequence[PromptSet]) -> dict[str, Aggre
                 f"{sorted(figures)}."
             )
         label = settings.get("label") or metric.label
-        others = []
-        if settings.get("against"):
+        others: Sequence[Generation] = ()
+        against = str(settings.get("against") or "")
+        if against in STAGES:
+            others = (answers or {}).get(against, ())
+            if answers is not None and not others:
+                raise ConfigError(f"{where}.against: this run has no answers of the {against} model.")
+        elif against:
             stage = settings.get("stage") or "after"
-            kept = read_generations(Path(str(settings["against"])))
+            kept = read_generations(Path(against))
             others = [generation for generation in kept if generation.stage == stage]
         found[str(name)] = Aggregate(replace(metric, label=label), of, others)
     return found

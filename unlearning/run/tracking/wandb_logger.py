@@ -14,8 +14,8 @@ from typing import Any
 
 import wandb
 
+from unlearning.files import write_json
 from unlearning.run.output.console import console
-from unlearning.run.output.results import write_json
 from unlearning.run.tracking.config import OF_LOGGER
 from unlearning.run.tracking.files import mend_parts
 from unlearning.run.tracking.numbers import TABLE_COLUMNS
@@ -41,7 +41,8 @@ class Place:
 
     Args:
         folder: of our run; theirs lie in its `wandb/`, and their ids in its `wandb.json`.
-        name, group: as W&B shows them.
+        name: of the run, as W&B shows it.
+        group: of the run, as W&B shows it.
         main: the stage that a sweep of W&B's is about.
     """
 
