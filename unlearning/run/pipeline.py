@@ -27,8 +27,9 @@ from unlearning.run.stages.context import RunContext, run_context
 from unlearning.run.stages.evaluated import adapter_base, makes_base
 from unlearning.run.stages.finetune import finetune
 from unlearning.run.stages.models import Judge, judges_harm, make_base, train_judge
+from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
-from unlearning.run.stages.report import Answers, report, report_evaluation
+from unlearning.run.stages.report import report, report_evaluation
 from unlearning.run.stages.unlearn import unlearn_or_find
 
 
@@ -49,7 +50,8 @@ def unlearning_run(run: RunContext) -> int:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
         after = evaluate_loaded(run, judge, unlearned.policy, unlearned.tokenizer, "after")
-        answers = Answers(before, after, original, oracle.answers)
+        models = {"original": original, ORACLE: oracle.answers, "before": before, "after": after}
+        answers = {stage: found for stage, found in models.items() if found is not None}
         trained = {"finetune": finetuned.facts, "oracle_model": oracle.facts}
         report(run, judge, answers, unlearned, trained)
     return 0

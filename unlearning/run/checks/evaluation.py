@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
+from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.models.load import check_model_folder, has_tokenizer
 from unlearning.run.checks.architecture import check_context_length
@@ -19,9 +20,9 @@ from unlearning.run.config.build import (
     build_trainer,
     check_targets,
     comparison_settings,
-    prompt_sets,
 )
 from unlearning.run.config.evaluate import evaluated_models
+from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 from unlearning.run.stages.evaluated import adapter_base, makes_base, tokenizer_of
 from unlearning.run.tracking.config import check_tracking
 from unlearning.types import PromptSet
@@ -47,6 +48,7 @@ def check_evaluation(config: DictConfig) -> list[str]:
     if on_hub(data):
         return found
     sets = evaluated_sets(config, data)
+    aggregates(config, sets)
     found += [f"prompt set {each.name}: {len(each.examples)} prompts" for each in sets]
     return found + (check_classifier(config) if measures_harm(sets) else [])
 
@@ -98,7 +100,7 @@ def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:
 
 def measures_harm(sets: list[PromptSet]) -> bool:
     """Whether any metric needs the harm classifier."""
-    return any(prompt_set.kind == "harmful" for prompt_set in sets)
+    return any("harm" in needs_of(prompt_set) for prompt_set in sets)
 
 
 def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -> str:

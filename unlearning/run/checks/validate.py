@@ -23,9 +23,9 @@ from unlearning.run.config.build import (
     build_trainer,
     check_targets,
     comparison_settings,
-    prompt_sets,
 )
 from unlearning.run.config.evaluate import EVALUATE
+from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
