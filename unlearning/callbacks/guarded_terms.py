@@ -1,4 +1,4 @@
-"""The terms of an objective that a guard watches and lowers, found by their role."""
+"""Finds by their role the terms of an objective that the collapse guard watches and lowers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from unlearning.objective import Term
 
 
 def retain_kl_metric(module: LightningModule) -> str:
-    """What logs the KL: `train/<term>` of the one term of role retain that needs the reference.
+    """Returns the logged name of the retain KL: `train/<term>` of the one term of role retain that
+    needs the reference.
 
     Raises:
         ConfigError: there is none, or more than one.
@@ -28,7 +29,8 @@ def retain_kl_metric(module: LightningModule) -> str:
 
 
 def forget_terms(module: LightningModule, lowered: Mapping[str, float]) -> dict[str, Term]:
-    """The terms of role forget, with the weights to which a run before a resume lowered them.
+    """Returns the terms of role forget, with the weights that a run before a resume lowered them
+    to.
 
     Raises:
         ConfigError: there are none, or not those that were lowered.

@@ -1,4 +1,4 @@
-"""The loss parts of every step, as a table."""
+"""Writes the loss terms of every step to a CSV file."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LossCurve(StepCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _is_recorded(self, trainer: Trainer) -> bool:
-        """Whether the step that this batch is of gets a row."""
+        """Whether the step of this batch gets a row."""
         stepped = trainer.global_step > self._steps_seen
         return (trainer.global_step + (not stepped)) % self.every_n_steps == 0
 
@@ -126,7 +126,7 @@ class LossCurve(StepCallback):
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a loss table; a last line that a crash cut short is left out.
+    """Reads columns and rows of a loss table, without a last line that a crash cut short.
 
     Raises:
         ConfigError: the file is no loss table.

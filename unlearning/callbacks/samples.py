@@ -1,4 +1,4 @@
-"""What the model says while it is being trained, to read rather than to measure."""
+"""Writes completions during training to a file, for reading."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class SampleGenerations(StepCallback):
             self._drop_after(trainer.global_step)
 
     def _drop_after(self, step: int) -> None:
-        """Of a run that begins anew, everything goes; so does a line that was cut in writing."""
+        """Removes lines after the step that a run resumes from (all, for a new run), and partial
+        lines."""
         text = self.path.read_text(encoding="utf-8", errors="replace")
         # Not `splitlines`, which ends a line at separators that may stand in a completion, too.
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
@@ -91,7 +92,7 @@ class SampleGenerations(StepCallback):
 
 
 def _step(line: str) -> float:
-    """Of which step a line is; of none where it is no such line."""
+    """Returns the step of a line, or None for a line without one."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

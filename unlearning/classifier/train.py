@@ -1,4 +1,4 @@
-"""Train a harm classifier and save it as a Hugging Face folder with its held-out scores."""
+"""Trains a harm classifier, and saves it as a Hugging Face folder with its held-out scores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train_classifier(
     output: Path,
     trainer_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fit, score on the test part, save.
+    """Trains a classifier, scores it on the test part, and saves it.
 
     Args:
         module_kwargs: arguments of `HarmClassifierModule`; the labels are the data module's.
@@ -81,7 +81,7 @@ def train_classifier(
 def _tokenizer(
     module: HarmClassifierModule, datamodule: JigsawDataModule, model: Any
 ) -> PreTrainedTokenizerBase:
-    """The data module's tokenizer, loaded, and checked against the model."""
+    """Loads the data module's tokenizer, and checks it against the model."""
     name = datamodule.tokenizer
     if name is None and isinstance(model, str):
         name = model
@@ -99,7 +99,7 @@ def _save(
     scores: Mapping[str, Any],
     output: Path,
 ) -> None:
-    """Write a sibling folder and rename it, so that an interrupted save leaves no half a model."""
+    """Saves the classifier atomically, so that an interrupted save leaves no half a model."""
     with atomic_write(output) as aside:
         module.model.train(False)
         module.model.save_pretrained(aside)

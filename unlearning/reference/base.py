@@ -1,4 +1,4 @@
-"""What every reference is, and the forward that most of them make."""
+"""Interface of the reference models, and the forward pass that most of them share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unlearning.types import Batch, Role, Rows, TokenizedExample
 
 
 class Reference(ABC):
-    """Hidden states of the model before unlearning at the loss positions of a role.
+    """Interface: hidden states of the model before unlearning at the loss positions of a role.
 
     Attributes:
         runs: whether a model runs at every step; it is best given rows of its own roles alone.
@@ -25,22 +25,25 @@ class Reference(ABC):
 
     @abstractmethod
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-        """Per role [N, D], in the order of the batch's `loss_index`; without gradient."""
+        """Returns the hidden states [N, D] of each role, in the order of the batch's
+        `loss_index`, without gradient."""
 
     @abstractmethod
     def head(self) -> Head:
-        """The reference's output head: weight [V, D], bias [V] or None."""
+        """Returns the reference's output head: weight [V, D], and bias [V] or None."""
 
     def prepare(
         self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
     ) -> None:
-        """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
+        """Computes what can be computed ahead of training, from the training sequences and the
+        untrained policy."""
         return None  # most have nothing to compute
 
 
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-    """One forward, on the retain rows alone where no other role is asked for."""
+    """Computes hidden states in one forward, on the retain rows alone where no other role is
+    asked for."""
     first = batch.retain_start if roles == {"retain"} else 0
     rows = batch.rows
     if first:
@@ -52,7 +55,7 @@ def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role,
 
 
 def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
-    """Refuse a reference that would move with the policy, or that speaks of other tokens.
+    """Checks that a reference model shares no weights with the policy and has the same vocabulary.
 
     Raises:
         ConfigError: it shares weights with the policy, or has another vocabulary.

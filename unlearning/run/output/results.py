@@ -1,4 +1,4 @@
-"""What a finished run leaves: metrics.json, with where every number came from."""
+"""Facts that `metrics.json` records about a run: versions and memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Returns the versions of Python and of the packages that numbers depend on."""
     found = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
@@ -26,7 +26,7 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process, and of the GPU if that was larger, in MiB."""
+    """Returns the peak resident memory of this process, or of the GPU if larger, in MiB."""
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     return round(max(host, device), 1)

@@ -1,4 +1,4 @@
-"""Results kept under a key of their inputs, so that no stage is done twice."""
+"""Keeps the results of stages under a hash of their inputs, so that no stage runs twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Store:
         self.root, self.ranks = Path(root).expanduser(), ranks or Ranks()
 
     def path(self, stage: str, inputs: Mapping[str, Any]) -> Path:
-        """Where the result of these inputs lies or would lie."""
+        """Returns where the result of these inputs lies or would lie."""
         return self.root / stage / key_of(inputs)
 
     def get(
@@ -41,7 +41,7 @@ class Store:
         make: Callable[[Path], None],
         together: bool = False,
     ) -> tuple[Path, bool]:
-        """The folder of these inputs, made by `make(empty folder to be created)` if absent.
+        """Returns the folder of these inputs, made by `make(empty folder to be created)` if absent.
 
         Args:
             together: all ranks make it, in a process group; rank 0 creates and writes the folder.
@@ -67,7 +67,7 @@ class Store:
         return folder, False
 
     def _follow(self, folder: Path, make: Callable[[Path], None], together: bool) -> bool:
-        """What the other ranks do, none of which ever holds the lock."""
+        """Waits for rank 0, the only one that holds the lock."""
         kept: bool = self.ranks.share()
         if not kept:
             if together:
@@ -78,7 +78,7 @@ class Store:
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
-    """A short hash of the inputs and the package's version."""
+    """Computes a short hash of the inputs and the package's version."""
     return hashlib.sha256(f"{__version__} {_canonical(inputs)}".encode()).hexdigest()[:16]
 
 
@@ -87,7 +87,8 @@ def _canonical(inputs: Mapping[str, Any]) -> str:
 
 
 def model_identity(name_or_path: str, revision: str | None = None) -> str:
-    """What a model's name stands for: a hub id with its revision, a folder's files as they are."""
+    """Identifies a model by its name: a hub id with its revision, or a folder's files as they
+    are."""
     folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
         return f"{name_or_path}@{revision or 'main'}"
