@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from unlearning.run.config.build import build_template, build_trainer
 from unlearning.run.output.progress import bar
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.ranks import Ranks
-from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, stop_reason
-from unlearning.run.stages.models import load_base
+from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, callbacks, stop_reason
+from unlearning.run.stages.context import RunContext
+from unlearning.run.stages.models import Judge, load_base
+from unlearning.types import Generation
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,27 @@ class Unlearned:
 
 NOTED = ("steps", "stop_reason", "notes", "reference")
 MODEL = "model"
+
+
+def unlearn_or_find(
+    run: RunContext, judge: Judge, start: str, base: str, original: Sequence[Generation] | None
+) -> Unlearned:
+    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
+    config, folder = run.config, run.folder
+    with run.stage("unlearn") as notes:
+        if run.ranks.share(is_unlearned(folder)):
+            result = find_unlearned(config, folder, start)
+        else:
+            watch = partial(
+                callbacks, config, folder, prompts=run.sets, scorer=judge.scorer,
+                original=original, after_save=run.stages.note,
+            )  # fmt: skip
+            result = unlearn(
+                config, folder, start, base, run.data, watch, run.ranks,
+                run.tracking.loggers("unlearn"),
+            )  # fmt: skip
+        notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
+    return result
 
 
 def module_settings(config: DictConfig) -> dict[str, Any]:
