@@ -1,6 +1,6 @@
 """`CausalLMModule`: ordinary training of a causal language model, answer tokens only.
 
-Used to make the embedded base model, and to teach a model what is later to be forgotten.
+Used to make the embedded base model, and to fine-tune a model on what is later to be forgotten.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CausalLMModule(OptimizedModule):
         model: a Hugging Face causal LM (trained in place, its own dropout left on; in 8 bits too,
             see `load_model`), or its name or path.
         lora: arguments of `add_adapter`: {} is the paper's LoRA, {"kind": "adalora"} an AdaLoRA
-            whose ranks are dealt out over the Trainer's steps; None trains every weight.
+            whose ranks are allocated over the Trainer's steps; None trains every weight.
         optimizer: see `unlearning.training.optimizers`.
         learning_rate: at the end of the warm-up.
         optimizer_options: more arguments of the optimizer.
