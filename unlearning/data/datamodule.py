@@ -38,7 +38,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         forget: what to forget: a DataModule (its training split) or a list of Examples.
         retain: what to keep, likewise. Mismatch answers come from its training split, too. A
             streamed data set is read as the stream goes on; `sequences` has no "retain" then.
-        tokenizer: of the model.
+        tokenizer: of the model, or its name or path.
         template: how a prompt is put to the model.
         mismatch_per_prompt: K irrelevant answers for each forget prompt (arXiv 2405.15152: 5).
         batch_size: forget prompts in a batch of one rank (paper: 2).
@@ -57,7 +57,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         self,
         forget: ExampleSource,
         retain: ExampleSource,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | str,
         template: PromptTemplate | None = None,
         mismatch_per_prompt: int = 5,
         batch_size: int = 2,
