@@ -10,10 +10,11 @@ from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_
 from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import token_losses
+from unlearning.importing import import_object, import_path
 from unlearning.losses import TokenLosses, gradient_ascent
 from unlearning.models.decoder import decode, frozen_copy, output_head
 from unlearning.models.load import disable_dropout
-from unlearning.objective import PAPER_TERMS, Objective, import_object, import_path
+from unlearning.objective import PAPER_TERMS, Objective
 
 FORGET = [((5, 9, 3, 12), (40, 41, 42)), ((7, 8), (50, 51, 52, 53, 54))]
 MISMATCH = [(60, 61), (62,), (63, 64, 65, 66), (67, 68)]  # two for each prompt

@@ -13,8 +13,9 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     import torch
     from torch import Tensor
 
-Role = Literal["forget", "mismatch", "retain"]
-"""What an answer is for: to forget, an irrelevant answer to the same prompt, or one to keep."""
+Role = Literal["forget", "alternate", "mismatch", "retain"]
+"""What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
+refusal, a plausible alternative); an irrelevant answer to the same prompt; or one to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class AnswerTokens:
         sequence: [N] int64, to which of the S sequences each token belongs.
         num_sequences: S.
         examples: the S indices of the sequences in their data set's training split.
+        prompt: [S] int64, which of the batch's prompts each sequence answers.
     """
 
     loss_index: Tensor
@@ -71,11 +73,13 @@ class AnswerTokens:
     sequence: Tensor
     num_sequences: int
     examples: tuple[int, ...] = ()
+    prompt: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnswerTokens:
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("loss_index", "targets", "sequence")
+            for name in ("loss_index", "targets", "sequence", "prompt")
+            if getattr(self, name) is not None
         }
         return replace(self, **moved)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unlearning.errors import ConfigError
+from unlearning.importing import import_path
 from unlearning.losses import Reduction
-from unlearning.objective import import_path
 from unlearning.reference import Mode
 from unlearning.training.optimizers import Schedule
 

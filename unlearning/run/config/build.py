@@ -23,8 +23,8 @@ from unlearning.data.split import SPLITS
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
+from unlearning.importing import import_object
 from unlearning.metrics.settings import ComparisonSettings
-from unlearning.objective import import_object
 from unlearning.run.process.ranks import surroundings
 from unlearning.types import Example, PromptSet
 
