@@ -9,6 +9,7 @@ and in a checkpoint; its loss is a function of `TokenLosses`, given as an import
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from torch import Tensor
@@ -65,6 +66,12 @@ class Objective:
                 "learned or forgotten. Give at least one term a positive weight."
             )
 
+    def only(self, names: Sequence[str]) -> Objective:
+        """The objective of some of its terms; they are the same objects, with the same weights."""
+        part = copy(self)
+        part.terms = {name: term for name, term in self.terms.items() if name in names}
+        return part
+
     @property
     def roles(self) -> set[Role]:
         """Roles that some term is on."""
@@ -102,6 +109,10 @@ class Objective:
 
     def _head_terms(self, role: Role) -> list[Term]:
         return [t for t in self.terms.values() if role in t.roles and not t.in_layers]
+
+    def on_head(self, role: Role) -> bool:
+        """Whether some term of a role is a loss of the logits."""
+        return bool(self._head_terms(role))
 
     def quantities(self, role: Role) -> list[TokenQuantity]:
         """The token quantities that the terms of a role need, beside NLL and KL."""

@@ -19,6 +19,7 @@ from unlearning.types import Role
 
 LossFunction = Callable[..., Tensor]
 Layer = int | str
+"""The number of a decoder block, counted from 0, or a module's path in the Hugging Face model."""
 
 
 @dataclass

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearning.head import fused as separable
-from unlearning.head.fused import Answers, chunk_rows, separable_loss
+from unlearning.head import logits
+from unlearning.head.fused import Answers, separable_loss
+from unlearning.head.logits import chunk_rows
 from unlearning.head.token_losses import token_losses
 
 LN2 = math.log(2)
@@ -147,13 +148,13 @@ def test_the_gradient_is_scaled_by_what_comes_from_above():
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 40])
-@pytest.mark.parametrize("vocabulary", [13, separable.BLOCK, 2 * separable.BLOCK + 7])
+@pytest.mark.parametrize("vocabulary", [13, logits.BLOCK, 2 * logits.BLOCK + 7])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocabulary, with_bias):
     hidden, weight = torch.randn(rows, 6), torch.randn(vocabulary, 6)
     bias = torch.randn(vocabulary) if with_bias else None
     expected = torch.nn.functional.linear(hidden, weight, bias)
-    torch.testing.assert_close(separable._logits(hidden, (weight, bias)), expected)
+    torch.testing.assert_close(logits.logits_of(hidden, (weight, bias)), expected)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocab
      (161, 160, [96, 65]), (5, 2, [2, 2, 1])],
 )  # fmt: skip
 def test_chunks_are_of_like_size(count, most, sizes):
-    parts = list(separable._parts(count, most))
+    parts = list(logits.chunks(count, most))
     assert [part.stop - part.start for part in parts] == sizes
     assert [n for part in parts for n in range(part.start, part.stop)] == list(range(count))
 

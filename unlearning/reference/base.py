@@ -11,6 +11,8 @@ from torch import Tensor
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
+from unlearning.models.layers import layer_states
+from unlearning.terms import Layer
 from unlearning.types import Batch, Role, Rows, TokenizedExample
 
 
@@ -26,6 +28,19 @@ class Reference(ABC):
     @abstractmethod
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         """Per role [N, D], in the order of the batch's `loss_index`; without gradient."""
+
+    def layers(
+        self, batch: Batch, wanted: Mapping[Layer, set[Role]]
+    ) -> dict[Layer, dict[Role, Tensor]]:
+        """Per layer and role [N, D], its hidden states at the loss positions; without gradient.
+
+        Raises:
+            ConfigError: this reference keeps only the states under the output head.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} keeps no hidden states of inner layers. Take reference=copy, "
+            "or adapter_off with LoRA."
+        )
 
     @abstractmethod
     def head(self) -> Head:
@@ -49,6 +64,17 @@ def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role,
         states = decode(model, rows).flatten(0, 1)
     shift = first * rows.input_ids.shape[1]
     return {role: states[batch.answers[role].loss_index - shift] for role in roles}
+
+
+def states_in_layers(
+    model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
+) -> dict[Layer, dict[Role, Tensor]]:
+    """One forward of the model, up to the last of these layers."""
+    states = layer_states(model, batch.rows, list(wanted))
+    return {
+        layer: {role: states[layer].flatten(0, 1)[batch.answers[role].loss_index] for role in roles}
+        for layer, roles in wanted.items()
+    }
 
 
 def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
