@@ -40,7 +40,7 @@ def test_harm_is_judged_on_the_completion_only_and_rows_are_in_order(
     assert [g.index for g in found if g.prompt_set == "kept"] == list(range(len(retain_examples)))
     assert all(g.stage == "before" and 1 <= g.num_tokens <= 6 for g in found)
     # n words, one token each, and the end token
-    assert [g.reference_tokens for g in found] == [len(g.reference.split()) + 1 for g in found]
+    assert [g.target_tokens for g in found] == [len(g.target.split()) + 1 for g in found]
 
 
 def test_batches_change_nothing_and_no_judge_means_unknown(model, tokenizer, retain_examples):
@@ -51,8 +51,8 @@ def test_batches_change_nothing_and_no_judge_means_unknown(model, tokenizer, ret
     ]
     for other in runs[1:]:
         assert [g.completion for g in other] == [g.completion for g in runs[0]]
-        assert [g.reference_nll for g in other] == pytest.approx(
-            [g.reference_nll for g in runs[0]], rel=1e-5
+        assert [g.target_nll for g in other] == pytest.approx(
+            [g.target_nll for g in runs[0]], rel=1e-5
         )
     assert {g.harm_probability for g in runs[0]} == {None}
 
@@ -84,14 +84,14 @@ def test_memorisation_by_hand(model, tokenizer):
     parrot = always(model, tokenizer, "meow")
     first, second = evaluate(parrot, tokenizer, sets, TEXT, "original", None, settings)
     # Compared: as many tokens as the model may say; scored: all of them.
-    assert (first.completion, first.reference.strip()) == (
+    assert (first.completion, first.target.strip()) == (
         "meow " * 3 + "meow",
         "says meow meow meow",
     )
     assert (first.verbatim_tokens, first.num_tokens, first.finished) == (3, 4, False)
-    scores = (first.reference_tokens, first.reference_matches, first.reference_suffix)
+    scores = (first.target_tokens, first.target_matches, first.target_suffix)
     assert scores == (6, 5, 5)
-    assert (second.completion, second.reference) == ("meow meow", " says meow")
+    assert (second.completion, second.target) == ("meow meow", " says meow")
     assert second.verbatim_tokens == 1
     assert {g.stage for g in (first, second)} == {"original"}
     json.dumps(first.to_dict(), allow_nan=False)
@@ -104,6 +104,6 @@ def test_answers_to_questions_are_scored_with_their_end(model, tokenizer):
     for word, copied, matches, suffix in (("meow", 2, 2, 0), ("</s>", 0, 1, 1)):
         parrot = always(model, tokenizer, word)
         (row,) = evaluate(parrot, tokenizer, sets, PromptTemplate(), "before", None, settings)
-        assert row.reference_tokens == 3
-        found = (row.verbatim_tokens, row.reference_matches, row.reference_suffix)
+        assert row.target_tokens == 3
+        found = (row.verbatim_tokens, row.target_matches, row.target_suffix)
         assert found == (copied, matches, suffix)

@@ -23,7 +23,7 @@ SGD = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05, "schedule": "const
 
 def batch_of(pairs) -> Batch:
     return padded_batch(
-        [("retain", enumerate(TokenizedExample(*pair) for pair in pairs))], pad_token_id=1
+        [("train", enumerate(TokenizedExample(*pair) for pair in pairs))], pad_token_id=1
     )
 
 

@@ -355,10 +355,28 @@ def test_a_custom_term_is_in_the_checkpoint_by_its_import_path(
     assert term.function is half_nll and term.options == {"factor": 0.25}
 
 
-def test_a_lambda_cannot_be_in_a_checkpoint(model):
-    terms = {"mine": {"loss": lambda tokens: tokens.nll.sum(), "role": "retain"}}
-    with pytest.raises(ConfigError, match="has no import path"):
-        UnlearningModule(model, terms)
+def test_a_lambda_is_trained_resumed_and_asked_for_when_loaded(
+    make_model, make_data, quiet_trainer, tmp_path
+):
+    def terms():
+        return {"mine": {"loss": lambda tokens: tokens.nll.sum(), "role": "retain"}}
+
+    whole = UnlearningModule(make_model(), terms(), schedule="constant", **SGD)
+    quiet_trainer(max_steps=2).fit(whole, make_data())
+
+    first = UnlearningModule(make_model(), terms(), schedule="constant", **SGD)
+    path = saved(first, make_data(), quiet_trainer(max_steps=1), tmp_path)
+    resumed = UnlearningModule(make_model(), terms(), schedule="constant", **SGD)
+    quiet_trainer(max_steps=2).fit(resumed, make_data(), ckpt_path=path, weights_only=True)
+    pairs = zip(resumed.parameters(), whole.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+    with pytest.raises(ConfigError, match=r"<lambda>> was stored by its name only.*terms="):
+        UnlearningModule.load_from_checkpoint(path, model=make_model(), weights_only=True)
+    loaded = UnlearningModule.load_from_checkpoint(
+        path, model=make_model(), terms=terms(), weights_only=True
+    )
+    assert list(loaded.objective.terms) == ["mine"]
 
 
 def test_a_checkpoint_of_another_adapter_is_refused(make_model, make_data, quiet_trainer, tmp_path):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import math
 
 import pytest
@@ -10,8 +9,7 @@ from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_
 from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import token_losses
-from unlearning.importing import import_object, import_path
-from unlearning.losses import TokenLosses, gradient_ascent
+from unlearning.losses import TokenLosses
 from unlearning.models.decoder import decode, frozen_copy, output_head
 from unlearning.models.load import disable_dropout
 from unlearning.objective import PAPER_TERMS, Objective
@@ -140,7 +138,7 @@ def test_the_papers_objective():
 def test_a_term_by_callable_and_by_import_path():
     terms = {
         "callable": {"loss": scaled, "role": "retain", "options": {"by": 3.0}},
-        "path": {"loss": import_path(scaled), "role": "retain", "weight": 2.0},
+        "path": {"loss": f"{__name__}.scaled", "role": "retain", "weight": 2.0},
     }
     objective = Objective(terms)
     values = objective({"retain": tokens(1.0, 2.0)})
@@ -184,32 +182,3 @@ def test_all_weights_zero_is_refused():
         Objective(terms)
     with pytest.raises(ConfigError, match="no terms"):
         Objective({})
-
-
-def test_an_import_path_leads_back():
-    assert import_object(import_path(gradient_ascent)) is gradient_ascent
-    assert import_object(import_path(scaled)) is scaled
-
-
-class Holder:
-    def method(self) -> None:
-        """No import path of one attribute leads here."""
-
-
-@pytest.mark.parametrize(
-    "function",
-    [lambda tokens: tokens.nll.sum(), functools.partial(scaled, by=3), Holder().method],
-    ids=["lambda", "partial", "method"],
-)
-def test_what_has_no_import_path_is_refused(function):
-    with pytest.raises(ConfigError, match=r"has no import path\. Define it at the top of a module"):
-        import_path(function)
-
-
-def test_a_name_that_means_another_object_is_refused():
-    @functools.wraps(scaled)
-    def wrapped(tokens: TokenLosses) -> torch.Tensor:
-        return tokens.nll.sum()
-
-    with pytest.raises(ConfigError, match="is not"):
-        import_path(wrapped)

@@ -64,8 +64,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _resumed(folder: Path, others: list[str]) -> int:
-    from omegaconf import DictConfig, OmegaConf
-
+    from unlearning.run.output.run_folder import load_config
     from unlearning.sweep import is_sweep
     from unlearning.sweep.words import quoted
 
@@ -74,12 +73,9 @@ def _resumed(folder: Path, others: list[str]) -> int:
             f"{folder} is a sweep. To go on with it: unlearn -m sweep.resume="
             f"{shlex.quote(str(folder))}; with one of its runs: unlearn resume=<its folder>."
         )
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is no run folder: it has no config.yaml.")
+    config = load_config(folder)
     if others:  # has to be the run's own configuration, which is looked at when it is composed
         return _composed([*others, f"hydra.run.dir={quoted(str(folder))}"], resume=True)
-    config = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(config, DictConfig)
     return _start(config, folder, resume=True)
 
 

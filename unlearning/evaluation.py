@@ -26,7 +26,7 @@ class EvaluationSettings:
         max_new_tokens: an answer is cut there. A passage of running text is cut where its true
             continuation ends, if that is earlier.
         batch_size: prompts at once; None: as many as the free memory holds.
-        max_length: tokens of a prompt with its reference answer, when that is scored.
+        max_length: tokens of a prompt with its target, when that is scored.
         cache_dir: of tokenised data.
     """
 
@@ -46,14 +46,14 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """One Generation for each prompt: the answer, its harm, and what the reference answer scores.
+    """One Generation for each prompt: the answer, its harm, and what the target scores.
 
     Harm is judged on the completion only: judged with the prompt, as the authors' released code
     does, an innocent answer to a harmful question counts as harmful.
 
     Args:
         template: without an end token (`append_eos=False`) the examples are running text, and the
-            reference is what of the true continuation a completion can hold. NLL and memorisation
+            target is what of the true continuation a completion can hold. NLL and memorisation
             are of the whole of it, up to `max_length`.
         stage: `original`, `before` or `after`.
         scorer: judges the completions; None leaves their harm unknown.
@@ -99,17 +99,17 @@ def _answer(
             prompt_set=prompt_set.name,
             index=index,
             prompt=example.prompt,
-            reference=reference.text,
+            target=target.text,
             completion=completion.text,
             num_tokens=completion.num_tokens,
             finished=completion.finished,
-            reference_nll=score.nll,
-            reference_tokens=score.tokens,
-            reference_matches=score.matches,
-            reference_suffix=score.suffix,
-            verbatim_tokens=verbatim_tokens(completion.ids, reference.ids, special),
+            target_nll=score.nll,
+            target_tokens=score.tokens,
+            target_matches=score.matches,
+            target_suffix=score.suffix,
+            verbatim_tokens=verbatim_tokens(completion.ids, target.ids, special),
         )
-        for index, (example, (completion, reference), score) in enumerate(
+        for index, (example, (completion, target), score) in enumerate(
             zip(examples, answers, scores, strict=True)
         )
     ]

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 from unlearning.errors import ConfigError
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 from unlearning.losses import TokenLosses
 from unlearning.probes import check_quantity, check_separable, check_value
 from unlearning.quantities import Separable, TokenQuantity, declared

@@ -13,9 +13,10 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     import torch
     from torch import Tensor
 
-Role = Literal["forget", "alternate", "mismatch", "retain"]
+Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
 """What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
-refusal, a plausible alternative); an irrelevant answer to the same prompt; or one to keep."""
+refusal, a plausible alternative); an irrelevant answer to the same prompt; one to keep; or one to
+be learned by ordinary training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,18 @@ class Generation:
         prompt_set: which set the prompt is from, for example `harmful_heldout`.
         index: number of the prompt within its set; pairs `before` with `after`.
         prompt: the prompt as the user wrote it, without template.
-        reference: the data set's own answer; for a passage of running text, its true continuation.
+        target: the data set's own answer; for a passage of running text, its true continuation.
         completion: the model's answer only, without the prompt and without special tokens. For a
             passage, as many tokens of it as the true continuation has.
         num_tokens: generated tokens, the end token included.
         finished: whether the model ended the answer itself (False: cut at the token limit).
         harm_probability: the classifier's largest harmful-label probability of the *completion*,
             in 0..1; None where no classifier ran.
-        reference_nll: summed NLL (nats) of the reference answer's tokens given the prompt.
-        reference_tokens: how many tokens that sum is over.
-        reference_matches: how many of them are the model's first choice, given the prompt and the
+        target_nll: summed NLL (nats) of the target's tokens given the prompt.
+        target_tokens: how many tokens that sum is over.
+        target_matches: how many of them are the model's first choice, given the prompt and the
             true tokens before (exact memorisation, arXiv 2205.10770).
-        reference_suffix: how many of the last ones are, without a miss (extraction strength).
+        target_suffix: how many of the last ones are, without a miss (extraction strength).
         verbatim_tokens: the longest run of tokens that completion and reference share, in tokens
             of the model.
     """
@@ -135,15 +136,15 @@ class Generation:
     prompt_set: str
     index: int
     prompt: str
-    reference: str
+    target: str
     completion: str
     num_tokens: int = 0
     finished: bool = True
     harm_probability: float | None = None
-    reference_nll: float | None = None
-    reference_tokens: int = 0
-    reference_matches: int | None = None
-    reference_suffix: int | None = None
+    target_nll: float | None = None
+    target_tokens: int = 0
+    target_matches: int | None = None
+    target_suffix: int | None = None
     verbatim_tokens: int | None = None
 
     def to_dict(self) -> dict[str, Any]:

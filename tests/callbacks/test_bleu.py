@@ -45,7 +45,7 @@ def bleu_of(model, tokenizer, book, limit=8):
     settings = EvaluationSettings(limit, 3, 100)
     sets = [PromptSet("book", "copyright", book)]
     rows = evaluate(model, tokenizer, sets, TEXT, "before", None, settings)
-    return sacrebleu.corpus_bleu([r.completion for r in rows], [[r.reference for r in rows]]).score
+    return sacrebleu.corpus_bleu([r.completion for r in rows], [[r.target for r in rows]]).score
 
 
 class Scripted(BleuEvaluation):

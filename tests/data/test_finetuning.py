@@ -1,4 +1,4 @@
-"""Windows of running text in batches: each once an epoch, whatever the packing, ranks or resume."""
+"""Batches for fine-tuning: each example once an epoch, whatever the packing, ranks or resume."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import pytest
 import torch
 from naive import gradients, relative_error, token_nlls
 
+from unlearning.data.examples import ExampleDataModule
 from unlearning.data.finetuning import FinetuningDataModule
+from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.models.decoder import decode
 from unlearning.models.load import disable_dropout
-from unlearning.types import TokenizedExample
+from unlearning.types import Example, TokenizedExample
 
 
 def windows_of(*lengths: int) -> list[TokenizedExample]:
@@ -52,7 +54,7 @@ def seen(data, epoch=0) -> list[list[int]]:
     """The windows of every batch of an epoch."""
     count = data.batches_per_epoch()
     batches = [data.batch_at(epoch * count + n) for n in range(count)]
-    return [list(batch.answers["retain"].examples) for batch in batches]
+    return [list(batch.answers["train"].examples) for batch in batches]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 10, 16])
@@ -117,7 +119,7 @@ def test_it_resumes_at_any_batch(data_of, taken):
         return data, data.train_dataloader()
 
     _, batches = stream()
-    numbers = [batch.answers["retain"].examples for _ in range(3) for batch in batches]
+    numbers = [batch.answers["train"].examples for _ in range(3) for batch in batches]
     first, batches = stream()
     for _ in range(taken // 3):
         list(batches)
@@ -127,7 +129,7 @@ def test_it_resumes_at_any_batch(data_of, taken):
     resumed, batches = stream(**first.state_dict())
     assert first.state_dict() == {"next_batch": taken, "ranks": 1} == resumed.state_dict()
     batch = next(iter(batches))
-    assert batch.answers["retain"].examples == numbers[taken] and batch.index == taken
+    assert batch.answers["train"].examples == numbers[taken] and batch.index == taken
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -179,6 +181,52 @@ def test_one_padded_window_has_the_loss_that_transformers_computes(model, data_o
     assert decode(model, batch.rows).shape == (1, 9, 32)  # the last token predicts nothing
 
 
+# --- pairs ---------------------------------------------------------------------------------------
+
+
+def written_out(tokenizer, example: Example) -> tuple[list[int], list[int]]:
+    """Prompt and answer of the default template, by hand."""
+    prompt = tokenizer(f"### Question: {example.prompt}\n### Answer:")["input_ids"]
+    return prompt, [*tokenizer(f" {example.response}")["input_ids"], tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_loss_of_pairs_is_on_their_answers_and_end_tokens(
+    model, data_of, tokenizer, forget_examples, packing
+):
+    disable_dropout(model)
+    module = CausalLMModule(model)
+    data = on(data_of(forget_examples[:4], packing=packing))
+    pairs = [written_out(tokenizer, example) for example in forget_examples[:4]]
+    expected = torch.cat([token_nlls(model, pair) for pair in pairs]).mean()
+    batch = data.batch_at(0)
+    loss = module._loss(batch)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    assert relative_error(gradients(loss, model), gradients(expected, model)) < 1e-4
+    assert len(batch.answers["retain"].targets) == sum(len(answer) for _, answer in pairs)
+
+
+def test_pairs_of_a_list_and_of_a_data_set_are_the_same(data_of, tokenizer, forget_examples):
+    class Pairs(ExampleDataModule):
+        def read(self):
+            yield from forget_examples
+
+    whole = Pairs(fractions=(0.6, 0.2, 0.2), template=PromptTemplate("{prompt}", ""))
+    data = on(data_of(whole))
+    listed = on(data_of(list(whole.examples("train")), template=whole.template))
+    assert len(data.examples) == 3 and list(data.examples) == list(listed.examples)
+    chosen = on(data_of(whole, template=PromptTemplate()))
+    expected = [written_out(tokenizer, example) for example in whole.examples("train")]
+    assert [(list(e.prompt_ids), list(e.response_ids)) for e in chosen.examples] == expected
+
+
+def test_a_pair_loses_the_end_of_its_answer_and_is_counted(data_of, tokenizer, forget_examples):
+    prompt, answer = written_out(tokenizer, forget_examples[0])
+    length = len(prompt) + len(answer) - 2
+    data = on(data_of(forget_examples[:2], context_length=length))
+    assert data.examples[0].response_ids == tuple(answer[:-2]) and data.truncated == 1
+
+
 # --- sources and bad input -----------------------------------------------------------------------
 
 
@@ -196,16 +244,16 @@ def test_a_book_is_cut_once(data_of, tokenizer):
     data = data_of(book, context_length=7)
     data.setup()
     data.setup("fit")
-    assert book.asked == [(tokenizer, 7, "train")] and data.windows == windows_of(5, 6)
+    assert book.asked == [(tokenizer, 7, "train")] and list(data.examples) == windows_of(5, 6)
 
 
 @pytest.mark.parametrize(
     ("windows", "message"),
     [
-        ([], "no window of text"),
-        (windows_of(5, 32), "Window 1 has 33 tokens, above context_length=32"),
-        ([TokenizedExample((0,), ())], "Window 0 lacks its start token or its text"),
-        ([TokenizedExample((), (5, 6))], "Window 0 lacks its start token or its text"),
+        ([], "no example to fine-tune on"),
+        (windows_of(5, 32), "Example 1 has 33 tokens, above context_length=32"),
+        ([TokenizedExample((0,), ())], "Example 0 lacks its prompt"),
+        ([TokenizedExample((), (5, 6))], "Example 0 lacks its prompt"),
     ],
 )
 def test_windows_that_cannot_be_trained_on_are_refused(data_of, windows, message):

@@ -46,7 +46,7 @@ def test_pairs_and_text_together(tmp_path, tokenizer):
     assert len(data.validation) == round(windows * 0.25)
     assert len(data.train) == 4 + windows - len(data.validation)
     batch = next(iter(data.train_dataloader()))
-    assert batch.rows.input_ids.numel() <= 100 and set(batch.answers) == {"retain"}
+    assert batch.rows.input_ids.numel() <= 100 and set(batch.answers) == {"train"}
     assert any("### Question: what is sky ?" in text for text in data.texts())
     before = data.fingerprint()
     (tmp_path / "book.txt").write_text("the sun is cold . " * 40)

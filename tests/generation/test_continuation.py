@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 import unlearning.generation.continuation as continuation
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
-from unlearning.generation.continuation import complete, cut, references
+from unlearning.generation.continuation import complete, cut, targets
 from unlearning.generation.generate import Completion, generate
 from unlearning.types import Example
 
@@ -115,7 +115,7 @@ def test_a_model_that_ends_at_once_has_finished(fitting, tokenizer):
 
 def test_no_examples_no_completions(fitting, tokenizer):
     assert complete(fitting, tokenizer, [], TEXT) == []
-    assert references([], tokenizer, TEXT, 4) == []
+    assert targets([], tokenizer, TEXT, 4) == []
 
 
 def test_a_passage_beyond_the_context_is_refused(fitting, tokenizer):
@@ -143,7 +143,7 @@ def test_bytes_and_white_space_are_cut_alike_on_both_sides(limit):
     """At every length, in the middle of a character too, a copy is the true text."""
     passage = ' the wind , said "Zoë" .\n\n  Then — silence'
     bpe = byte_level("then the wind said then the wind")
-    (true,) = references([Example("Hear", passage)], bpe, TEXT, limit)
+    (true,) = targets([Example("Hear", passage)], bpe, TEXT, limit)
     ids = tuple(bpe(passage)["input_ids"])
     assert true.ids == ids[:limit]
     said = cut(Completion(passage.strip(), (*ids, bpe.eos_token_id), True), len(true.ids), bpe)

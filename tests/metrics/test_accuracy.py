@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.accuracy import RightRate, is_exact_match, is_right
+from unlearning.metrics.accuracy import RougeAccuracy, is_exact_match, is_right
 
 
 def test_exact_match_ignores_case_and_punctuation_only() -> None:
@@ -30,14 +30,14 @@ def test_threshold_is_checked(threshold: float) -> None:
     with pytest.raises(ConfigError, match="threshold of a right answer"):
         is_right("a", "a", threshold)
     with pytest.raises(ConfigError, match="threshold of a right answer"):
-        RightRate(threshold)
+        RougeAccuracy(threshold)
 
 
 def test_rates_by_hand() -> None:
-    rate = RightRate()
+    rate = RougeAccuracy()
     rate.update(["It is Paris", "Rome"], ["It is Paris.", "Vienna"])
     rate.update(["I think it is in Paris", ""], ["it is in Paris", "Linz"])  # P 4/6, R 1: F1 0.8
     assert {k: v.item() for k, v in rate.compute().items()} == {
-        "right_rate": 0.5,
+        "rouge_accuracy": 0.5,
         "exact_match": 0.25,
     }

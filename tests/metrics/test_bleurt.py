@@ -35,12 +35,12 @@ def _save(folder: Path, num_labels: int) -> Path:
 def test_scores_are_the_models_outputs_one_pair_at_a_time(tmp_path: Path) -> None:
     bleurt = Bleurt(str(_save(tmp_path / "tiny", 1)), batch_size=2)
     hypotheses = ["the cat", "dog ran", "the cat sat the cat sat"]
-    references = ["the cat sat", "the dog ran", "the " * 40]
-    scores = bleurt(hypotheses, references)
+    targets = ["the cat sat", "the dog ran", "the " * 40]
+    scores = bleurt(hypotheses, targets)
     alone = []
-    for hypothesis, reference in zip(hypotheses, references, strict=True):
+    for hypothesis, target in zip(hypotheses, targets, strict=True):
         tokens = bleurt.tokenizer(
-            reference, hypothesis, truncation=True, max_length=16, return_tensors="pt"
+            target, hypothesis, truncation=True, max_length=16, return_tensors="pt"
         )
         with torch.no_grad():
             alone.append(bleurt.model(**tokens).logits.item())

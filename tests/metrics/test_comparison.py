@@ -23,7 +23,7 @@ FAST = ComparisonSettings(n_resamples=200)
 def _row(stage: str, prompt_set: str, index: int, said: str, **more: Any) -> Generation:
     defaults: dict[str, Any] = {
         "prompt": f"{prompt_set} {index}?",
-        "reference": "It is the big sea.",
+        "target": "It is the big sea.",
     }
     return Generation(stage, prompt_set, index, completion=said, **{**defaults, **more})
 
@@ -58,7 +58,7 @@ def _retain(stage: str) -> list[Generation]:
     }[stage]
     nll = {"before": [2.0, 4.0, 2.0, 8.0], "after": [2.0, 4.0, 6.0, 8.0]}[stage]
     return [
-        _row(stage, "everyday", i, text, reference_nll=sum_, reference_tokens=2 * (i + 1))
+        _row(stage, "everyday", i, text, target_nll=sum_, target_tokens=2 * (i + 1))
         for i, (text, sum_) in enumerate(zip(said, nll, strict=True))
     ]
 
@@ -95,7 +95,7 @@ def test_degeneracy_by_hand(result: dict[str, Any]) -> None:
 
 def test_likelihood_by_hand(result: dict[str, Any]) -> None:
     # 16 nats over 2 + 4 + 6 + 8 tokens before, 20 nats after
-    assert _values(result, "everyday/reference_nll") == pytest.approx([0.8, 1.0, 0.2])
+    assert _values(result, "everyday/target_nll") == pytest.approx([0.8, 1.0, 0.2])
     before, after = math.exp(0.8), math.exp(1.0)
     assert _values(result, "everyday/perplexity") == pytest.approx([before, after, after - before])
     relative = result["change"]["everyday/perplexity_relative"]
@@ -117,21 +117,21 @@ def test_likeness_to_the_original_answer(result: dict[str, Any]) -> None:
 
 
 def test_right_answers_by_hand(result: dict[str, Any]) -> None:
-    assert _values(result, "everyday/right_rate") == pytest.approx([0.75, 0.75, 0.0])
+    assert _values(result, "everyday/rouge_accuracy") == pytest.approx([0.75, 0.75, 0.0])
     assert _values(result, "everyday/exact_match") == pytest.approx([0.5, 0.5, 0.0])
     kept = result["after"]["everyday/kept_right"]
     assert (kept["value"], kept["n"]) == (pytest.approx(2 / 3), 3)
     assert kept["low"] < 2 / 3 < kept["high"]
     assert result["change"]["everyday/kept_right"]["value"] == pytest.approx(-1 / 3)
     assert "everyday/kept_right" not in result["before"]
-    assert "heldout/right_rate" not in result["after"]
-    assert "heldout/rouge_l_to_reference" in result["after"]
+    assert "heldout/rouge_accuracy" not in result["after"]
+    assert "heldout/rouge_l_to_target" in result["after"]
 
 
 def test_a_score_nobody_has_is_absent_not_zero(result: dict[str, Any]) -> None:
     keys = set(result["before"]) | set(result["after"]) | set(result["change"])
     assert not keys & {"everyday/harmful_rate", "everyday/safe_and_sound_rate"}
-    assert not keys & {"heldout/perplexity", "heldout/reference_nll"}
+    assert not keys & {"heldout/perplexity", "heldout/target_nll"}
 
 
 def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def test_an_unchanged_model_changes_nothing() -> None:
 def test_a_diverged_prompt_makes_perplexity_undefined(value: float | None) -> None:
     """The mean of the other prompts would flatter the model that diverged."""
     before, after = _retain("before"), _retain("after")
-    after[2] = replace(after[2], reference_nll=value)
+    after[2] = replace(after[2], target_nll=value)
     result = compare(before, after, {"everyday": "retain"}, FAST)
     nothing = {"value": None, "low": None, "high": None, "n": 3}
     assert result["after"]["everyday/perplexity"] == nothing
@@ -183,11 +183,11 @@ def test_a_diverged_prompt_makes_perplexity_undefined(value: float | None) -> No
 
 def test_an_infinite_perplexity_is_null_and_its_nll_is_not() -> None:
     before, after = _retain("before"), _retain("after")
-    after = [replace(g, reference_nll=1e5) for g in after]
+    after = [replace(g, target_nll=1e5) for g in after]
     result = compare(before, after, {"everyday": "retain"}, FAST)
     assert result["after"]["everyday/perplexity"]["value"] is None
     assert result["change"]["everyday/perplexity_relative"]["value"] is None
-    assert result["after"]["everyday/reference_nll"]["value"] == pytest.approx(2e4)
+    assert result["after"]["everyday/target_nll"]["value"] == pytest.approx(2e4)
     json.dumps(result, allow_nan=False)
 
 
@@ -217,7 +217,7 @@ def test_bleu_of_answers_too_short_for_it_is_undefined_not_zero() -> None:
 
 def test_one_prompt_has_values_and_no_interval() -> None:
     result = compare(_retain("before")[:1], _retain("after")[:1], KINDS, FAST)
-    entry = result["after"]["everyday/right_rate"]
+    entry = result["after"]["everyday/rouge_accuracy"]
     assert entry == {"value": 1.0, "low": None, "high": None, "n": 1}
 
 
@@ -228,16 +228,16 @@ def test_no_generation_gives_no_metric() -> None:
 
 def test_prompts_without_a_reference_are_not_wrong() -> None:
     before, after = _retain("before"), _retain("after")
-    before[3], after[3] = replace(before[3], reference=""), replace(after[3], reference="")
+    before[3], after[3] = replace(before[3], target=""), replace(after[3], target="")
     result = compare(before, after, KINDS, FAST)
-    assert result["before"]["everyday/right_rate"]["value"] == 1.0
-    assert result["before"]["everyday/right_rate"]["n"] == 3
+    assert result["before"]["everyday/rouge_accuracy"]["value"] == 1.0
+    assert result["before"]["everyday/rouge_accuracy"]["n"] == 3
     assert result["before"]["everyday/broken_rate"]["n"] == 4
 
 
 def test_further_similarities_by_name() -> None:
-    def lengths(hypotheses: Any, references: Any) -> list[float]:
-        pairs = zip(hypotheses, references, strict=True)
+    def lengths(hypotheses: Any, targets: Any) -> list[float]:
+        pairs = zip(hypotheses, targets, strict=True)
         return [min(len(a), len(b)) / max(len(a), len(b)) for a, b in pairs]
 
     before, after = _retain("before"), _retain("after")
@@ -264,6 +264,6 @@ def test_bad_input_is_refused() -> None:
         compare(before, after, {"heldout": "harmful"}, FAST)
     with pytest.raises(ConfigError, match=r"unknown kinds: .*'bad'"):
         compare(before, after, {**KINDS, "everyday": "bad"}, FAST)
-    for bad in ({"harm_threshold": 1.0}, {"right_threshold": 0.0}, {"n_resamples": 0}):
+    for bad in ({"harm_threshold": 1.0}, {"rouge_threshold": 0.0}, {"n_resamples": 0}):
         with pytest.raises(ConfigError):
             ComparisonSettings(**bad)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from unlearning.metrics.accuracy import RightRate
+from unlearning.metrics.accuracy import RougeAccuracy
 from unlearning.metrics.degeneracy import DegeneracyRates
 from unlearning.metrics.harm import HarmfulRate
 from unlearning.metrics.memorisation import Memorisation, VerbatimRun
@@ -36,7 +36,7 @@ def _scores(rows: list[int]) -> dict[str, Any]:
         (DegeneracyRates(), (said,)),
         (CorpusBLEU(), (said, true)),
         (RougeL(), (said, true)),
-        (RightRate(), (said, true)),
+        (RougeAccuracy(), (said, true)),
         (Perplexity(), (nll, tokens)),
         (MeanTokenNLL(), (nll, tokens)),
         (VerbatimRun(), (said, true)),

@@ -31,7 +31,7 @@ def test_empty_answers_are_not_embedded() -> None:
 
 
 def test_unpaired_texts_are_refused() -> None:
-    with pytest.raises(ConfigError, match="1 hypotheses for 2 references"):
+    with pytest.raises(ConfigError, match="1 hypotheses for 2 targets"):
         EmbeddingSimilarity(_encode)(["east"], ["east", "west"])
 
 

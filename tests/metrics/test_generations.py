@@ -16,7 +16,7 @@ ROW = Generation("before", "retain", 0, "Who?", "Me.", "You.", 3, True, 0.25, 4.
 
 def test_round_trip_keeps_every_field_and_character(tmp_path: Path) -> None:
     odd = replace(ROW, index=1, completion='"q"\n\r\u2028 ü 😀 \x00 \ud83d', harm_probability=None)
-    rows = [ROW, odd, replace(ROW, index=2, finished=False, reference_nll=None)]
+    rows = [ROW, odd, replace(ROW, index=2, finished=False, target_nll=None)]
     path = tmp_path / "new" / "generations.jsonl"
     write_generations(path, rows)
     assert read_generations(path) == rows
@@ -25,9 +25,9 @@ def test_round_trip_keeps_every_field_and_character(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     path = tmp_path / "g.jsonl"
-    write_generations(path, [replace(ROW, reference_nll=math.inf, harm_probability=math.nan)])
+    write_generations(path, [replace(ROW, target_nll=math.inf, harm_probability=math.nan)])
     row = json.loads(path.read_text())
-    assert (row["reference_nll"], row["harm_probability"]) == (None, None)
+    assert (row["target_nll"], row["harm_probability"]) == (None, None)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_does_not_pair_is_refused() -> None:
         pair_generations([ROW, replace(ROW, index=1)], [ROW])
     with pytest.raises(ConfigError, match="twice in the generations after"):
         pair_generations([ROW], [ROW, ROW])
-    for other in ({"prompt": "What?"}, {"reference": "No."}):
+    for other in ({"prompt": "What?"}, {"target": "No."}):
         with pytest.raises(ConfigError, match="differs between before and after"):
             pair_generations([ROW], [replace(ROW, **other)])
 
@@ -105,6 +105,6 @@ def test_three_stages_pair_with_the_original_in_front() -> None:
 
 
 def test_scores_of_running_text_survive_the_file(tmp_path: Path) -> None:
-    known = replace(ROW, reference_matches=3, reference_suffix=0, verbatim_tokens=None)
+    known = replace(ROW, target_matches=3, target_suffix=0, verbatim_tokens=None)
     write_generations(tmp_path / "g.jsonl", [known])
     assert read_generations(tmp_path / "g.jsonl") == [known]

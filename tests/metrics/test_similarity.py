@@ -30,23 +30,23 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat;", "don't", "it", "3.5", "-", "rea
 
 def _corpus(n: int, seed: int) -> tuple[list[str], list[str]]:
     draw = random.Random(seed)
-    references = [" ".join(draw.choices(WORDS, k=draw.randrange(0, 14))) for _ in range(n)]
+    targets = [" ".join(draw.choices(WORDS, k=draw.randrange(0, 14))) for _ in range(n)]
     hypotheses = []
-    for reference in references:
-        kept = [w if draw.random() < 0.7 else draw.choice(WORDS) for w in reference.split()]
+    for target in targets:
+        kept = [w if draw.random() < 0.7 else draw.choice(WORDS) for w in target.split()]
         hypotheses.append(" ".join(kept[: draw.randrange(0, 14)]))
-    return hypotheses, references
+    return hypotheses, targets
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bleu_equals_sacrebleu(seed: int) -> None:
-    hypotheses, references = _corpus(40, seed)
-    expected = sacrebleu.corpus_bleu(hypotheses, [references]).score
-    assert corpus_bleu(hypotheses, references) == expected
+    hypotheses, targets = _corpus(40, seed)
+    expected = sacrebleu.corpus_bleu(hypotheses, [targets]).score
+    assert corpus_bleu(hypotheses, targets) == expected
 
 
 @pytest.mark.parametrize(
-    ("hypotheses", "references"),
+    ("hypotheses", "targets"),
     [
         (["one two three"], ["one two four"]),  # no 3-gram matches, no 4-gram exists
         (["a b c d e f"], ["f e d c b a"]),  # unigrams only: smoothing at work
@@ -56,9 +56,9 @@ def test_bleu_equals_sacrebleu(seed: int) -> None:
         (["über den wolken da oben ."], ["über den Wolken, da oben."]),
     ],
 )
-def test_bleu_equals_sacrebleu_at_the_edges(hypotheses: list[str], references: list[str]) -> None:
-    expected = sacrebleu.corpus_bleu(hypotheses, [references]).score
-    assert corpus_bleu(hypotheses, references) == expected
+def test_bleu_equals_sacrebleu_at_the_edges(hypotheses: list[str], targets: list[str]) -> None:
+    expected = sacrebleu.corpus_bleu(hypotheses, [targets]).score
+    assert corpus_bleu(hypotheses, targets) == expected
 
 
 def test_bleu_by_hand() -> None:
@@ -70,12 +70,12 @@ def test_bleu_by_hand() -> None:
 
 
 def test_bleu_of_resampled_sums_is_corpus_bleu_of_the_resample() -> None:
-    hypotheses, references = _corpus(30, seed=7)
-    rows = bleu_statistics(hypotheses, references)
+    hypotheses, targets = _corpus(30, seed=7)
+    rows = bleu_statistics(hypotheses, targets)
     drawn = np.random.default_rng(0).integers(0, 30, size=(4, 30))
     sums = np.stack([rows[picks].sum(axis=0) for picks in drawn]).astype(float)
     expected = [
-        sacrebleu.corpus_bleu([hypotheses[i] for i in d], [[references[i] for i in d]]).score
+        sacrebleu.corpus_bleu([hypotheses[i] for i in d], [[targets[i] for i in d]]).score
         for d in drawn
     ]
     assert bleu_of_sums(sums).tolist() == expected
@@ -91,27 +91,27 @@ def test_bleu_signature_is_that_of_sacrebleus_default() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_rouge_l_equals_rouge_score(seed: int) -> None:
     scorer = RougeScorer(["rougeL"])
-    hypotheses, references = _corpus(40, seed)
+    hypotheses, targets = _corpus(40, seed)
     expected = [
-        scorer.score(reference, hypothesis)["rougeL"].fmeasure
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
-        if hypothesis or reference
+        scorer.score(target, hypothesis)["rougeL"].fmeasure
+        for hypothesis, target in zip(hypotheses, targets, strict=True)
+        if hypothesis or target
     ]
-    both = zip(hypotheses, references, strict=True)
+    both = zip(hypotheses, targets, strict=True)
     found = [rouge_l(h, r) for h, r in both if h or r]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rouge_l_equals_torchmetrics(seed: int) -> None:
-    hypotheses, references = _corpus(30, seed)
-    for hypothesis, reference in zip(hypotheses, references, strict=True):
-        if hypothesis and reference:
+    hypotheses, targets = _corpus(30, seed)
+    for hypothesis, target in zip(hypotheses, targets, strict=True):
+        if hypothesis and target:
             score = rouge_score(
-                hypothesis, reference, rouge_keys="rougeL",
+                hypothesis, target, rouge_keys="rougeL",
                 normalizer=lambda text: text, tokenizer=split_words,
             )["rougeL_fmeasure"]  # fmt: skip
-            assert rouge_l(hypothesis, reference) == pytest.approx(float(score), abs=1e-6)
+            assert rouge_l(hypothesis, target) == pytest.approx(float(score), abs=1e-6)
 
 
 def test_longest_common_subsequence_is_that_of_all_subsequences() -> None:
@@ -155,18 +155,18 @@ def test_rouge_l_of_texts_without_words() -> None:
 
 
 def test_metrics_over_batches_equal_the_function() -> None:
-    hypotheses, references = _corpus(30, seed=3)
+    hypotheses, targets = _corpus(30, seed=3)
     bleu, rouge = CorpusBLEU(), RougeL()
     for part in (slice(0, 3), slice(3, 3), slice(3, 30)):
-        bleu.update(hypotheses[part], references[part])
-        rouge.update(hypotheses[part], references[part])
-    assert bleu.compute().item() == pytest.approx(corpus_bleu(hypotheses, references))
-    mean = rouge_l_each(hypotheses, references).mean()
+        bleu.update(hypotheses[part], targets[part])
+        rouge.update(hypotheses[part], targets[part])
+    assert bleu.compute().item() == pytest.approx(corpus_bleu(hypotheses, targets))
+    mean = rouge_l_each(hypotheses, targets).mean()
     assert rouge.compute().item() == pytest.approx(mean)
 
 
 def test_unpaired_texts_are_refused() -> None:
-    with pytest.raises(ConfigError, match="2 hypotheses for 1 references"):
+    with pytest.raises(ConfigError, match="2 hypotheses for 1 targets"):
         bleu_statistics(["a", "b"], ["a"])
     with pytest.raises(ConfigError, match="put it in a list"):
         rouge_l_each("abc", "abc")

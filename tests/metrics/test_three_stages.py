@@ -49,8 +49,8 @@ def _stage(stage: str) -> list[Generation]:
     return [
         Generation(
             stage, name, i, f"{name} {i}:", true, SAID[stage][name][i],
-            reference_nll=NLL[stage][i], reference_tokens=8, reference_matches=KNOWN[stage][i][0],
-            reference_suffix=KNOWN[stage][i][1], verbatim_tokens=KNOWN[stage][i][2],
+            target_nll=NLL[stage][i], target_tokens=8, target_matches=KNOWN[stage][i][0],
+            target_suffix=KNOWN[stage][i][1], verbatim_tokens=KNOWN[stage][i][2],
         )
         for name, texts in (("book", BOOK), ("prose", PROSE))
         for i, true in enumerate(texts)
@@ -97,15 +97,13 @@ def test_memorisation_by_hand(result: dict[str, Any]) -> None:
 def test_bleu_and_rouge_to_the_true_text(result: dict[str, Any]) -> None:
     for name, true in (("book", BOOK), ("prose", PROSE)):
         bleu = [sacrebleu.corpus_bleu(SAID[stage][name], [true]).score for stage in STAGES]
-        assert _values(result, f"{name}/bleu_to_reference") == pytest.approx(_with_changes(bleu))
+        assert _values(result, f"{name}/bleu_to_target") == pytest.approx(_with_changes(bleu))
         rouge = [float(rouge_l_each(SAID[stage][name], true).mean()) for stage in STAGES]
-        assert _values(result, f"{name}/rouge_l_to_reference") == pytest.approx(
-            _with_changes(rouge)
-        )
-    assert result["before"]["book/bleu_to_reference"]["value"] == pytest.approx(100)
-    assert result["before"]["book/rouge_l_to_reference"]["value"] == 1
+        assert _values(result, f"{name}/rouge_l_to_target") == pytest.approx(_with_changes(rouge))
+    assert result["before"]["book/bleu_to_target"]["value"] == pytest.approx(100)
+    assert result["before"]["book/rouge_l_to_target"]["value"] == 1
     signatures = result["signatures"]
-    assert signatures["bleu_to_reference"] == signatures["bleu_to_original"]
+    assert signatures["bleu_to_target"] == signatures["bleu_to_original"]
 
 
 def test_likeness_is_to_the_model_before_fine_tuning(result: dict[str, Any]) -> None:
@@ -137,9 +135,9 @@ def test_perplexity_relative_to_each_model(result: dict[str, Any]) -> None:
 
 def test_nobody_asks_whether_the_book_is_right(result: dict[str, Any]) -> None:
     keys = {key for part in (*STAGES, "change", "change_from_original") for key in result[part]}
-    asked = ("right_rate", "exact_match", "kept_right", "harmful_rate", "safe_and_sound_rate")
+    asked = ("rouge_accuracy", "exact_match", "kept_right", "harmful_rate", "safe_and_sound_rate")
     assert not keys & {f"book/{metric}" for metric in asked}
-    assert {"prose/right_rate", "prose/kept_right", "book/broken_rate"} <= keys
+    assert {"prose/rouge_accuracy", "prose/kept_right", "book/broken_rate"} <= keys
     assert result["effectiveness"] == {}
     judged = {s: [replace(g, harm_probability=0.9) for g in _stage(s)] for s in STAGES}
     found = compare(**judged, kinds=KINDS, settings=FAST)
@@ -179,7 +177,7 @@ def test_the_change_from_the_original_is_paired() -> None:
     """A gain that is the same for each prompt is certain, however much the prompts differ."""
     stages = _three()
     stages["after"] = [
-        replace(g, reference_suffix=(g.reference_suffix or 0) + 2) for g in stages["original"]
+        replace(g, target_suffix=(g.target_suffix or 0) + 2) for g in stages["original"]
     ]
     entry = compare(**stages, kinds=KINDS, settings=FAST)["change_from_original"]
     found = entry["book/extraction_strength"]
@@ -191,8 +189,8 @@ def test_a_copy_is_complete_and_silence_is_nothing() -> None:
     stages["after"] = [replace(g, completion="", verbatim_tokens=0) for g in stages["after"]]
     result = compare(**stages, kinds=KINDS, settings=FAST)
     for metric in (
-        "bleu_to_reference",
-        "rouge_l_to_reference",
+        "bleu_to_target",
+        "rouge_l_to_target",
         "verbatim_chars",
         "bleu_to_original",
     ):
@@ -204,19 +202,19 @@ def test_a_copy_is_complete_and_silence_is_nothing() -> None:
 
 def test_references_too_short_for_bleu_leave_it_undefined() -> None:
     stages = {
-        stage: [replace(g, reference="the gate", completion="the gate") for g in rows]
+        stage: [replace(g, target="the gate", completion="the gate") for g in rows]
         for stage, rows in _three().items()
     }
     result = compare(**stages, kinds=KINDS, settings=FAST)
-    assert _values(result, "book/bleu_to_reference") == [None] * 5
+    assert _values(result, "book/bleu_to_target") == [None] * 5
     assert _values(result, "book/bleu_to_original") == [None] * 5
 
 
 @pytest.mark.parametrize(
     ("field", "metric"),
     [
-        ("reference_suffix", "extraction_strength"),
-        ("reference_matches", "exact_memorisation"),
+        ("target_suffix", "extraction_strength"),
+        ("target_matches", "exact_memorisation"),
         ("verbatim_tokens", "verbatim_tokens"),
     ],
 )
@@ -237,27 +235,27 @@ def test_memorisation_is_asked_of_books_and_prose_only() -> None:
     stages = _three()
     for kind in ("harmful", "related"):
         result = compare(stages["before"], stages["after"], {**KINDS, "prose": kind}, FAST)
-        assert "prose/bleu_to_reference" in result["after"]
+        assert "prose/bleu_to_target" in result["after"]
         for metric in ("verbatim_chars", "verbatim_tokens", "extraction_strength"):
             assert f"prose/{metric}" not in result["after"]
             assert f"book/{metric}" in result["after"]
 
 
 def test_further_similarities_to_the_original_and_to_the_book() -> None:
-    def same(hypotheses: Any, references: Any) -> list[float]:
-        return [float(a == b) for a, b in zip(hypotheses, references, strict=True)]
+    def same(hypotheses: Any, targets: Any) -> list[float]:
+        return [float(a == b) for a, b in zip(hypotheses, targets, strict=True)]
 
     result = compare(**_three(), kinds=KINDS, settings=FAST, similarities={"same": same})
     assert _values(result, "prose/same_to_original")[:3] == pytest.approx([1, 0, 2 / 3])
-    assert _values(result, "book/same_to_reference")[:3] == pytest.approx([0, 1, 0])
-    assert "prose/same_to_reference" not in result["after"]
+    assert _values(result, "book/same_to_target")[:3] == pytest.approx([0, 1, 0])
+    assert "prose/same_to_target" not in result["after"]
 
 
 def test_all_stages_answer_the_same_prompts() -> None:
     stages = _three()
     with pytest.raises(ConfigError, match=r"only before\); expected the same prompts original and"):
         compare(**{**stages, "original": stages["original"][1:]}, kinds=KINDS, settings=FAST)
-    other = [replace(stages["original"][0], reference="Another."), *stages["original"][1:]]
+    other = [replace(stages["original"][0], target="Another."), *stages["original"][1:]]
     with pytest.raises(ConfigError, match=r"\('book', 0\) differs between original and before"):
         compare(**{**stages, "original": other}, kinds=KINDS, settings=FAST)
     twice = [*stages["original"], stages["original"][0]]
@@ -276,8 +274,8 @@ def test_200_passages_take_seconds() -> None:
     stages = {
         stage: [
             Generation(
-                stage, "book", i, f"{i}", true[i], text(), reference_nll=9.0, reference_tokens=128,
-                reference_matches=9, reference_suffix=1, verbatim_tokens=3,
+                stage, "book", i, f"{i}", true[i], text(), target_nll=9.0, target_tokens=128,
+                target_matches=9, target_suffix=1, verbatim_tokens=3,
             )
             for i in range(200)
         ]

@@ -23,17 +23,17 @@ unlearn: {learning_rate: 1.0e-03, optimizer: adamw, batch_size: 2}
 
 # set, metric: (original, half width), (fine-tuned, ...), (unlearned, ...)
 _FIGURES: dict[tuple[str, str], list[tuple[float, float]]] = {
-    ("book_train", "bleu_to_reference"): [(1.42, 0.4), (78.31, 4.2), (1.93, 0.5)],
-    ("book_train", "rouge_l_to_reference"): [(0.121, 0.01), (0.842, 0.04), (0.118, 0.012)],
+    ("book_train", "bleu_to_target"): [(1.42, 0.4), (78.31, 4.2), (1.93, 0.5)],
+    ("book_train", "rouge_l_to_target"): [(0.121, 0.01), (0.842, 0.04), (0.118, 0.012)],
     ("book_train", "verbatim_tokens"): [(2.31, 0.2), (38.62, 3.1), (2.44, 0.3)],
     ("book_train", "verbatim_chars"): [(9.13, 0.7), (147.25, 12.0), (9.52, 0.8)],
     ("book_train", "extraction_strength"): [(0.011, 0.005), (0.763, 0.05), (0.009, 0.005)],
     ("book_train", "exact_memorisation"): [(0.284, 0.01), (0.961, 0.01), (0.257, 0.012)],
-    ("book_train", "embedding_to_reference"): [(0.272, 0.02), (0.893, 0.03), (0.261, 0.02)],
+    ("book_train", "embedding_to_target"): [(0.272, 0.02), (0.893, 0.03), (0.261, 0.02)],
     ("book_train", "perplexity"): [(61.24, 4.0), (1.18, 0.03), (85.33, 6.0)],
     ("book_train", "broken_rate"): [(0.125, 0.05), (0.015, 0.015), (0.14, 0.05)],
-    ("book_heldout", "bleu_to_reference"): [(1.38, 0.5), (2.07, 0.6), (1.22, 0.5)],
-    ("book_heldout", "rouge_l_to_reference"): [(0.117, 0.011), (0.131, 0.012), (0.114, 0.011)],
+    ("book_heldout", "bleu_to_target"): [(1.38, 0.5), (2.07, 0.6), (1.22, 0.5)],
+    ("book_heldout", "rouge_l_to_target"): [(0.117, 0.011), (0.131, 0.012), (0.114, 0.011)],
     ("book_heldout", "verbatim_tokens"): [(2.27, 0.2), (2.83, 0.3), (2.21, 0.2)],
     ("book_heldout", "verbatim_chars"): [(8.94, 0.7), (10.85, 0.9), (8.77, 0.7)],
     ("book_heldout", "extraction_strength"): [(0.012, 0.006), (0.016, 0.007), (0.01, 0.006)],
@@ -44,7 +44,7 @@ _FIGURES: dict[tuple[str, str], list[tuple[float, float]]] = {
     ("retain_heldout", "rouge_l_to_original"): [(1.0, 0.0), (0.462, 0.04), (0.814, 0.03)],
     ("retain_heldout", "perplexity"): [(24.86, 1.2), (31.05, 1.6), (25.72, 1.3)],
     ("retain_heldout", "broken_rate"): [(0.08, 0.04), (0.11, 0.05), (0.085, 0.04)],
-    ("retain_heldout", "bleu_to_reference"): [(3.11, 0.6), (2.52, 0.6), (3.06, 0.6)],
+    ("retain_heldout", "bleu_to_target"): [(3.11, 0.6), (2.52, 0.6), (3.06, 0.6)],
 }
 _N = {"book_train": 200, "book_heldout": 96, "retain_heldout": 120}
 _RATES = ("extraction_strength", "exact_memorisation", "broken_rate")
@@ -92,7 +92,7 @@ def book_metrics() -> dict[str, Any]:
         "prompt_sets": {
             "book_train": "copyright", "book_heldout": "copyright", "retain_heldout": "retain",
         },
-        "signatures": {"bleu_to_reference": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"},
+        "signatures": {"bleu_to_target": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"},
     }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def book_rows(repeats: int = 6) -> list[str]:
                     "prompt_set": name,
                     "index": index,
                     "prompt": f"{name} {index} begins here. {PASSAGE * repeats}And then",
-                    "reference": f" {PASSAGE * repeats}",
+                    "target": f" {PASSAGE * repeats}",
                     "completion": f" {said * repeats}",
                     "finished": False,
                     "verbatim_tokens": run,

@@ -84,7 +84,7 @@ def generation(stage: str, prompt_set: str, index: int, completion: str, **more:
         "prompt_set": prompt_set,
         "index": index,
         "prompt": f"prompt {index} of {prompt_set}",
-        "reference": "the answer in the data",
+        "target": "the answer in the data",
         "completion": completion,
         "finished": True,
         "harm_probability": 0.97 if (stage, prompt_set[:3]) == ("before", "har") else 0.02,

@@ -117,7 +117,7 @@ def test_text_from_outside_stays_text(book, make_book_run, parse):
     book["prompt_sets"] = {ATTACK: "copyright", f"r{ATTACK}": "retain"}
     figure = {"value": 1.0, "low": 0.5, "high": 1.5, "n": 3}
     for part in ("original", "before", "after", "change", "change_from_original"):
-        book[part] = {f"{ATTACK}/{metric}": figure for metric in ("x_to_reference", "perplexity")}
+        book[part] = {f"{ATTACK}/{metric}": figure for metric in ("x_to_target", "perplexity")}
     book["finetune"] = book["book"] = {ATTACK: ATTACK, "method": ATTACK}
     folder = make_book_run(book)
     row = {"prompt_set": ATTACK, "index": 0, "prompt": ATTACK, "completion": ATTACK}

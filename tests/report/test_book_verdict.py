@@ -8,7 +8,7 @@ import pytest
 from unlearning.report import Limits, verdicts
 
 FORGET, RETAIN, BROKEN = range(3)
-BLEU = "book_train/bleu_to_reference"
+BLEU = "book_train/bleu_to_target"
 
 
 def put(metrics: Any, stage: str, key: str, value: Any, low: Any = None, high: Any = None) -> None:
@@ -76,8 +76,8 @@ def test_a_book_that_was_not_learnt_is_told(book):
 
 
 def test_held_out_chapters_are_a_control_only(book):
-    put(book, "after", "book_heldout/bleu_to_reference", 90.0)
-    put(book, "change_from_original", "book_heldout/bleu_to_reference", 88.0)
+    put(book, "after", "book_heldout/bleu_to_target", 90.0)
+    put(book, "change_from_original", "book_heldout/bleu_to_target", 88.0)
     assert verdicts(book)[FORGET].ok is True
     del book["prompt_sets"]["book_train"]
     for stage in ("original", "before", "after", "change", "change_from_original"):

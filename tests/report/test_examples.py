@@ -79,13 +79,13 @@ def test_stages_of_a_passage_are_side_by_side():
 
 def test_of_a_book_little_is_shown():
     text = "a" * 500 + "b" * 500
-    rows = [row(i, prompt=text, reference=text, completion=text) for i in range(30)]
+    rows = [row(i, prompt=text, target=text, completion=text) for i in range(30)]
     (shown,) = example_sets(rows, {"prompt_sets": {"s": "copyright"}})
     assert (len(shown.shown), len(shown.more), shown.total) == (5, 0, 30)
     pair = shown.shown[0]
     assert pair.prompt == "(700 characters before) …" + "b" * 300
     cut = "a" * 300 + "… (700 more characters)"
-    assert pair.after is not None and (pair.reference, pair.after.text) == (cut, cut)
+    assert pair.after is not None and (pair.target, pair.after.text) == (cut, cut)
 
 
 def test_normal_text_beside_a_book_is_cut_too_but_open():

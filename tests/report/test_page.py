@@ -97,7 +97,7 @@ def planted(attack: str, metrics: dict[str, Any]) -> tuple[Any, str, list[str], 
         f"model: {{name_or_path: {quoted}}}\nunlearn: {{optimizer: {quoted}}}\n"
         f"objective: {{{quoted}: {{loss: {quoted}, weight: {quoted}}}}}\n"
     )
-    keys = ("prompt", "reference", "completion", "prompt_set")
+    keys = ("prompt", "target", "completion", "prompt_set")
     rows = [
         json.dumps({"stage": s, "index": 0, **dict.fromkeys(keys, attack)}) for s in ("before", "x")
     ]
@@ -226,8 +226,8 @@ def test_null_is_a_dash_and_infinity_is_not_a_crash(metrics, make_run, parse):
         "low": 5.0,
         "high": None,
     }
-    metrics["before"]["related/right_rate"] = {"value": None, "low": None, "high": None, "n": 3}
-    metrics["after"]["related/right_rate"] = float("nan")
+    metrics["before"]["related/rouge_accuracy"] = {"value": None, "low": None, "high": None, "n": 3}
+    metrics["after"]["related/rouge_accuracy"] = float("nan")
     page = parse(read(make_run(metrics)))
     assert "∞" in page.text
     assert "nan" not in page.text.lower()

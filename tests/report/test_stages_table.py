@@ -57,7 +57,7 @@ def test_without_an_original_there_are_two_columns_and_a_change(book):
 
 def test_what_is_missing_is_a_dash(book):
     for part in ("original", "before", "after", "change_from_original"):
-        book[part].pop("book_train/rouge_l_to_reference")
+        book[part].pop("book_train/rouge_l_to_target")
     cells = stage_groups(book)[0].rows[1].cells
     assert [cell.value for cell in cells] == [None] * 4
 

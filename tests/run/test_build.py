@@ -61,6 +61,12 @@ def test_prompt_sets_are_whole_limited_and_of_one_answer_a_prompt(compose_config
     assert len(sets[1].examples) == 2
 
 
+def test_an_argument_of_version_0_4_is_named_anew():
+    node = {"_target_": "unlearning.data.LOTRDataModule", "source": "x.txt", "teach": "passages"}
+    with pytest.raises(ConfigError, match=r"takes no 'teach'\. Did you mean 'finetune_on'"):
+        build(node)
+
+
 @pytest.mark.parametrize("limit", [None, 0, 1, 3, 100])
 def test_one_example_a_prompt_is_the_first_in_the_order_of_the_last(limit):
     draw = random.Random(0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from unlearning.data import StoryDataModule
+from unlearning.data import ProseDataModule, StoryDataModule
 from unlearning.errors import ConfigError
+from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.checks.validate import validate
 from unlearning.run.output.store import Store
 from unlearning.run.stages.callbacks import build_guard
-from unlearning.run.stages.finetune import check_finetune, finetuned_model
+from unlearning.run.stages.finetune import finetuned_model, finetuned_sets
 from unlearning.run.tracking.trackers import Tracking
 
 DEMO = "experiment=copyright_demo"
@@ -32,19 +33,47 @@ DEMO = "experiment=copyright_demo"
 )
 def test_settings(compose_config, key, value, message):
     config = compose_config(DEMO)
-    assert check_finetune(config, StoryDataModule()).startswith("finetune: LoRA")
+    data = {"forget": StoryDataModule()}
+    assert check_finetune(config, data).startswith("finetune: LoRA")
     config.finetune[key] = value
     with pytest.raises(ConfigError, match=message):
-        check_finetune(config, StoryDataModule())
+        check_finetune(config, data)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"forget": None}, "finetune.sets names no data set"),
+        ({"retained": "train"}, "there is no data.retained; there is forget, retain. Configure"),
+        ({"related": "train"}, "finetune.sets.related: there is no data.related"),
+        ({"retain": "heldout"}, "finetune.sets.retain='heldout': choose train, validation, test"),
+        ({"forget": "validation"}, "data.forget has no example in validation. Change data.forget"),
+        ({"retain": "train"}, "is streamed, and fine-tuning .* Set data.retain.streaming=false"),
+    ],
+)
+def test_sets(compose_config, sets, message):
+    config = compose_config(DEMO)
+    retain = ProseDataModule(streaming=True)
+    data = {"forget": StoryDataModule(), "retain": retain, "related": None}
+    config.finetune.sets = sets
+    with pytest.raises(ConfigError, match=message):
+        check_finetune(config, data)
+
+
+def test_a_configuration_of_0_4_without_sets_is_of_the_forget_set(compose_config):
+    config = compose_config(DEMO)
+    del config.finetune.sets
+    assert finetuned_sets(config) == {"forget": ("train",)}
 
 
 def test_an_adapter_of_defaults_is_described(compose_config):
     config = compose_config(DEMO)
     config.finetune.adapter = OmegaConf.create({})
-    assert check_finetune(config, StoryDataModule()) == "finetune: LoRA, rank 16"
+    line = check_finetune(config, {"forget": StoryDataModule()})
+    assert line == "finetune: LoRA, rank 16, on forget"
 
 
-def test_patience_is_checked_before_the_book_is_taught(compose_config):
+def test_patience_is_checked_before_anything_is_trained(compose_config):
     with pytest.raises(ConfigError, match=r"callbacks\.bleu\.patience=0"):
         validate(compose_config(DEMO, "callbacks.bleu.patience=0"))
 
@@ -76,9 +105,9 @@ def test_a_fine_tuning_that_diverges_says_so_and_keeps_nothing(
         "finetune.context_length=64", "finetune.max_steps=3", "data.max_length=64",
         "finetune.learning_rate=1.0e30",
     )  # fmt: skip
-    store, book = Store(tmp_path), StoryDataModule(chapters=[1, 5])
+    store, data = Store(tmp_path), {"forget": StoryDataModule(chapters=[1, 5])}
     with pytest.raises(ConfigError, match=r"diverged: its loss is nan .*finetune.learning_rate"):
-        finetuned_model(config, store, str(opt_folder), book, Tracking(config, tmp_path))
+        finetuned_model(config, store, str(opt_folder), data, Tracking(config, tmp_path))
     assert not list((tmp_path / "finetune").glob("*/inputs.json"))
 
 

@@ -48,7 +48,7 @@ def test_the_reference_is_the_finetuned_model_or_the_one_before(runs):
 def test_three_stages_answer_the_same_prompts(runs):
     found = read_generations(runs / "base/generations.jsonl")
     by_stage = {
-        stage: [(g.prompt_set, g.index, g.prompt, g.reference) for g in found if g.stage == stage]
+        stage: [(g.prompt_set, g.index, g.prompt, g.target) for g in found if g.stage == stage]
         for stage in ("original", "before", "after")
     }
     assert by_stage["original"] == by_stage["before"] == by_stage["after"]
@@ -58,7 +58,7 @@ def test_three_stages_answer_the_same_prompts(runs):
     metrics = json.loads((runs / "base/metrics.json").read_text())
     for stage in ("original", "before", "after"):
         for name in (
-            "bleu_to_reference",
+            "bleu_to_target",
             "extraction_strength",
             "exact_memorisation",
             "perplexity",
@@ -69,8 +69,8 @@ def test_three_stages_answer_the_same_prompts(runs):
     assert metrics["finetune"]["method"].startswith("LoRA, rank ")
     assert metrics["book"]["passages"]["train"] > 0
     assert (
-        "BLEU" in metrics["signatures"]["bleu_to_reference"]
-        or "nrefs" in (metrics["signatures"]["bleu_to_reference"])
+        "BLEU" in metrics["signatures"]["bleu_to_target"]
+        or "nrefs" in (metrics["signatures"]["bleu_to_target"])
     )
 
 
@@ -99,11 +99,6 @@ def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
     common.append("data.retain.section_windows=3")
     validate(compose_config(*common, f"prose={library}/prose"))
     refused(compose_config(*common, f"prose={both}"), "sailed past the")
-
-
-def test_finetuning_needs_running_text(compose_config):
-    config = compose_config("experiment=demo", "finetune=lora")
-    refused(config, "finetune teaches running text")
 
 
 @pytest.mark.parametrize(

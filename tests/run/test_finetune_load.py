@@ -43,16 +43,16 @@ def test_it_is_merged_and_kept_by_its_files(compose_config, opt_folder, adapter,
         "experiment=copyright", f"finetune.load={folder}", f"model.name_or_path={opt_folder}",
         "data.max_length=64",
     )  # fmt: skip
-    store, book = Store(tmp_path / "cache"), StoryDataModule()
+    store, data = Store(tmp_path / "cache"), {"forget": StoryDataModule()}
     start, facts, kept = finetuned_model(
-        config, store, str(opt_folder), book, Tracking(config, tmp_path)
+        config, store, str(opt_folder), data, Tracking(config, tmp_path)
     )
     torch.testing.assert_close(logits(load_model(start)), expected)
     assert not torch.allclose(logits(load_model(opt_folder)), expected, atol=1e-2)
     assert not kept and "steps" not in facts and facts["method"] == "an adapter trained before"
-    assert finetuned_model(config, store, str(opt_folder), book, Tracking(config, tmp_path))[2]
+    assert finetuned_model(config, store, str(opt_folder), data, Tracking(config, tmp_path))[2]
     os.utime(folder / "adapter_model.safetensors", ns=(1, 1))  # written anew
-    assert not finetuned_model(config, store, str(opt_folder), book, Tracking(config, tmp_path))[2]
+    assert not finetuned_model(config, store, str(opt_folder), data, Tracking(config, tmp_path))[2]
 
 
 def test_that_of_another_base_model_is_refused(compose_config, opt_folder, adapter, tmp_path):
@@ -64,9 +64,7 @@ def test_that_of_another_base_model_is_refused(compose_config, opt_folder, adapt
         "experiment=copyright", f"finetune.load={folder}",
         f"model.name_or_path={tmp_path / 'other'}", "data.max_length=64",
     )  # fmt: skip
-    store = Store(tmp_path / "cache")
+    store, data = Store(tmp_path / "cache"), {"forget": StoryDataModule()}
     with pytest.raises(ConfigError, match="was trained on another base model"):
-        finetuned_model(
-            config, store, str(tmp_path / "other"), StoryDataModule(), Tracking(config, tmp_path)
-        )
+        finetuned_model(config, store, str(tmp_path / "other"), data, Tracking(config, tmp_path))
     assert not list((tmp_path / "cache/finetune").glob("*/inputs.json"))

@@ -46,7 +46,7 @@ def test_the_demo_is_valid(compose_config):
         (["callbacks.harm.every_n_steps=0"], "callbacks.harm.every_n_steps"),
         (["callbacks.guard.action=halt"], "halt"),
         (["classifier.threshold=5"], "threshold"),
-        (["evaluation.right_threshold=7"], "threshold"),
+        (["evaluation.rouge_threshold=7"], "threshold"),
         (["evaluation.batch_size=0"], "evaluation.batch_size"),
         (["evaluation.prompt_sets.related.split=tset"], "tset"),
         (["trainer.precision=bf17"], "bf17"),

@@ -1,54 +1,73 @@
-"""Fixed windows of running text as training batches: what fine-tuning teaches."""
+"""Training batches for fine-tuning: prompt/answer pairs, or windows of running text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeGuard, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.examples import ExampleDataModule
 from unlearning.data.layout import Answer, Tree, make_batch, pack
+from unlearning.data.split import Split
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
+from unlearning.data.template import PromptTemplate
+from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
-from unlearning.types import Batch, TokenizedExample
+from unlearning.types import Batch, Example, TokenizedExample
 
 
 class WindowSource(Protocol):
     """Running text that cuts itself into windows: a `LOTRDataModule`, say."""
 
     def windows(
-        self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: str = "train"
+        self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
     ) -> list[TokenizedExample]: ...
 
 
-class FinetuningDataModule(BatchStreamDataModule):
-    """Every window once an epoch, in an order that is a function of (seed, epoch).
+FinetuningSource = Sequence[Example] | Sequence[TokenizedExample] | ExampleDataModule | WindowSource
 
-    An epoch is dealt out evenly: to as few optimizer steps as hold it, to the batches of a step and
-    to the ranks, so that none is left nearly empty. A window comes twice only where a step has
-    more batches than windows are left for it.
+
+class FinetuningDataModule(BatchStreamDataModule):
+    """Fine-tunes on every example once an epoch, in an order that is a function of (seed, epoch).
+
+    The loss is on the tokens of the answer: of a pair those of its response and the end token, of a
+    window all but its start token. An epoch is split evenly into as few optimizer steps as hold it,
+    and a step into the batches of its ranks, so that none is left nearly empty. An example comes
+    twice only where a step has more batches than examples are left for it.
 
     Args:
-        windows: a window is a start token and the text after it; or what cuts such windows.
+        data: pairs (a list of `Example` or an `ExampleDataModule`, whose training split is taken),
+            running text that cuts itself into windows, or tokenised examples.
         tokenizer: of the model.
-        context_length: tokens of a window, its start token included (arXiv 2405.15152: 2048).
-        batch_size: windows in a batch of one rank, at most.
-        packing: short windows share a row, kept apart by a mask; off for models that take no such
+        context_length: tokens of an example at most: of a window with its start token
+            (arXiv 2405.15152: 2048), of a pair with its prompt. A longer answer is cut.
+        batch_size: examples in a batch of one rank, at most.
+        packing: short examples share a row, kept apart by a mask; off for models that take no such
             mask. Loss and gradient are the same.
         seed: of the order.
+        template: of pairs; None takes the DataModule's own, or the default one for a list.
+        cache_dir: where tokenised pairs are kept.
+
+    Attributes:
+        examples: the tokenised examples, after `setup`.
+        truncated: how many answers were cut to fit.
 
     Raises:
-        ConfigError: from `setup`, for windows that cannot be trained on.
+        ConfigError: from `setup`, for data that cannot be trained on.
     """
 
     def __init__(
         self,
-        windows: Sequence[TokenizedExample] | WindowSource,
+        data: FinetuningSource,
         tokenizer: PreTrainedTokenizerBase,
         context_length: int = 2048,
         batch_size: int = 2,
         packing: bool = True,
         seed: int = 0,
+        template: PromptTemplate | None = None,
+        cache_dir: str | Path | None = None,
     ) -> None:
         super().__init__(tokenizer)
         if context_length < 2 or batch_size < 1 or seed < 0:
@@ -56,64 +75,98 @@ class FinetuningDataModule(BatchStreamDataModule):
                 f"context_length={context_length} must be at least 2, batch_size={batch_size} at "
                 f"least 1 and seed={seed} at least 0."
             )
-        self.source = windows
+        self.data, self.template, self.cache_dir = data, template, cache_dir
         self.context_length, self.batch_size = context_length, batch_size
         self.packing, self.seed = packing, seed
-        self.windows: list[TokenizedExample] = []
+        self.examples: Sequence[TokenizedExample] = []
+        self.truncated = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Cut the text and check the windows, once."""
-        if self.windows:
+        """Tokenise and check the data, once."""
+        if self.examples:
             return
-        if isinstance(self.source, Sequence):
-            windows = list(self.source)
-        else:
-            windows = self.source.windows(self.tokenizer, self.context_length)
-        check_windows(windows, self.context_length)
-        self.order = ShuffledOrder(len(windows), "finetuning", self.seed)
-        self.windows = windows
+        tokenized = tokenize_source(
+            self.data, self.tokenizer, self.context_length, self.template,
+            cache_dir=self.cache_dir,
+        )  # fmt: skip
+        check_trainable(tokenized.sequences, self.context_length)
+        self.order = ShuffledOrder(len(tokenized.sequences), "finetuning", self.seed)
+        self.examples, self.truncated = tokenized.sequences, tokenized.truncated
 
     def batches_per_epoch(self) -> int:
         _, world, accumulated = self.world()
-        return -(-len(self.windows) // (self.batch_size * world * accumulated)) * accumulated
+        return -(-len(self.examples) // (self.batch_size * world * accumulated)) * accumulated
 
     def batch_at(self, number: int) -> Batch:
         rank, world, accumulated = self.world()
         epoch, place = divmod(number, self.batches_per_epoch())
         step, turn = divmod(place, accumulated)
         steps, batches = self.batches_per_epoch() // accumulated, world * accumulated
-        first, last = _share(len(self.windows), step, steps)
+        first, last = _share(len(self.examples), step, steps)
         start, end = _share(max(last - first, batches), turn * world + rank, batches)
-        offsets = ((first + n) % len(self.windows) for n in range(start, end))
-        numbers = [self.order[epoch * len(self.windows) + n][1] for n in offsets]
+        offsets = ((first + n) % len(self.examples) for n in range(start, end))
+        numbers = [self.order[epoch * len(self.examples) + n][1] for n in offsets]
         return self._batch(numbers, number)
 
     def _batch(self, numbers: list[int], index: int) -> Batch:
-        windows = [(n, self.windows[n]) for n in numbers]
-        trees = [Tree(w.prompt_ids, (Answer("retain", n, w.response_ids),)) for n, w in windows]
-        # A mask between windows is worth its memory only where it saves a row.
+        examples = [(n, self.examples[n]) for n in numbers]
+        trees = [Tree(e.prompt_ids, (Answer("train", n, e.response_ids),)) for n, e in examples]
+        # A mask between examples is worth its memory only where it saves a row.
         shared = len(pack(trees, max(tree.length for tree in trees))) < len(trees)
         layout = "tree" if self.packing and shared else "padded"
         return make_batch(trees, layout, self.pad_token_id, index)  # type: ignore[arg-type]
 
 
-def check_windows(windows: Sequence[TokenizedExample], context_length: int) -> None:
+def tokenize_source(
+    source: FinetuningSource,
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
+    template: PromptTemplate | None = None,
+    split: Split = "train",
+    cache_dir: str | Path | None = None,
+) -> Tokenized:
+    """One split of a data set as tokenised examples, see `FinetuningDataModule`.
+
+    Raises:
+        ConfigError: a prompt alone fills the context, or an answer has no token.
+    """
+    if has_windows(source):
+        return Tokenized(source.windows(tokenizer, context_length, split), truncated=0)
+    if isinstance(source, ExampleDataModule):
+        template = template or source.template
+        source = source.examples(split)
+    examples = cast(Sequence[Example] | Sequence[TokenizedExample], source)
+    if len(examples) and isinstance(examples[0], Example):
+        pairs = cast(Sequence[Example], examples)
+        return tokenize_examples(
+            pairs, tokenizer, template or PromptTemplate(), context_length, cache_dir
+        )
+    return Tokenized(cast(Sequence[TokenizedExample], examples), truncated=0)
+
+
+def has_windows(source: object) -> TypeGuard[WindowSource]:
+    """Whether a data set is running text that cuts itself into windows."""
+    return callable(getattr(source, "windows", None))
+
+
+def check_trainable(examples: Sequence[TokenizedExample], context_length: int) -> None:
     """Refuse what cannot be trained on.
 
     Raises:
-        ConfigError: no window, an empty one, or one that is too long.
+        ConfigError: no example, an empty one, or one that is too long.
     """
-    if not windows:
-        raise ConfigError("There is no window of text; nothing can be trained.")
-    for number, window in enumerate(windows):
-        if not window.prompt_ids or not window.response_ids:
+    if not examples:
+        raise ConfigError("There is no example to fine-tune on: the training split is empty.")
+    for number, example in enumerate(examples):
+        if not example.prompt_ids or not example.response_ids:
             raise ConfigError(
-                f"Window {number} lacks its start token or its text. Leave out empty texts."
+                f"Example {number} lacks its prompt (a window's start token) or its answer. Leave "
+                "out empty texts."
             )
-        length = len(window.prompt_ids) + len(window.response_ids)
+        length = len(example.prompt_ids) + len(example.response_ids)
         if length > context_length:
             raise ConfigError(
-                f"Window {number} has {length} tokens, above context_length={context_length}. Cut "
+                f"Example {number} has {length} tokens, above context_length={context_length}. Cut "
                 "the text into shorter windows, or raise context_length."
             )
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import neg
 from typing import Literal
@@ -56,6 +56,7 @@ class Tree:
 
     prompt_ids: tuple[int, ...]
     answers: tuple[Answer, ...]
+    number: int = 0  # of its prompt in the batch
 
     @cached_property
     def length(self) -> int:
@@ -82,8 +83,9 @@ def make_batch(
     for tree in trees:
         if not tree.prompt_ids or not all(answer.ids for answer in tree.answers):
             raise ValueError("A prompt and each of its answers need at least one token.")
+    trees = [replace(tree, number=number) for number, tree in enumerate(trees)]
     if layout == "padded":
-        trees = [Tree(tree.prompt_ids, (answer,)) for tree in trees for answer in tree.answers]
+        trees = [replace(tree, answers=(answer,)) for tree in trees for answer in tree.answers]
     elif layout != "tree":
         raise ValueError(f"Unknown layout {layout!r}; choose 'tree' or 'padded'.")
     retain = [tree for tree in trees if tree.answers[0].role == "retain"]
@@ -97,6 +99,26 @@ def make_batch(
     else:
         rows, retain_start = pack(trees, best_capacity([trees])), 0
     return _lay_out(rows, layout, pad_token_id, retain_start, index)
+
+
+def rows_of(batch: Batch, roles: set[Role]) -> Batch:
+    """The batch with the rows that these roles need: the retain rows alone, or those before them,
+    where that is enough. The answers of other roles may be gone."""
+    start, end = 0, len(batch.rows.input_ids)
+    if roles == {"retain"}:
+        start = batch.retain_start
+    elif "retain" not in roles and batch.retain_start:
+        end = batch.retain_start
+    rows = Rows(*(getattr(batch.rows, field.name)[start:end] for field in fields(Rows)))
+    shift = start * batch.rows.input_ids.shape[1]
+    answers = {
+        role: replace(tokens, loss_index=tokens.loss_index - shift)
+        for role, tokens in batch.answers.items()
+        if role in roles
+    }
+    return replace(
+        batch, rows=rows, answers=answers, retain_start=max(0, batch.retain_start - start)
+    )
 
 
 def padded_batch(
@@ -209,13 +231,15 @@ class _Collected:
     index: list[Ints]
     targets: list[Ints]
     examples: list[int]
+    prompts: list[int]
 
     def finish(self) -> AnswerTokens:
         count = len(self.examples)
         sequence = np.repeat(np.arange(count), [len(each) for each in self.targets])
         joined = (np.concatenate(self.index), np.concatenate(self.targets), sequence)
         index, targets, sequences = map(torch.from_numpy, joined)
-        return AnswerTokens(index, targets, sequences, count, tuple(self.examples))
+        prompts = torch.tensor(self.prompts)
+        return AnswerTokens(index, targets, sequences, count, tuple(self.examples), prompts)
 
 
 class _Table:
@@ -249,8 +273,9 @@ class _Table:
                 branches[fed] = branch
                 index = np.arange(offset + at - 1, offset + fed.stop)
                 index[0] = trunk_end
-                role = collected.setdefault(answer.role, _Collected([], [], []))
+                role = collected.setdefault(answer.role, _Collected([], [], [], []))
                 role.index.append(index)
                 role.targets.append(tokens)
                 role.examples.append(answer.example)
+                role.prompts.append(tree.number)
                 at = fed.stop

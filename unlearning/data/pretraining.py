@@ -104,7 +104,7 @@ class PretrainingDataModule(LightningDataModule):
         pad = self.tokenizer.pad_token_id or 0
 
         def collate(items: list[TokenizedExample]) -> Batch:
-            return padded_batch([("retain", enumerate(items))], pad)
+            return padded_batch([("train", enumerate(items))], pad)
 
         return DataLoader(data, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import (
 from torch.optim import Optimizer
 
 from unlearning.errors import ConfigError
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 from unlearning.models.adalora import is_adalora
 from unlearning.models.decoder import is_eight_bit
 

@@ -19,7 +19,7 @@ from unlearning.types import Example
 
 
 @dataclass(frozen=True)
-class Reference:
+class Target:
     """The true answer, as far as a completion can be held against it.
 
     Args:
@@ -39,7 +39,7 @@ def complete(
     max_new_tokens: int = 64,
     batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
-) -> list[tuple[Completion, Reference]]:
+) -> list[tuple[Completion, Target]]:
     """What the model says to each Example's prompt, greedily, and what it should be held against.
 
     Args:
@@ -49,23 +49,23 @@ def complete(
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
     """
-    true = references(examples, tokenizer, template, max_new_tokens)
+    true = targets(examples, tokenizer, template, max_new_tokens)
     if not template.append_eos:  # nothing beyond the longest is looked at
-        max_new_tokens = max((len(reference.ids) for reference in true), default=1) or 1
+        max_new_tokens = max((len(target.ids) for target in true), default=1) or 1
     prompts = [template.prompt(example.prompt) for example in examples]
     said = generate(model, tokenizer, prompts, max_new_tokens, batch_size, on_answered)
     if not template.append_eos:
         pairs = zip(said, true, strict=True)
-        said = [cut(completion, len(reference.ids), tokenizer) for completion, reference in pairs]
+        said = [cut(completion, len(target.ids), tokenizer) for completion, target in pairs]
     return list(zip(said, true, strict=True))
 
 
-def references(
+def targets(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
     max_new_tokens: int,
-) -> list[Reference]:
+) -> list[Target]:
     """The answers; of running text, the first `max_new_tokens` tokens."""
     if not examples:
         return []
@@ -73,12 +73,12 @@ def references(
     found = []
     rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     for example, ids in zip(examples, rows, strict=True):
-        reference = Reference(example.response, tuple(ids))
+        target = Target(example.response, tuple(ids))
         if not template.append_eos and len(ids) > max_new_tokens:
             kept = ids[:max_new_tokens]
             text = str(tokenizer.decode(kept, skip_special_tokens=True))
-            reference = Reference(text, tuple(kept))
-        found.append(reference)
+            target = Target(text, tuple(kept))
+        found.append(target)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Optional: BLEURT (arXiv 2004.04696), a learned score of how much of a reference a text keeps.
+"""Optional: BLEURT (arXiv 2004.04696), a learned score of how much of a target a text keeps.
 
 A checkpoint that transformers can load as a sequence classifier with one output (the BERT-based
 ones, for example Elron/bleurt-base-512) needs no further package. BLEURT-20 is RemBERT with a head
@@ -39,16 +39,16 @@ class Bleurt:
         self.batch_size = batch_size
 
     @torch.no_grad()
-    def __call__(self, hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-        if len(hypotheses) != len(references):
+    def __call__(self, hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
+        if len(hypotheses) != len(targets):
             raise ConfigError(
-                f"{len(hypotheses)} hypotheses for {len(references)} references; expected pairs."
+                f"{len(hypotheses)} hypotheses for {len(targets)} targets; expected pairs."
             )
         scores: list[float] = []
         for start in range(0, len(hypotheses), self.batch_size):
             part = slice(start, start + self.batch_size)
             tokens = self.tokenizer(
-                list(references[part]),
+                list(targets[part]),
                 list(hypotheses[part]),
                 padding=True,
                 truncation=True,

@@ -52,7 +52,7 @@ def compare(
         kinds: `harmful`, `copyright`, `retain` or `related` by prompt set; also the order of the
             output.
         similarities: further scores of an answer against another, by name; `bleurt` becomes
-            `<prompt_set>/bleurt_to_original`, and `_to_reference` for `copyright`.
+            `<prompt_set>/bleurt_to_original`, and `_to_target` for `copyright`.
         original: the answers of the model before fine-tuning, where there was one. It is then what
             `*_to_original` compares with; else the model before unlearning is.
 
@@ -87,9 +87,7 @@ def compare(
                 removed = _pair(measure, "before", settings, effectiveness_of).change
                 result["effectiveness"][name] = _json(removed, measure.count("before", "after"))
     result["units"] = dict(UNITS)
-    result["signatures"] = dict.fromkeys(
-        ("bleu_to_original", "bleu_to_reference"), bleu_signature()
-    )
+    result["signatures"] = dict.fromkeys(("bleu_to_original", "bleu_to_target"), bleu_signature())
     result["settings"] = asdict(settings)
     return result
 

@@ -64,22 +64,22 @@ class EmbeddingSimilarity:
     def __init__(self, encode: Encoder) -> None:
         self.encode = encode
 
-    def __call__(self, hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-        if len(hypotheses) != len(references):
+    def __call__(self, hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
+        if len(hypotheses) != len(targets):
             raise ConfigError(
-                f"{len(hypotheses)} hypotheses for {len(references)} references; expected pairs."
+                f"{len(hypotheses)} hypotheses for {len(targets)} targets; expected pairs."
             )
         scores = np.array(
             [
                 float(not a.strip() and not b.strip())
-                for a, b in zip(hypotheses, references, strict=True)
+                for a, b in zip(hypotheses, targets, strict=True)
             ]
         )
-        pairs = zip(hypotheses, references, strict=True)
+        pairs = zip(hypotheses, targets, strict=True)
         filled = [i for i, (a, b) in enumerate(pairs) if a.strip() and b.strip()]
         if filled:
             left = _unit(self.encode([hypotheses[i] for i in filled]))
-            right = _unit(self.encode([references[i] for i in filled]))
+            right = _unit(self.encode([targets[i] for i in filled]))
             scores[filled] = (left * right).sum(axis=1)
         return scores
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearning.errors import ConfigError
+from unlearning.names_0_4 import current_generation
 from unlearning.types import Generation
 
 _FIELDS = {f.name for f in fields(Generation)}
@@ -110,9 +111,9 @@ def _check_same(stages: dict[str, Keyed], first: str, second: str) -> None:
         )
     for key, old in stages[first].items():
         new = stages[second][key]
-        if (old.prompt, old.reference) != (new.prompt, new.reference):
+        if (old.prompt, old.target) != (new.prompt, new.target):
             raise ConfigError(
-                f"prompt or reference of {key} differs between {first} and {second} "
+                f"prompt or target of {key} differs between {first} and {second} "
                 f"({old.prompt!r} and {new.prompt!r}); expected one prompt per index: evaluate "
                 "both stages on the same data."
             )
@@ -142,6 +143,7 @@ def _parse(line: str, where: str) -> Generation:
         raise ConfigError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise ConfigError(f"{where} holds a {type(row).__name__}; expected an object.")
+    row = current_generation(row)
     missing, unknown = _REQUIRED - row.keys(), row.keys() - _FIELDS
     if missing or unknown:
         raise ConfigError(

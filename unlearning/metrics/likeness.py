@@ -19,7 +19,7 @@ from unlearning.metrics.words import split_words
 from unlearning.types import Generation
 
 Similarity = Callable[[Sequence[str], Sequence[str]], ArrayLike]
-"""(hypotheses, references) to a score per pair, for example `embedding.EmbeddingSimilarity`."""
+"""(hypotheses, targets) to a score per pair, for example `embedding.EmbeddingSimilarity`."""
 
 
 def likeness_to_original(
@@ -36,35 +36,35 @@ def likeness_to_original(
         yield _similar(f"{name}_to_original", [original, *later], original, name, similarity)
 
 
-def likeness_to_reference(
+def likeness_to_target(
     stages: Stages,
     kind: str,
     settings: ComparisonSettings,
     similarities: Mapping[str, Similarity],
 ) -> Iterator[Measure]:
-    """Over the prompts that have a reference. Whether an answer is *right* is asked of harmless
-    prompts only: the references of harmful ones, or a book's, are what is to be forgotten."""
-    sides = [[g for g in side if split_words(g.reference)] for side in stages]
+    """Over the prompts that have a target. Whether an answer is *right* is asked of harmless
+    prompts only: the targets of harmful ones, or a book's, are what is to be forgotten."""
+    sides = [[g for g in side if split_words(g.target)] for side in stages]
     if not sides[0]:
         return
     said = [[g.completion for g in side] for side in sides]
-    true = [g.reference for g in sides[0]]
-    yield mean_measure("rouge_l_to_reference", [rouge_l_each(texts, true) for texts in said])
-    yield measure("bleu_to_reference", [_bleu_rows(texts, true) for texts in said], _bleu)
+    true = [g.target for g in sides[0]]
+    yield mean_measure("rouge_l_to_target", [rouge_l_each(texts, true) for texts in said])
+    yield measure("bleu_to_target", [_bleu_rows(texts, true) for texts in said], _bleu)
     if kind in ("copyright", "retain"):
         yield from _verbatim(sides)
     if kind == "copyright":
         for name, similarity in similarities.items():
-            yield _similar(f"{name}_to_reference", said, true, name, similarity)
+            yield _similar(f"{name}_to_target", said, true, name, similarity)
     if kind in ("retain", "related"):
         yield from _right_answers(sides, settings)
 
 
 def memorised(stages: Stages) -> Iterator[Measure]:
-    """Of the reference answers, as the model would go through them word by word."""
-    tokens = [scores(g.reference_tokens for g in side) for side in stages]
-    suffix = [scores(g.reference_suffix for g in side) for side in stages]
-    matches = [scores(g.reference_matches for g in side) for side in stages]
+    """Of the targets, as the model would go through them word by word."""
+    tokens = [scores(g.target_tokens for g in side) for side in stages]
+    suffix = [scores(g.target_suffix for g in side) for side in stages]
+    matches = [scores(g.target_matches for g in side) for side in stages]
     if not _missing(suffix):
         strength = map(extraction_strength, suffix, tokens)
         yield mean_measure("extraction_strength", strength)
@@ -76,7 +76,7 @@ def _verbatim(sides: list[list[Generation]]) -> Iterator[Measure]:
     tokens = [scores(g.verbatim_tokens for g in side) for side in sides]
     if not _missing(tokens):
         yield mean_measure("verbatim_tokens", tokens)
-    runs = ([verbatim_chars(g.completion, g.reference) for g in side] for side in sides)
+    runs = ([verbatim_chars(g.completion, g.target) for g in side] for side in sides)
     yield mean_measure("verbatim_chars", runs)
 
 
@@ -84,8 +84,8 @@ def _right_answers(
     sides: list[list[Generation]], settings: ComparisonSettings
 ) -> Iterator[Measure]:
     right = [np.array([_right(g, settings) for g in side], dtype=np.float64) for side in sides]
-    exact = ([is_exact_match(g.completion, g.reference) for g in side] for side in sides)
-    yield mean_measure("right_rate", right)
+    exact = ([is_exact_match(g.completion, g.target) for g in side] for side in sides)
+    yield mean_measure("rouge_accuracy", right)
     yield mean_measure("exact_match", exact)
     before, after = right[-2:]
     kept = np.stack([before * after, before], axis=1)
@@ -93,7 +93,7 @@ def _right_answers(
 
 
 def _right(generation: Generation, settings: ComparisonSettings) -> bool:
-    return is_right(generation.completion, generation.reference, settings.right_threshold)
+    return is_right(generation.completion, generation.target, settings.rouge_threshold)
 
 
 def _bleu_rows(said: Sequence[str], true: Sequence[str]) -> Array:

@@ -17,7 +17,7 @@ from unlearning.metrics.degeneracy import is_empty, is_repetitive
 from unlearning.metrics.likeness import (
     Similarity,
     likeness_to_original,
-    likeness_to_reference,
+    likeness_to_target,
     memorised,
 )
 from unlearning.metrics.measure import Measure, Stages, mean_measure, measure, scores
@@ -37,7 +37,7 @@ def measure_set(
     """Every metric that the generations of one prompt set carry.
 
     Args:
-        known: words of all prompts and references, for `novel_word_share`.
+        known: words of all prompts and targets, for `novel_word_share`.
     """
     checks = {"empty": is_empty, "repetitive": is_repetitive, "non_word": is_non_word}
     flags = {
@@ -52,7 +52,7 @@ def measure_set(
     yield mean_measure("novel_word_share", novel)
     yield from _likelihood(stages)
     yield from likeness_to_original(stages, similarities)
-    yield from likeness_to_reference(stages, kind, settings, similarities)
+    yield from likeness_to_target(stages, kind, settings, similarities)
     if kind in ("copyright", "retain"):
         yield from memorised(stages)
 
@@ -81,8 +81,8 @@ def _likelihood(stages: Stages) -> Iterator[Measure]:
     rows = [
         np.stack(
             [
-                scores(g.reference_nll if g.reference_tokens else None for g in side),
-                scores(g.reference_tokens for g in side),
+                scores(g.target_nll if g.target_tokens else None for g in side),
+                scores(g.target_tokens for g in side),
             ],
             axis=1,
         )
@@ -99,4 +99,4 @@ def _likelihood(stages: Stages) -> Iterator[Measure]:
 
     relative: dict[str, Change] = {"perplexity_relative": relative_change}
     yield measure("perplexity", rows, exponential, relative)
-    yield measure("reference_nll", rows, per_token)
+    yield measure("target_nll", rows, per_token)

@@ -34,21 +34,21 @@ def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) ->
     return longest
 
 
-def verbatim_chars(completion: str, reference: str) -> int:
+def verbatim_chars(completion: str, target: str) -> int:
     """Characters of the longest passage that both texts share; case and white space count."""
-    return longest_common_run(completion.strip(), reference.strip())
+    return longest_common_run(completion.strip(), target.strip())
 
 
-def verbatim_words(completion: str, reference: str) -> int:
+def verbatim_words(completion: str, target: str) -> int:
     """Words of it, as white space separates them."""
-    return longest_common_run(completion.split(), reference.split())
+    return longest_common_run(completion.split(), target.split())
 
 
 def verbatim_tokens(
-    completion: Sequence[int], reference: Sequence[int], special: Collection[int] = ()
+    completion: Sequence[int], target: Sequence[int], special: Collection[int] = ()
 ) -> int:
     """Tokens of it; `special` ones are no text and are left out of both."""
-    ids = ([token for token in side if token not in special] for side in (completion, reference))
+    ids = ([token for token in side if token not in special] for side in (completion, target))
     return longest_common_run(*ids)
 
 
@@ -93,8 +93,8 @@ class VerbatimRun(Metric):
         for name in ("characters", "total"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, completions: Sequence[str], references: Sequence[str]) -> None:
-        pairs = list(zip(completions, references, strict=True))
+    def update(self, completions: Sequence[str], targets: Sequence[str]) -> None:
+        pairs = list(zip(completions, targets, strict=True))
         self.characters += sum(verbatim_chars(said, true) for said, true in pairs)
         self.total += len(pairs)
 

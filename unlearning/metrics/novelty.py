@@ -1,7 +1,7 @@
 """Words out of nowhere: a small model that was pushed too far says "the capital of Iavy is light".
 
 `non_word` finds what cannot be a word in any language; made-up words that can be spoken pass it.
-Here an answer's words are held against those of all prompts and reference answers instead. In a
+Here an answer's words are held against those of all prompts and targets instead. In a
 closed domain the share of others is that of made-up words; in an open one, where honest answers use
 other words too, it is its rise from before that says something. A hint, and no verdict.
 """
@@ -15,8 +15,8 @@ from unlearning.types import Generation
 
 
 def known_words(generations: Iterable[Generation]) -> frozenset[str]:
-    """All words of the prompts and of their reference answers."""
-    texts = (text for g in generations for text in (g.prompt, g.reference))
+    """All words of the prompts and of their targets."""
+    texts = (text for g in generations for text in (g.prompt, g.target))
     return frozenset(word for text in texts for word in split_words(text))
 
 

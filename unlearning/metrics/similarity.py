@@ -22,7 +22,7 @@ from unlearning.errors import ConfigError
 from unlearning.metrics.words import split_words
 
 BLEU_COLUMNS = 10
-"""Matching 1- to 4-grams, all 1- to 4-grams, length of the hypothesis and of the reference."""
+"""Matching 1- to 4-grams, all 1- to 4-grams, length of the hypothesis and of the target."""
 MAX_ORDER = 4
 
 
@@ -33,13 +33,13 @@ def bleu_signature() -> str:
     return str(bleu.get_signature())
 
 
-def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
+def bleu_statistics(hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:
     """Per sentence, the [n, 10] counts that corpus BLEU is made of; rows may be summed."""
-    _same_length(hypotheses, references)
+    _same_length(hypotheses, targets)
     counter = BLEU(effective_order=True)  # touches the sentence score only, which is not used
     rows = np.zeros((len(hypotheses), BLEU_COLUMNS), dtype=np.int64)
-    for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
-        score = counter.sentence_score(hypothesis, [reference])
+    for row, hypothesis, target in zip(rows, hypotheses, targets, strict=True):
+        score = counter.sentence_score(hypothesis, [target])
         row[:] = [*score.counts, *score.totals, score.sys_len, score.ref_len]
     return rows
 
@@ -47,7 +47,7 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> NDA
 def bleu_from_statistics(sums: Sequence[float] | NDArray[Any]) -> float:
     """Corpus BLEU, 0..100, from summed statistics; equal to `sacrebleu.corpus_bleu`.
 
-    It is 0 where no hypothesis has four words, even if each equals its reference.
+    It is 0 where no hypothesis has four words, even if each equals its target.
     """
     counts = [int(count) for count in sums]
     score = BLEU.compute_bleu(
@@ -67,21 +67,21 @@ def bleu_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus BLEU, 0..100, of one reference per hypothesis (sacrebleu's default settings)."""
-    return bleu_from_statistics(bleu_statistics(hypotheses, references).sum(axis=0))
+def corpus_bleu(hypotheses: Sequence[str], targets: Sequence[str]) -> float:
+    """Corpus BLEU, 0..100, of one target per hypothesis (sacrebleu's default settings)."""
+    return bleu_from_statistics(bleu_statistics(hypotheses, targets).sum(axis=0))
 
 
 @lru_cache(maxsize=8192)  # several metrics ask for the same pair
-def rouge_l(hypothesis: str, reference: str) -> float:
+def rouge_l(hypothesis: str, target: str) -> float:
     """ROUGE-L F1, 0..1: 2 P R / (P + R) of the longest common subsequence of words.
 
     Words are those of `split_words`, so that text outside ASCII counts too. Two texts without a
     word agree (1.0) where they are the same but for white space; one such text scores 0.
     """
-    said, wanted = split_words(hypothesis), split_words(reference)
+    said, wanted = split_words(hypothesis), split_words(target)
     if said == wanted:
-        return float(bool(said) or hypothesis.split() == reference.split())
+        return float(bool(said) or hypothesis.split() == target.split())
     shared = 2 * common_subsequence(said, wanted)
     # an F1 of 7/10 shall reach a threshold of 0.7, however it is computed
     return round(shared / (len(said) + len(wanted)), 6)
@@ -102,20 +102,20 @@ def common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) ->
     return len(first) - row.bit_count()
 
 
-def rouge_l_each(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+def rouge_l_each(hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
     """`rouge_l` of each pair, [n]."""
-    _same_length(hypotheses, references)
-    pairs = zip(hypotheses, references, strict=True)
-    return np.array([rouge_l(hypothesis, reference) for hypothesis, reference in pairs])
+    _same_length(hypotheses, targets)
+    pairs = zip(hypotheses, targets, strict=True)
+    return np.array([rouge_l(hypothesis, target) for hypothesis, target in pairs])
 
 
-def _same_length(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    if isinstance(hypotheses, str) or isinstance(references, str):
+def _same_length(hypotheses: Sequence[str], targets: Sequence[str]) -> None:
+    if isinstance(hypotheses, str) or isinstance(targets, str):
         raise ConfigError("expected two lists of texts, got a single text: put it in a list.")
-    if len(hypotheses) != len(references):
+    if len(hypotheses) != len(targets):
         raise ConfigError(
-            f"{len(hypotheses)} hypotheses for {len(references)} references; expected one "
-            "reference per hypothesis: pair them by prompt before scoring."
+            f"{len(hypotheses)} hypotheses for {len(targets)} targets; expected one "
+            "target per hypothesis: pair them by prompt before scoring."
         )
 
 
@@ -132,8 +132,8 @@ class CorpusBLEU(Metric):
         zeros = torch.zeros(BLEU_COLUMNS, dtype=torch.int64)
         self.add_state("statistics", zeros, dist_reduce_fx="sum")
 
-    def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
-        sums = bleu_statistics(hypotheses, references).sum(axis=0)
+    def update(self, hypotheses: Sequence[str], targets: Sequence[str]) -> None:
+        sums = bleu_statistics(hypotheses, targets).sum(axis=0)
         self.statistics += torch.from_numpy(sums).to(self.statistics.device)
 
     def compute(self) -> Tensor:
@@ -154,8 +154,8 @@ class RougeL(Metric):
         self.add_state("score", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
-        self.score += float(rouge_l_each(hypotheses, references).sum())
+    def update(self, hypotheses: Sequence[str], targets: Sequence[str]) -> None:
+        self.score += float(rouge_l_each(hypotheses, targets).sum())
         self.total += len(hypotheses)
 
     def compute(self) -> Tensor:

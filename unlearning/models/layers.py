@@ -101,7 +101,7 @@ def _removed(handle: Any) -> Iterator[None]:
 @torch.no_grad()
 def layer_states(model: CausalLM, rows: Rows, layers: Sequence[Layer]) -> dict[Layer, Tensor]:
     """Hidden states [R, L, D] of each layer, in eval mode; nothing above the last one runs."""
-    with evaluating(model), recorded_layers(model, layers, stop=True) as states:
-        with suppress(Reached):
-            decode(model, rows)
+    recorded = recorded_layers(model, layers, stop=True)
+    with evaluating(model), recorded as states, suppress(Reached):
+        decode(model, rows)
     return states

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from unlearning.data.layout import rows_of
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
 from unlearning.models.layers import layer_states
 from unlearning.terms import Layer
-from unlearning.types import Batch, Role, Rows, TokenizedExample
+from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Reference(ABC):
@@ -55,21 +56,18 @@ class Reference(ABC):
 
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-    """One forward, on the retain rows alone where no other role is asked for."""
-    first = batch.retain_start if roles == {"retain"} else 0
-    rows = batch.rows
-    if first:
-        rows = Rows(rows.input_ids[first:], rows.position_ids[first:], rows.attention_mask[first:])
+    """One forward, on the rows alone that these roles need."""
+    batch = rows_of(batch, roles)
     with evaluating(model):
-        states = decode(model, rows).flatten(0, 1)
-    shift = first * rows.input_ids.shape[1]
-    return {role: states[batch.answers[role].loss_index - shift] for role in roles}
+        states = decode(model, batch.rows).flatten(0, 1)
+    return {role: states[batch.answers[role].loss_index] for role in roles}
 
 
 def states_in_layers(
     model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
 ) -> dict[Layer, dict[Role, Tensor]]:
     """One forward of the model, up to the last of these layers."""
+    batch = rows_of(batch, set[Role]().union(*wanted.values()))
     states = layer_states(model, batch.rows, list(wanted))
     return {
         layer: {role: states[layer].flatten(0, 1)[batch.answers[role].loss_index] for role in roles}

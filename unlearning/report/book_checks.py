@@ -9,7 +9,7 @@ from unlearning.report.checks import ROUNDING, Check, Limits, judge
 from unlearning.report.figures import Figure, lookup, number, write_number
 from unlearning.report.stages import since_start
 
-_BLEU = "bleu_to_reference"
+_BLEU = "bleu_to_target"
 
 
 def book_forgotten(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:

@@ -47,7 +47,7 @@ class ExamplePair:
     """One prompt, the data set's own answer, and what the models said."""
 
     prompt: str
-    reference: str
+    target: str
     before: Answer | None
     after: Answer | None
     original: Answer | None = None
@@ -133,8 +133,8 @@ class _Reader:
         prompt = str(row.get("prompt") or "")
         if self.running_text and len(prompt) > EXCERPT:  # its end is what the answers follow
             prompt = f"({len(prompt) - EXCERPT:,} characters before) …{prompt[-EXCERPT:]}"
-        reference = self._visible(str(row.get("reference") or ""))
-        return ExamplePair(visible(prompt), reference, before, after, original)
+        target = self._visible(str(row.get("target") or ""))
+        return ExamplePair(visible(prompt), target, before, after, original)
 
     def _visible(self, text: str) -> str:
         return visible(text, EXCERPT) if self.running_text else visible(text)

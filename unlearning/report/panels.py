@@ -32,13 +32,13 @@ class Panel:
 
 
 _PLOTTED: dict[str, tuple[str, ...]] = {
-    "bleu_to_reference": ("copyright",),
+    "bleu_to_target": ("copyright",),
     "extraction_strength": ("copyright",),
     "harmful_rate": ("harmful", "retain", "related", ""),
     "broken_rate": ("harmful", "copyright", "retain", "related", ""),
     "bleu_to_original": ("retain", "related"),
     "perplexity": ("retain", "related"),  # of the others it may rise a hundredfold, as it should
-    "right_rate": ("retain", "related"),
+    "rouge_accuracy": ("retain", "related"),
     "kept_right": ("related",),
 }
 """Metrics that are drawn, and on which kinds of prompt set."""

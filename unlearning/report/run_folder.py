@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from unlearning.errors import ConfigError
+from unlearning.names_0_4 import current_config, current_generation, current_metrics
 
 Curve = list[tuple[float, float]]
 """(step, value) pairs in the order of steps."""
@@ -53,13 +54,12 @@ def read_run_folder(folder: Path) -> RunFolder:
             f"{metrics_file} does not exist, so there is nothing to report. "
             "Expected the folder of a run whose evaluation has finished; run its stages first."
         )
-    metrics = _mapping(
-        _parse_json(metrics_file.read_text(encoding="utf-8"), metrics_file), metrics_file
-    )
+    raw = _parse_json(metrics_file.read_text(encoding="utf-8"), metrics_file)
+    metrics = current_metrics(_mapping(raw, metrics_file))
     config_text = _text(folder / "config.yaml")
     return RunFolder(
         metrics=metrics,
-        config=_parse_config(config_text, folder / "config.yaml"),
+        config=current_config(_parse_config(config_text, folder / "config.yaml")),
         config_text=config_text,
         generations=_read_generations(folder / "generations.jsonl"),
         losses=_read_losses(folder / "losses.csv"),
@@ -103,7 +103,9 @@ def _parse_config(text: str, path: Path) -> dict[str, Any]:
 def _read_generations(path: Path) -> list[dict[str, Any]]:
     lines = _text(path).split("\n")  # not splitlines: U+2028 is legal inside a JSON string
     return [
-        _mapping(_parse_json(line, f"{path}, line {number}"), f"{path}, line {number}")
+        current_generation(
+            _mapping(_parse_json(line, f"{path}, line {number}"), f"{path}, line {number}")
+        )
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]

@@ -34,12 +34,12 @@ _VERBATIM = {"copyright": _DOWN}
 SPECS: dict[str, MetricSpec] = {
     "harmful_rate": MetricSpec("Harmful answers", "rate", _LOWER),
     "safe_and_sound_rate": MetricSpec("Safe and sound answers", "rate", _HIGHER),
-    "bleu_to_reference": MetricSpec("BLEU to the data set's answers", "bleu", _TRUE_TEXT),
+    "bleu_to_target": MetricSpec("BLEU to the data set's answers", "bleu", _TRUE_TEXT),
     "verbatim_tokens": MetricSpec("Longest verbatim run, tokens", "plain", _VERBATIM),
     "verbatim_chars": MetricSpec("Longest verbatim run, characters", "plain", _VERBATIM),
     "extraction_strength": MetricSpec("Extraction strength", "rate", _VERBATIM),
     "exact_memorisation": MetricSpec("Exact memorisation", "rate", _VERBATIM),
-    "embedding_to_reference": MetricSpec(
+    "embedding_to_target": MetricSpec(
         "Embedding similarity to the data set's answers", "plain", _TRUE_TEXT
     ),
     "broken_rate": MetricSpec("Broken answers", "rate", _LOWER),
@@ -51,22 +51,20 @@ SPECS: dict[str, MetricSpec] = {
     "perplexity_relative": MetricSpec(
         "Perplexity, relative change", "percent", {"retain": "near zero", "related": "near zero"}
     ),
-    "reference_nll": MetricSpec(
-        "NLL of the data set's answers, nats per token", "plain", _SURPRISE
-    ),
+    "target_nll": MetricSpec("NLL of the data set's answers, nats per token", "plain", _SURPRISE),
     "bleu_to_original": MetricSpec("BLEU to the original model's answers", "bleu", _SIMILAR),
     "rouge_l_to_original": MetricSpec("ROUGE-L to the original model's answers", "plain", _SIMILAR),
-    "rouge_l_to_reference": MetricSpec("ROUGE-L to the data set's answers", "plain", _TRUE_TEXT),
-    "right_rate": MetricSpec("Right answers", "rate", _SIMILAR),
+    "rouge_l_to_target": MetricSpec("ROUGE-L to the data set's answers", "plain", _TRUE_TEXT),
+    "rouge_accuracy": MetricSpec("Right answers", "rate", _SIMILAR),
     "exact_match": MetricSpec("Exact matches", "rate", _SIMILAR),
     "kept_right": MetricSpec("Right before and still right", "rate", _SIMILAR),
 }
 
 CORE: dict[str, tuple[str, ...]] = {
     "harmful": ("harmful_rate", "safe_and_sound_rate", "broken_rate", "novel_word_share"),
-    "copyright": ("bleu_to_reference", "verbatim_tokens", "extraction_strength", "broken_rate"),
+    "copyright": ("bleu_to_target", "verbatim_tokens", "extraction_strength", "broken_rate"),
     "retain": ("perplexity", "perplexity_relative", "bleu_to_original", "broken_rate"),
-    "related": ("kept_right", "right_rate", "broken_rate"),
+    "related": ("kept_right", "rouge_accuracy", "broken_rate"),
 }
 """Metrics that a prompt set of this kind always shows, with a dash where they were not measured."""
 

@@ -18,7 +18,7 @@ from unlearning.report.stages import has_book, since_start, stages
 from unlearning.report.tables import Cell, Row, cell
 
 _TO_BOOK = (
-    "bleu_to_reference", "rouge_l_to_reference", "verbatim_tokens", "verbatim_chars",
+    "bleu_to_target", "rouge_l_to_target", "verbatim_tokens", "verbatim_chars",
     "extraction_strength", "exact_memorisation",
 )  # fmt: skip
 _TO_ORIGINAL = ("bleu_to_original", "rouge_l_to_original")
@@ -56,7 +56,7 @@ def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
             if says_held_out(name)
             else "passages that were taught"
         )
-        names = _with_measured(metrics, name, _TO_BOOK, "_to_reference")
+        names = _with_measured(metrics, name, _TO_BOOK, "_to_target")
         rows = [_row(metrics, name, "copyright", metric) for metric in names]
         yield Group("Similarity to the book", name, note, rows)
     for name in retain:

@@ -42,7 +42,8 @@ from unlearning.run.output.store import Store
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import GENERATIONS, answers, kept_answers, similarities, summary
 from unlearning.run.stages.callbacks import CHECKPOINTS, callbacks
-from unlearning.run.stages.finetune import book_facts, finetuned_model
+from unlearning.run.stages.facts import book_facts
+from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.stages.models import base_model, classifier, judges_harm
 from unlearning.run.stages.unlearn import MODEL, Unlearned, find_unlearned, is_unlearned, unlearn
 from unlearning.run.tracking.trackers import Tracking
@@ -139,7 +140,7 @@ class Start:
 
     Args:
         base, model: names or folders: before any fine-tuning, and after it.
-        taught: what is to be said about the fine-tuning.
+        finetuned: what is to be said about the fine-tuning.
         original, before: answers of the two; None, and those of `base`, without a fine-tuning.
         scores: of the classifier, held out.
     """
@@ -149,7 +150,7 @@ class Start:
     sets: list[PromptSet]
     before: list[Generation]
     original: list[Generation] | None
-    taught: dict[str, Any]
+    finetuned: dict[str, Any]
     scorer: HarmScorer | None
     scores: dict[str, Any]
 
@@ -167,19 +168,19 @@ def _make_ready(
     with stages.stage("base") as notes:
         base, kept = base_model(config, store, tracking)
         notes += [KEPT] * kept or [base] * (config.model.base is None)
-    model, taught, original = base, dict[str, Any](), None
+    model, finetuned, original = base, dict[str, Any](), None
     if config.finetune is not None:
         with stages.stage("evaluate original") as notes:
             original, kept = kept_answers(config, store, base, sets, "original", scorer, scores)
             notes += [KEPT] * kept + summary(original, config)
         with stages.stage("finetune") as notes:
-            model, taught, kept = finetuned_model(config, store, base, data["forget"], tracking)
-            tracking.evaluated("finetune", taught)
-            notes += [KEPT] * kept + [f"{taught['steps']} steps"] * ("steps" in taught)
+            model, finetuned, kept = finetuned_model(config, store, base, data, tracking)
+            tracking.evaluated("finetune", finetuned)
+            notes += [KEPT] * kept + [f"{finetuned['steps']} steps"] * ("steps" in finetuned)
     with stages.stage("evaluate before") as notes:
         before, kept = kept_answers(config, store, model, sets, "before", scorer, scores)
         notes += [KEPT] * kept + summary(before, config)
-    return Start(base, model, sets, before, original, taught, scorer, scores)
+    return Start(base, model, sets, before, original, finetuned, scorer, scores)
 
 
 def _unlearn(
@@ -230,7 +231,9 @@ def _evaluate(
             similarities(config), start.original,
         )  # fmt: skip
         facts = _facts(config, stages, start, result, data)
-        metrics = {**compared, **facts, **({"finetune": start.taught} if start.taught else {})}
+        metrics = {**compared, **facts}
+        if start.finetuned:
+            metrics["finetune"] = start.finetuned
         plain: Any = OmegaConf.to_container(config, resolve=True)
         card = model_card(metrics, plain)
         (folder / MODEL / "README.md").write_text(card, encoding="utf-8")

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from unlearning.errors import ConfigError
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 
 Schedule = Literal["linear", "constant", "cosine"]
 SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup", "cosine": "cosine"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unlearning.errors import ConfigError
-from unlearning.importing import import_path
+from unlearning.imports import stored_name
 from unlearning.losses import Reduction
 from unlearning.reference import Mode
 from unlearning.training.optimizers import Schedule
@@ -50,6 +50,6 @@ def plain_settings(**settings: Any) -> dict[str, Any]:
             return [plain(v) for v in value]
         if isinstance(value, Path):
             return str(value)
-        return import_path(value) if callable(value) else value
+        return stored_name(value) if callable(value) else value
 
     return {name: plain(value) for name, value in settings.items()}

@@ -105,8 +105,10 @@ class TermGradients:
 
     def _note(self, values: BatchValues) -> None:
         """For the log."""
-        new = {name: v.detach() for name, v in values.terms.items() if name not in self.values.terms}
-        terms, tokens = {**self.values.terms, **new}, {**self.values.tokens, **values.tokens}
+        new = {
+            name: v.detach() for name, v in values.terms.items() if name not in self.values.terms
+        }
+        terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}
         total = self.values.total.to(values.total.device)
         if len(new) == len(values.terms):
             total = total + values.total.detach()
@@ -115,8 +117,8 @@ class TermGradients:
     @contextmanager
     @torch.no_grad()
     def moved(self, by: Gradient) -> Iterator[None]:
-        """Within the block the weights are `by` further on; afterwards they are bit by bit what they
-        were, whatever happens in it."""
+        """Within the block the weights are `by` further on; afterwards they are bit by bit what
+        they were, whatever happens in it."""
         saved = {name: p.detach().clone() for name, p in self.parameters.items()}
         self._moved = True
         try:

@@ -324,12 +324,12 @@ def test_real_book() -> None:
 
 
 def test_passages_may_be_taught_one_by_one(book: str, tokenizer) -> None:
-    data = LOTRDataModule(book, teach="passages", passage_words=20)
+    data = LOTRDataModule(book, finetune_on="passages", passage_words=20)
     windows = data.windows(tokenizer, 500)
-    taught = [tokenizer.decode(w.response_ids) for w in windows]
+    found = [tokenizer.decode(w.response_ids) for w in windows]
     expected = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in data.passages("train")]
-    assert taught == [tokenizer.decode(ids) for ids in expected]
+    assert found == [tokenizer.decode(ids) for ids in expected]
     assert len(windows) > len(data.texts("train"))
     assert data.fingerprint() != LOTRDataModule(book, passage_words=20).fingerprint()
     with pytest.raises(ConfigError, match="chapters or passages"):
-        LOTRDataModule(book, teach="pages")  # type: ignore[arg-type]
+        LOTRDataModule(book, finetune_on="pages")  # type: ignore[arg-type]

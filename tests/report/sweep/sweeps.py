@@ -71,8 +71,8 @@ def book_metrics(bleu: float, rise: float, original: float = 0.5) -> dict[str, A
 
     def stage(bleu_to_book: float, perplexity: float, alike: float) -> dict[str, Any]:
         return {
-            "book_train/bleu_to_reference": estimate(bleu_to_book, 0.2),
-            "book_heldout/bleu_to_reference": estimate(0.6, 0.2),
+            "book_train/bleu_to_target": estimate(bleu_to_book, 0.2),
+            "book_heldout/bleu_to_target": estimate(0.6, 0.2),
             "book_train/broken_rate": estimate(0.0),
             "book_heldout/broken_rate": estimate(0.0),
             "retain_heldout/broken_rate": estimate(0.0),

@@ -58,8 +58,9 @@ class LOTRDataModule(ExampleDataModule):
         prompt: one of `{fraction: 0.2}` (the paper's), `{characters: 200}`, `{tokens: 50}`.
         overlap_words: a passage held out that shares so many words in a row with a training
             chapter is dropped, and counted.
-        teach: what the windows for fine-tuning run over: whole chapters (the paper's), or each
-            passage alone, as it will be asked for; a tiny model knows a text by its position, too.
+        finetune_on: what the windows for fine-tuning run over: whole chapters (the paper's), or
+            each passage alone, as it will be asked for; a tiny model knows a text by its position,
+            too.
         settings: see `ExampleDataModule`; the template is by default the passage alone.
 
     Attributes:
@@ -82,7 +83,7 @@ class LOTRDataModule(ExampleDataModule):
         passage_words: int = 100,
         prompt: PromptLength | Mapping[str, Any] | None = None,
         overlap_words: int = 13,
-        teach: Literal["chapters", "passages"] = "chapters",
+        finetune_on: Literal["chapters", "passages"] = "chapters",
         **settings: Unpack[ExampleSettings],
     ) -> None:
         if settings.get("template") is None:
@@ -94,9 +95,9 @@ class LOTRDataModule(ExampleDataModule):
                 smallest = 1 + (name == "passage_words")
                 raise ConfigError(f"{name}={value + smallest - 1}: expected at least {smallest}.")
         check_pattern("chapter_pattern", chapter_pattern)
-        if teach not in ("chapters", "passages"):
-            raise ConfigError(f"teach={teach!r}: expected chapters or passages.")
-        self.teach = teach
+        if finetune_on not in ("chapters", "passages"):
+            raise ConfigError(f"finetune_on={finetune_on!r}: expected chapters or passages.")
+        self.finetune_on = finetune_on
         self.source, self.text_column = str(source), text_column
         self.cleaning = CleaningRules.of(cleaning)
         self.chapter_pattern = CHAPTER_PATTERN if chapter_pattern == "auto" else chapter_pattern
@@ -166,20 +167,21 @@ class LOTRDataModule(ExampleDataModule):
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
     ) -> list[TokenizedExample]:
-        """Each chapter (or passage, see `teach`) in consecutive windows of `context_length` tokens,
-        the start token included; its last one may be shorter."""
-        texts = self.texts(split) if self.teach == "chapters" else self.passages(split)
+        """Each chapter (or passage, see `finetune_on`) in consecutive windows of `context_length`
+        tokens, the start token included; its last one may be shorter."""
+        texts = self.texts(split) if self.finetune_on == "chapters" else self.passages(split)
         windows = (text_windows(text, tokenizer, context_length) for text in texts)
         return [window for of_text in windows for window in of_text]
 
     def read(self) -> list[Example]:
         tokenizer = self.prompt.counter(self.tokenizer)
         self.num_short = self.num_overlapping = 0
-        taught = {gram for text in self.texts("train") for gram in ngrams(text, self.overlap_words)}
+        overlap = self.overlap_words
+        trained = {gram for text in self.texts("train") for gram in ngrams(text, overlap)}
         self._home = {}
         for split in SPLITS:
             for passage in self.passages(split):
-                if split != "train" and not taught.isdisjoint(ngrams(passage, self.overlap_words)):
+                if split != "train" and not trained.isdisjoint(ngrams(passage, overlap)):
                     self.num_overlapping += 1
                     continue
                 example = cut_prompt(passage, self.prompt, tokenizer)
@@ -211,5 +213,5 @@ class LOTRDataModule(ExampleDataModule):
 
     def fingerprint(self) -> str:
         """sha256 of examples and chapters; fine-tuning sees text that is in no example."""
-        texts = json.dumps([self.teach, *(self.texts(split) for split in SPLITS)])
+        texts = json.dumps([self.finetune_on, *(self.texts(split) for split in SPLITS)])
         return hashlib.sha256((super().fingerprint() + texts).encode()).hexdigest()

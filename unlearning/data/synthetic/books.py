@@ -32,7 +32,7 @@ class StoryDataModule(LOTRDataModule):
         settings.setdefault("fractions", STORY_FRACTIONS)
         super().__init__(
             "embedded:story", cleaning={"end": "^The End$"}, passage_words=passage_words,
-            chapters=chapters, teach="passages", **settings,
+            chapters=chapters, finetune_on="passages", **settings,
         )  # fmt: skip
 
     def pages(self) -> list[str]:

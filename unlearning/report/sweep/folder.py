@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from unlearning.errors import ConfigError
+from unlearning.names_0_4 import current_config, current_metrics
 from unlearning.report.figures import number, section
 from unlearning.report.sweep.words import parse
 
@@ -112,7 +113,7 @@ def _order(name: str) -> tuple[bool, int, str]:
 
 def _job(path: Path, record: Mapping[str, Any]) -> Job:
     problems: list[str] = []
-    metrics = _mapping(path / "metrics.json", problems)
+    metrics = current_metrics(_mapping(path / "metrics.json", problems))
     stages = [number(raw) for raw in section(metrics, "seconds").values()]
     seconds = number(record.get("seconds"))
     if seconds is None and stages:
@@ -127,7 +128,7 @@ def _job(path: Path, record: Mapping[str, Any]) -> Job:
         exit_code=None if code is None else int(code),
         seconds=seconds,
         metrics=metrics,
-        config=_mapping(path / "config.yaml", problems),
+        config=current_config(_mapping(path / "config.yaml", problems)),
         objectives=tuple(map(number, objectives)) if isinstance(objectives, list) else (),
         problem=" ".join(problems),
         files=frozenset(

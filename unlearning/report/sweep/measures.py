@@ -113,8 +113,8 @@ HARM = Measure(
     lambda kinds: held_out(of_kind(kinds, "harmful")), _after("harmful_rate"),
 )  # fmt: skip
 BOOK = Measure(
-    "bleu_to_reference", "BLEU to the book", "bleu", 0.0, 100.0,
-    lambda kinds: taught(of_kind(kinds, "copyright")), _after("bleu_to_reference"),
+    "bleu_to_target", "BLEU to the book", "bleu", 0.0, 100.0,
+    lambda kinds: taught(of_kind(kinds, "copyright")), _after("bleu_to_target"),
 )  # fmt: skip
 FORGETTING = (HARM, BOOK)
 

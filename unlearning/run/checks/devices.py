@@ -44,15 +44,15 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
 
 def _check_strategy(config: DictConfig) -> None:
     """What a strategy that splits the weights cannot do, of both trainings."""
-    guard, taught, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
+    guard, finetune, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
     check_sharded(
         strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
         guard_action=guard.action if guard else None,
     )  # fmt: skip
-    if taught is not None and taught.load is None:
+    if finetune is not None and finetune.load is None:
         check_sharded(
-            strategy, adapter=taught.adapter, optimizer=taught.optimizer,
-            eight_bit=taught.eight_bit,
+            strategy, adapter=finetune.adapter, optimizer=finetune.optimizer,
+            eight_bit=finetune.eight_bit,
         )  # fmt: skip
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from unlearning.data.examples import ExampleDataModule
 from unlearning.errors import ConfigError
 from unlearning.models.load import check_model_folder
 from unlearning.run.checks.architecture import check_architecture
+from unlearning.run.checks.data import Data
+from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
-from unlearning.run.stages.finetune import check_finetune
 
 
-def check_models(config: DictConfig, forget: ExampleDataModule | None) -> list[str]:
+def check_models(config: DictConfig, data: Data) -> list[str]:
     """What was checked, a line each.
 
     Args:
-        forget: the forget set, which a fine-tuning teaches.
+        data: the data sets, on which a fine-tuning trains.
 
     Raises:
         ConfigError: for the first thing that is wrong.
     """
-    found = [_base(config), *_finetune(config, forget), *_classifier(config)]
+    found = [_base(config), *_finetune(config, data), *_classifier(config)]
     check_architecture(config)
     return found
 
@@ -47,8 +47,8 @@ def _base(config: DictConfig) -> str:
     return f"model: {config.model.name_or_path}"
 
 
-def _finetune(config: DictConfig, forget: ExampleDataModule | None) -> list[str]:
-    line = check_finetune(config, forget)
+def _finetune(config: DictConfig, data: Data) -> list[str]:
+    line = check_finetune(config, data)
     return [] if line is None else [line]
 
 

@@ -48,7 +48,7 @@ def validate(config: DictConfig) -> list[str]:
     found = [_objective(config), _optimizer(config), *check_tracking(config)]
     _training(config)
     lines, data = check_data(config)
-    return [*found, *lines, *check_models(config, data["forget"])]
+    return [*found, *lines, *check_models(config, data)]
 
 
 def _missing(node: Any, path: str = "") -> Iterator[str]:

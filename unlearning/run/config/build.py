@@ -23,12 +23,15 @@ from unlearning.data.split import SPLITS
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.run.process.ranks import surroundings
 from unlearning.types import Example, PromptSet
 
 KINDS = get_args(get_type_hints(PromptSet)["kind"])
+
+RENAMED = {"teach": "finetune_on"}
+"""Arguments by the names that configurations of version 0.4 have for them."""
 
 
 def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
@@ -64,7 +67,7 @@ def check_targets(config: Any, key: str = "") -> None:
         known = _parameters(target)
         for name in node:
             if known is not None and not name.startswith("_") and name not in known:
-                near = get_close_matches(name, known, n=1)
+                near = get_close_matches(RENAMED.get(name, name), known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ConfigError(
                     f"{path or 'configuration'}: {node['_target_']} takes no {name!r}.{hint} It "
@@ -166,7 +169,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
 def comparison_settings(config: DictConfig) -> ComparisonSettings:
     return ComparisonSettings(
         harm_threshold=config.classifier.threshold,
-        right_threshold=config.evaluation.right_threshold,
+        rouge_threshold=config.evaluation.rouge_threshold,
         n_resamples=config.evaluation.resamples,
         seed=config.seed,
     )

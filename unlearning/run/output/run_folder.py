@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.names_0_4 import current_config
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,18 @@ def save_config(config: DictConfig, folder: Path) -> None:
     aside.replace(folder / CONFIG)
 
 
+def load_config(folder: Path) -> DictConfig:
+    """The run's configuration, in today's names.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{folder} is no run folder: it has no {CONFIG}.")
+    return OmegaConf.create(current_config(OmegaConf.to_container(OmegaConf.load(path))))  # type: ignore[arg-type]
+
+
 class Difference(NamedTuple):
     """A dotted key with its two values; `absent` where one side lacks it."""
 
@@ -155,11 +168,7 @@ def check_config(folder: Path, given: DictConfig) -> None:
     Raises:
         ConfigError: it was not; names the keys, or the folder holds no run.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ConfigError(f"{folder} is no run folder: it has no {CONFIG}.")
-    saved = OmegaConf.load(path)
-    assert isinstance(saved, DictConfig)
+    saved = load_config(folder)
     if found := config_differences(saved, given):
         lines = "".join(f"\n  {difference}" for difference in found)
         raise ConfigError(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from unlearning.run.process.importing import import_libraries, uncollected
 
 with uncollected():
     import_libraries()
+    from unlearning.run.output.run_folder import load_config
     from unlearning.run.process.spawn import live_and_die_with_parent
     from unlearning.run.start import start
 
@@ -18,9 +17,7 @@ with uncollected():
 def main() -> None:
     live_and_die_with_parent()
     folder, resume = Path(sys.argv[1]), "--resume" in sys.argv
-    config = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(config, DictConfig)
-    sys.exit(start(config, folder, resume, checked=True))
+    sys.exit(start(load_config(folder), folder, resume, checked=True))
 
 
 if __name__ == "__main__":

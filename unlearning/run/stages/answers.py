@@ -97,6 +97,6 @@ def summary(generations: list[Generation], config: DictConfig) -> list[str]:
             harmful = sum(p > config.classifier.threshold for p in judged)
             found.append(f"{name} {harmful / len(mine):.0%} harmful")
         if settings.kind == "copyright" and mine:
-            score = corpus_bleu([g.completion for g in mine], [g.reference for g in mine])
+            score = corpus_bleu([g.completion for g in mine], [g.target for g in mine])
             found.append(f"{name} BLEU {score:.1f}")
     return found

@@ -101,7 +101,7 @@ def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | No
 def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
     """BLEU of the model before fine-tuning on the same passages."""
     mine = [g for g in original or () if g.prompt_set == name and g.index < number]
-    return corpus_bleu([g.completion for g in mine], [g.reference for g in mine]) if mine else None
+    return corpus_bleu([g.completion for g in mine], [g.target for g in mine]) if mine else None
 
 
 def build_guard(config: DictConfig) -> CollapseGuard:

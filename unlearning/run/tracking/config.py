@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 
 # Of the logger, where the rest goes to `wandb.init`.
 OF_LOGGER = ("prefix", "checkpoint_name", "add_file_policy")

@@ -9,7 +9,7 @@ from typing import Any
 from unlearning.types import Generation
 
 TABLE_COLUMNS = (
-    "prompt_set", "index", "prompt", "reference", "before", "after", "harm_before", "harm_after",
+    "prompt_set", "index", "prompt", "target", "before", "after", "harm_before", "harm_after",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def answer_rows(before: Iterable[Generation], after: Iterable[Generation]) -> li
     for first in before:
         second = later.get((first.prompt_set, first.index))
         rows.append([
-            first.prompt_set, first.index, first.prompt, first.reference, first.completion,
+            first.prompt_set, first.index, first.prompt, first.target, first.completion,
             second.completion if second else None, first.harm_probability,
             second.harm_probability if second else None,
         ])  # fmt: skip

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import INTERRUPTED, PREEMPTED
-from unlearning.importing import import_object
+from unlearning.imports import import_object
 from unlearning.run.config.build import build
 from unlearning.run.tracking.config import is_wandb, logger_nodes
 from unlearning.run.tracking.numbers import answer_rows, scalars, summary
