@@ -101,6 +101,24 @@ class Batch:
     retain_start: int = 0
     index: int = 0
 
+    def only(self, roles: set[Role]) -> Batch:
+        """The batch of some roles, with the rows that they need: the retain rows alone, or those
+        before them, where that is enough."""
+        start, end = 0, len(self.rows.input_ids)
+        if roles == {"retain"}:
+            start = self.retain_start
+        elif "retain" not in roles and self.retain_start:
+            end = self.retain_start
+        rows = Rows(*(getattr(self.rows, f.name)[start:end] for f in fields(self.rows)))
+        shift = start * self.rows.input_ids.shape[1]
+        answers = {
+            role: replace(tokens, loss_index=tokens.loss_index - shift)
+            for role, tokens in self.answers.items()
+            if role in roles
+        }
+        retain_start = max(0, self.retain_start - start)
+        return replace(self, rows=rows, answers=answers, retain_start=retain_start)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         answers = {role: tokens.to(device, non_blocking) for role, tokens in self.answers.items()}
         return replace(self, rows=self.rows.to(device, non_blocking), answers=answers)

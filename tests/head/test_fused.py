@@ -24,7 +24,7 @@ def test_nll_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     head = torch.eye(3, requires_grad=True)
     some = Answers(logits, torch.tensor([1]), lambda nll: 3 * ones(nll))
-    zero, [(nll, kl, reference_nll)] = separable_loss([some], (head, None))
+    zero, [(nll, kl, reference_nll, _)] = separable_loss([some], (head, None))
     zero.backward()
     assert zero.item() == 0 and kl is None and reference_nll is None
     assert nll.tolist() == pytest.approx([LN2])
@@ -40,7 +40,7 @@ def test_kl_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     reference = torch.tensor([[2.0, 1.0, 1.0]]).log()
     some = Answers(logits, torch.tensor([0]), ones, reference)
-    zero, [(nll, kl, reference_nll)] = separable_loss(
+    zero, [(nll, kl, reference_nll, _)] = separable_loss(
         [some], (torch.eye(3), None), (torch.eye(3), None)
     )
     zero.backward()
@@ -120,7 +120,7 @@ def test_kl_of_equal_heads_is_exactly_zero_and_so_is_its_gradient():
     given = inputs()
     some = Answers(given["second"], given["targets"][11:], ones, given["second"].detach())
     head = (given["weight"], given["bias"])
-    zero, [(_, kl, _)] = separable_loss([some], head, (head[0].detach(), head[1].detach()), 3)
+    zero, [(_, kl, _, _)] = separable_loss([some], head, (head[0].detach(), head[1].detach()), 3)
     assert kl is not None and torch.equal(kl, torch.zeros(7))
     for gradient in torch.autograd.grad(zero, [given["second"], *head]):
         assert gradient.abs().max() == 0
@@ -128,7 +128,7 @@ def test_kl_of_equal_heads_is_exactly_zero_and_so_is_its_gradient():
 
 def test_an_unlikely_token_has_a_finite_loss():
     logits = torch.tensor([[0.0, 200.0]], requires_grad=True)
-    zero, [(nll, _, _)] = separable_loss(
+    zero, [(nll, *_)] = separable_loss(
         [Answers(logits, torch.tensor([0]), ones)], (torch.eye(2), None)
     )
     assert nll.item() == pytest.approx(200.0)

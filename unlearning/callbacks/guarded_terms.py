@@ -8,7 +8,7 @@ from lightning import LightningModule
 
 from unlearning.errors import ConfigError
 from unlearning.module import UnlearningModule
-from unlearning.objective import Term
+from unlearning.terms import Term
 
 
 def retain_kl_metric(module: LightningModule) -> str:
@@ -18,7 +18,7 @@ def retain_kl_metric(module: LightningModule) -> str:
         ConfigError: there is none, or more than one.
     """
     terms = _terms(module)
-    found = [name for name, term in terms.items() if term.role == "retain" and term.needs_reference]
+    found = [name for name, term in terms.items() if watches_kl(term)]
     if len(found) != 1:
         raise ConfigError(
             "CollapseGuard: retain_kl watches the term of role retain that needs the reference; "
@@ -33,7 +33,7 @@ def forget_terms(module: LightningModule, lowered: Mapping[str, float]) -> dict[
     Raises:
         ConfigError: there are none, or not those that were lowered.
     """
-    found = {name: term for name, term in _terms(module).items() if term.role == "forget"}
+    found = {name: term for name, term in _terms(module).items() if "forget" in term.roles}
     if not found or not lowered.keys() <= found.keys():
         raise ConfigError(
             f"CollapseGuard: there are the terms {sorted(found)} of role forget to lower, and "
@@ -43,6 +43,11 @@ def forget_terms(module: LightningModule, lowered: Mapping[str, float]) -> dict[
     for name, weight in lowered.items():
         found[name].weight = weight
     return found
+
+
+def watches_kl(term: Term) -> bool:
+    """Whether a term is the KL, or another distance to the reference, of retain answers."""
+    return "retain" in term.roles and bool(term.needs_reference) and not term.in_layers
 
 
 def _terms(module: LightningModule) -> dict[str, Term]:

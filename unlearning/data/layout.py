@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import neg
 from typing import Literal
@@ -99,26 +99,6 @@ def make_batch(
     else:
         rows, retain_start = pack(trees, best_capacity([trees])), 0
     return _lay_out(rows, layout, pad_token_id, retain_start, index)
-
-
-def rows_of(batch: Batch, roles: set[Role]) -> Batch:
-    """The batch with the rows that these roles need: the retain rows alone, or those before them,
-    where that is enough. The answers of other roles may be gone."""
-    start, end = 0, len(batch.rows.input_ids)
-    if roles == {"retain"}:
-        start = batch.retain_start
-    elif "retain" not in roles and batch.retain_start:
-        end = batch.retain_start
-    rows = Rows(*(getattr(batch.rows, field.name)[start:end] for field in fields(Rows)))
-    shift = start * batch.rows.input_ids.shape[1]
-    answers = {
-        role: replace(tokens, loss_index=tokens.loss_index - shift)
-        for role, tokens in batch.answers.items()
-        if role in roles
-    }
-    return replace(
-        batch, rows=rows, answers=answers, retain_start=max(0, batch.retain_start - start)
-    )
 
 
 def padded_batch(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from unlearning.data.layout import rows_of
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
@@ -57,7 +56,7 @@ class Reference(ABC):
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
     """One forward, on the rows alone that these roles need."""
-    batch = rows_of(batch, roles)
+    batch = batch.only(roles)
     with evaluating(model):
         states = decode(model, batch.rows).flatten(0, 1)
     return {role: states[batch.answers[role].loss_index] for role in roles}
@@ -67,7 +66,7 @@ def states_in_layers(
     model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
 ) -> dict[Layer, dict[Role, Tensor]]:
     """One forward of the model, up to the last of these layers."""
-    batch = rows_of(batch, set[Role]().union(*wanted.values()))
+    batch = batch.only(set[Role]().union(*wanted.values()))
     states = layer_states(model, batch.rows, list(wanted))
     return {
         layer: {role: states[layer].flatten(0, 1)[batch.answers[role].loss_index] for role in roles}

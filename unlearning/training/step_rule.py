@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearning.errors import ConfigError
+from unlearning.imports import import_object, stored_name
 from unlearning.training.batch_loss import BatchValues
 
 Gradient = dict[str, Tensor]
@@ -44,6 +45,27 @@ class StepRule(ABC):
             ConfigError: the rule cannot work with them.
         """
         return None
+
+    def check_strategy(self, sharded: bool, masters: bool) -> None:
+        """Refuse what the rule's gradients cannot be made under.
+
+        Args:
+            sharded: the weights are split over ranks.
+            masters: they compute in bf16, beside fp32 copies.
+
+        Raises:
+            ConfigError: naming what to take instead.
+        """
+        name = type(self).__name__
+        if sharded:
+            raise ConfigError(
+                f"The step rule {name} needs every weight whole on every device. Take trainer=ddp."
+            )
+        if masters and self.moves_weights:
+            raise ConfigError(
+                f"The step rule {name} moves weights by less than bf16 can tell apart. Take "
+                "precision=bf16-mixed or 32-true."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs, as plain values and tensors."""
@@ -105,9 +127,8 @@ class TermGradients:
 
     def _note(self, values: BatchValues) -> None:
         """For the log."""
-        new = {
-            name: v.detach() for name, v in values.terms.items() if name not in self.values.terms
-        }
+        known = self.values.terms
+        new = {name: v.detach() for name, v in values.terms.items() if name not in known}
         terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}
         total = self.values.total.to(values.total.device)
         if len(new) == len(values.terms):
@@ -131,6 +152,33 @@ class TermGradients:
                 parameter.copy_(saved[name])
             torch.clear_autocast_cache()
             self._moved = False
+
+
+def make_rule(rule: StepRule | Mapping[str, Any] | None) -> StepRule | None:
+    """A rule from its `_target_` and arguments, or as it is.
+
+    Raises:
+        ConfigError: they do not make a rule.
+    """
+    if not isinstance(rule, Mapping):
+        return rule
+    arguments = {name: value for name, value in rule.items() if name != "_target_"}
+    target = str(rule.get("_target_"))
+    try:
+        made = import_object(target)(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"rule: {target} cannot take {arguments}: {error}.") from error
+    if not isinstance(made, StepRule):
+        raise ConfigError(f"rule: {target} is no StepRule.")
+    return made
+
+
+def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
+    """What stands for a rule in a checkpoint: its `_target_` and public attributes."""
+    if not isinstance(rule, StepRule):
+        return rule
+    settings = {name: value for name, value in vars(rule).items() if not name.startswith("_")}
+    return {"_target_": stored_name(type(rule)), **settings}
 
 
 def norm(gradient: Gradient) -> Tensor:
