@@ -14,7 +14,8 @@ from unlearning.errors import BAD_INPUT, ConfigError
 from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.help import help_text
-from unlearning.run.process.importing import import_libraries, uncollected
+from unlearning.run.config.searchpath import with_searchpath
+from unlearning.run.process.importing import uncollected
 from unlearning.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def main() -> None:
     # Waiting threads sleep instead of spinning: on a machine that others use, too, spinning made a
     # step six times as slow. Read when torch is loaded, hence here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    make_working_folder_importable()
     try:
         code = _main(sys.argv[1:])
     except ConfigError as error:
@@ -36,6 +38,15 @@ def main() -> None:
         code = BAD_INPUT
     if code:
         sys.exit(code)
+
+
+def make_working_folder_importable() -> None:
+    """For a `_target_` or `loss` of the user's own, as with `python -m unlearning`.
+
+    The jobs of a sweep and the ranks of a run are started with `-m`, and need no more.
+    """
+    if not sys.flags.safe_path and not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
 
 
 def _main(arguments: list[str]) -> int:
@@ -50,6 +61,7 @@ def _main(arguments: list[str]) -> int:
     from unlearning.run.tracking.secrets import check_secrets
 
     check_secrets(arguments)
+    arguments = with_searchpath(arguments)
     if wants_multirun(arguments):
         from unlearning.sweep import multirun
 
@@ -108,7 +120,6 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
     with uncollected():
-        import_libraries()
         from unlearning.run.start import start
 
     return start(config, folder, resume, compare=resume and composed)

@@ -22,7 +22,6 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it
 
 import measure
-import textbook
 import torch
 from lightning import Callback, LightningModule, Trainer
 from workload import RandomData, Shape
@@ -30,6 +29,8 @@ from workload import RandomData, Shape
 from unlearning.data.layout import Tree
 from unlearning.module import UnlearningModule
 from unlearning.reference import build_reference
+from unlearning.textbook import PAPER_WEIGHTS, textbook_losses
+from unlearning.types import Role, TokenizedExample
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 1
@@ -126,7 +127,7 @@ def _bare_step(trainer: Trainer, module: Any, device: str, number: int) -> None:
 
 
 class Textbook:
-    """A model, a reference and an optimizer for the textbook step."""
+    """The step of `unlearning.textbook`, with AdamW and autocast as ours has them."""
 
     def __init__(
         self, shape: Shape, precision: str, device: str, dtype: torch.dtype = torch.float32
@@ -142,15 +143,26 @@ class Textbook:
         return torch.autocast(self.device, torch.bfloat16)
 
     def step(self, trees: list[Tree]) -> None:
-        textbook.step(self.model, self.reference, self.optimizer, trees, self.autocast, self.device)
+        self.backward(trees)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, trees: list[Tree]) -> torch.Tensor:
-        groups = textbook.pairs(trees).items()
-        batches = {role: textbook.padded(pairs, self.device) for role, pairs in groups}
         with self.autocast():
-            loss = textbook.loss(self.model, self.reference, batches)
+            losses = textbook_losses(self.model, self.reference, examples_of(trees))
+        loss = torch.stack([PAPER_WEIGHTS[role] * each for role, each in losses.items()]).sum()
         loss.backward()
         return loss.detach()
+
+
+def examples_of(trees: list[Tree]) -> dict[Role, list[TokenizedExample]]:
+    """Each answer with its prompt, by role."""
+    found: dict[Role, list[TokenizedExample]] = {}
+    for tree in trees:
+        for answer in tree.answers:
+            example = TokenizedExample(tree.prompt_ids, answer.ids)
+            found.setdefault(answer.role, []).append(example)
+    return found
 
 
 def fitted(variant: Variant, device: str, callbacks: list[Callback], steps: int) -> Any:

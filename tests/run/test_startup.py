@@ -6,14 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 import pytest
-
-from unlearning.run.process import importing
-from unlearning.run.process.importing import NEEDING_THEM, absent
 
 HYDRA = {"hydra", "omegaconf", "antlr4"}
 HEAVY = {
@@ -21,10 +15,11 @@ HEAVY = {
     "numpy", "scipy", "sklearn", "pandas", "optuna", "sqlalchemy", "submitit",
 }  # fmt: skip
 
-# Of what is installed or may be: for scores, plots, tables, tracking and corpora.
+# Of what is installed or may be: for scores, tables, tracking and corpora. (torchmetrics and
+# transformers bring along scipy and matplotlib where they find them.)
 NOT_BEFORE_THE_FIRST_STEP = {
-    "scipy", "matplotlib", "sklearn", "pandas", "datasets", "pyarrow", "evaluate", "wandb",
-    "tensorboard", "torchvision", "optuna", "sqlalchemy", "submitit", "sentence_transformers",
+    "datasets", "pyarrow", "evaluate", "wandb", "tensorboard", "torchvision", "optuna",
+    "sqlalchemy", "submitit", "sentence_transformers",
 }  # fmt: skip
 
 CODE = """
@@ -40,6 +35,7 @@ finally:
 TO_THE_FIRST_STEP = """
 import json, os, sys
 from collections import Counter
+from contextlib import contextmanager
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from unlearning import cli
@@ -56,8 +52,10 @@ def counting(owner, name, counter, key):
 counting(ConfigLoaderImpl, "load_configuration", compositions, lambda *_: "all")
 counting(yaml, "load", parsed, lambda stream, *_: getattr(stream, "name", str(stream)))
 
-def import_libraries(original=cli.import_libraries):
-    original()
+@contextmanager
+def uncollected(original=cli.uncollected):
+    with original():
+        yield
     from unlearning.callbacks import LossCurve
     LossCurve.on_step = stop
 
@@ -67,7 +65,7 @@ def stop(*_):
     print("\\nFIRST STEP " + json.dumps(found), flush=True)
     os._exit(0)
 
-cli.import_libraries = import_libraries
+cli.uncollected = uncollected
 cli.main()
 """
 
@@ -143,49 +141,6 @@ except ImportError:
     assert gc.isenabled() is {enabled} and gc.get_freeze_count()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_package_is_absent_within_a_block_only():
-    with pytest.raises(ZeroDivisionError), absent({"wave": "scipy"}):
-        assert find_spec("wave") is None
-        with pytest.raises(ModuleNotFoundError):
-            import_module("wave")
-        with pytest.raises(PackageNotFoundError):
-            version("scipy")
-        assert version("numpy")
-        raise ZeroDivisionError
-    assert import_module("wave") and version("scipy")
-
-
-def test_what_was_left_out_can_be_imported_later():
-    code = """
-import sys
-from importlib.metadata import version
-from unlearning.run.process.importing import UNUSED, import_libraries
-import_libraries()
-assert {"torchmetrics", "transformers"} <= set(sys.modules) and not set(UNUSED) & set(sys.modules)
-from transformers.utils import is_scipy_available
-assert is_scipy_available()
-import matplotlib.pyplot, scipy.signal, torchmetrics, torch
-assert version("matplotlib") == matplotlib.__version__
-accuracy = torchmetrics.classification.BinaryAccuracy()
-assert accuracy(torch.tensor([0.9, 0.2]), torch.tensor([1, 1])) == 0.5
-try:
-    accuracy.plot()
-except ModuleNotFoundError as error:
-    assert "matplotlib" in str(error)
-else:
-    raise AssertionError
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_nothing_is_left_out_where_something_else_needs_it(monkeypatch):
-    asked = []
-    monkeypatch.setattr(importing, "find_spec", lambda name: asked.append(name) or name)
-    monkeypatch.setattr(importing, "absent", lambda packages: pytest.fail("left out"))
-    importing.import_libraries()
-    assert asked == [NEEDING_THEM[0]]
 
 
 @pytest.fixture(scope="module")

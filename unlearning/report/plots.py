@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from unlearning.report.figures import DASH, MINUS, Figure, Unit, write_interval, write_number
+from unlearning.report import svg
+from unlearning.report.axis import Axis, fit, write_tick
+from unlearning.report.figures import DASH, Figure, Unit, write_interval, write_number
 from unlearning.report.run_folder import Curve, finite
 
 WIDTH = 340
@@ -44,17 +46,6 @@ class Pair:
         """Each stage's CSS class and figure, in the order of the run."""
         first = [] if self.original is None else [("original", self.original)]
         return [*first, ("before", self.before), ("after", self.after)]
-
-
-def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) inside low..high, about that many."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
 
 
 def moving_mean(points: Curve, width: int) -> Curve:
@@ -92,9 +83,9 @@ def line_chart(lines: Sequence[Line], description: str, height: int = 170) -> Ma
     everything = [point for _, points in drawn for point in points]
     if not everything:
         return Markup('<p class="absent">{}</p>').format("No finite values to draw.")
-    x = _Scale([step for step, _ in everything], _LEFT, WIDTH - _RIGHT, pad=0.0)
-    y = _Scale([value for _, value in everything], height - _BOTTOM, _TOP, pad=0.06)
-    parts = [_axes(x, y, height)]
+    x = fit([step for step, _ in everything], _LEFT, WIDTH - _RIGHT, pad=0.0)
+    y = fit([value for _, value in everything], height - _BOTTOM, _TOP, pad=0.06)
+    parts = _axes(x, y, height)
     for line, points in drawn:
         noisy = len(points) > 40
         style = f"{line.style} {'raw' if noisy else 'curve'}"
@@ -102,7 +93,7 @@ def line_chart(lines: Sequence[Line], description: str, height: int = 170) -> Ma
         if noisy:
             smooth = moving_mean(points, max(5, len(points) // 25))
             parts.append(_path(thin_out(smooth), x, y, f"{line.style} curve", line.name))
-    return _svg(parts, height, description)
+    return svg.picture(parts, WIDTH, height, description)
 
 
 def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Markup:
@@ -123,24 +114,23 @@ def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Marku
     most = max(len(pair.stages) for pair in pairs)
     row, left = 28 + 11 * most, 8
     height = row * len(pairs) + _BOTTOM
-    x = _Scale([*fixed, *values], left, WIDTH - left, pad=0.0 if fixed else 0.08)
+    x = fit([*fixed, *values], left, WIDTH - left, pad=0.0 if fixed else 0.08)
     parts = []
-    for tick in nice_ticks(x.low, x.high, 5):
-        text = f"{100 * tick:g} %" if unit == "rate" else _tick(tick)
-        parts.append(_line(x(tick), 4, x(tick), height - _BOTTOM, "grid"))
+    for tick in x.ticks(5):
+        parts.append(svg.line(x(tick), 4, x(tick), height - _BOTTOM, "grid"))
         # The outermost labels are turned inwards, or they would be cut off at the picture's edge.
         anchor = (
             "start" if x(tick) < left + 14 else "end" if x(tick) > WIDTH - left - 14 else "middle"
         )
-        parts.append(_text(x(tick), height - 8, text, "tick", anchor))
+        parts.append(svg.text(x(tick), height - 8, write_tick(tick, unit), "tick", anchor))
     for index, pair in enumerate(pairs):
         top = row * index
         name = shorten(pair.name, 30 if most == 2 else 18)  # three figures need more room
-        parts.append(_text(left, top + 16, name, "label", "start", pair.name))
-        parts.append(_text(WIDTH - left, top + 16, _course(pair, unit), "figure", "end"))
+        parts.append(svg.text(left, top + 16, name, "label", "start", pair.name))
+        parts.append(svg.text(WIDTH - left, top + 16, _course(pair, unit), "figure", "end"))
         for line, (style, measured) in enumerate(pair.stages):
             parts.append(_mark(measured, x, top + 29 + 11 * line, style, unit))
-    return _svg(parts, height, description)
+    return svg.picture(parts, WIDTH, height, description)
 
 
 def _course(pair: Pair, unit: Unit) -> str:
@@ -156,66 +146,26 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-class _Scale:
-    """A linear map from data to the picture; calling it maps a value."""
-
-    def __init__(self, values: Sequence[float], start: float, end: float, pad: float) -> None:
-        self.low, self.high = min(values), max(values)
-        if self.low == self.high:  # a flat curve runs through the middle
-            room = abs(self.low) * 0.1 or 1.0
-            self.low, self.high = self.low - room, self.high + room
-        else:
-            room = pad * (self.high - self.low)
-            self.low, self.high = self.low - room, self.high + room
-        self.start, self.end = start, end
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-def _svg(parts: Sequence[Markup], height: int, description: str) -> Markup:
-    head = Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">')
-    return head.format(WIDTH, height, description) + Markup("").join(parts) + Markup("</svg>")
-
-
-def _axes(x: _Scale, y: _Scale, height: int) -> Markup:
+def _axes(x: Axis, y: Axis, height: int) -> list[Markup]:
     floor = height - _BOTTOM
     parts = []
-    for tick in nice_ticks(y.low, y.high):
+    for tick in y.ticks(4):
         style = "zero" if tick == 0 else "grid"
-        parts.append(_line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick), style))
-        parts.append(_text(_LEFT - 6, y(tick) + 4, _tick(tick), "tick", "end"))
-    for tick in nice_ticks(x.low, x.high, 5):
-        parts.append(_text(x(tick), floor + 16, _tick(tick), "tick", "middle"))
-    return Markup("").join(parts)
+        parts.append(svg.line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick), style))
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, write_tick(tick), anchor="end"))
+    for tick in x.ticks(5):
+        parts.append(svg.text(x(tick), floor + 16, write_tick(tick)))
+    return parts
 
 
-def _tick(value: float) -> str:
-    return f"{value:.4g}".replace("-", MINUS)
+def _path(points: Curve, x: Axis, y: Axis, style: str, name: str) -> Markup:
+    places = [(x(step), y(value)) for step, value in points]
+    if len(places) == 1:
+        return svg.circle(*places[0], 2.5, style, name)
+    return svg.path(places, style, name)
 
 
-def _path(points: Curve, x: _Scale, y: _Scale, style: str, name: str) -> Markup:
-    if len(points) == 1:
-        step, value = points[0]
-        dot = Markup('<circle class="{}" cx="{}" cy="{}" r="2.5"><title>{}</title></circle>')
-        return dot.format(style, x(step), y(value), name)
-    where = "L".join(f"{x(step):g} {y(value):g}" for step, value in points)
-    return Markup('<path class="{}" d="M{}"><title>{}</title></path>').format(style, where, name)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    line = Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>')
-    return line.format(style, x1, y1, x2, y2)
-
-
-def _text(x: float, y: float, text: str, style: str, anchor: str, title: str = "") -> Markup:
-    inside = Markup("{}<title>{}</title>").format(text, title) if title else escape(text)
-    element = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
-    return element.format(style, x, y, anchor, inside)
-
-
-def _mark(shown: Figure, x: _Scale, y: float, style: str, unit: Unit) -> Markup:
+def _mark(shown: Figure, x: Axis, y: float, style: str, unit: Unit) -> Markup:
     """A dot with its interval as a bar; nothing where there is nothing to place."""
     if shown.value is None or not math.isfinite(shown.value):
         return Markup("")
@@ -223,7 +173,5 @@ def _mark(shown: Figure, x: _Scale, y: float, style: str, unit: Unit) -> Markup:
     title = f"{style}: {write_number(shown.value, unit)}, 95 % interval {interval}"
     bar = Markup("")
     if shown.low is not None and shown.high is not None:
-        low, high = max(shown.low, x.low), min(shown.high, x.high)
-        bar = _line(x(low), y, x(high), y, f"bar {style}")
-    dot = Markup('<circle class="dot {}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>')
-    return bar + dot.format(style, x(shown.value), y, title)
+        bar = svg.line(x(shown.low), y, x(shown.high), y, f"bar {style}")
+    return bar + svg.circle(x(shown.value), y, 4.5, f"dot {style}", title)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from unlearning.report.axis import Axis, fit
 from unlearning.report.figures import Figure
-from unlearning.report.sweep.axis import Axis, fit
 from unlearning.report.sweep.measures import RISE, Measure
 from unlearning.report.sweep.settings import Setting
 from unlearning.report.sweep.swept import Key

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from unlearning.report.sweep import svg
-from unlearning.report.sweep.axis import Axis, fit, write_tick
+from unlearning.report import svg
+from unlearning.report.axis import Axis, fit, write_tick
 from unlearning.report.sweep.measures import RISE, Measure
 from unlearning.report.sweep.setting_marks import Frame, describe, drawable, starts
 from unlearning.report.sweep.settings import Setting

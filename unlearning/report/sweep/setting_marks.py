@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from unlearning.report import svg
+from unlearning.report.axis import Axis
 from unlearning.report.figures import Unit, write_interval, write_number
-from unlearning.report.sweep import svg
-from unlearning.report.sweep.axis import Axis
 from unlearning.report.sweep.measures import Measure, starting_points
 from unlearning.report.sweep.settings import Mean, Setting
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from unlearning.report import svg
+from unlearning.report.axis import Axis, fit, write_tick
 from unlearning.report.figures import write_number
 from unlearning.report.plots import shorten
-from unlearning.report.sweep import svg
-from unlearning.report.sweep.axis import Axis, fit, write_tick
 from unlearning.report.sweep.heat import MOST, colour_scale, level
 from unlearning.report.sweep.measures import RISE, Measure
 from unlearning.report.sweep.setting_marks import describe, drawable
@@ -49,7 +49,7 @@ class _Values:
             width = max(4, 44 // len(self.values))
             return [(self(value), shorten(show(value), width)) for value in self.values]
         if not self.log:
-            return [(self.axis(tick), write_tick(tick, "plain")) for tick in self.axis.ticks()]
+            return [(self.axis(tick), write_tick(tick)) for tick in self.axis.ticks()]
         low, high = self.axis.low, self.axis.high
         steps = (1, 2, 5) if high - low < 2 else (1, 3) if high - low < 3 else (1,)
         powers = range(math.floor(low), math.ceil(high) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.run.config.folder import config_folder
+from unlearning.run.config.searchpath import searchpath_of
 
 # Hydra's plugins of the extra `sweeps`, by the names they give to choices.
 PLUGINS = {"submitit": "hydra_submitit_launcher", "sampler": "hydra_optuna_sweeper"}
@@ -42,8 +44,10 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
-            groups = [override for override in parsed if _is_group(override.key_or_group)]
-            chosen = [_first_choice(override, loader) for override in groups]
+            known_groups = Groups(loader, searchpath_of(words))
+            groups = [override for override in parsed if override.key_or_group in known_groups]
+            chosen = [known_groups.first_choice(override) for override in groups]
+            chosen += known_groups.searchpath
             config = compose("config", overrides=chosen, return_hydra_config=True)
     except ConfigError:
         raise
@@ -51,12 +55,13 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
         raise ConfigError(explained(words, error)) from error
     known = dict(_keys(OmegaConf.to_container(config, resolve=False)))
     for override in (*parsed, *searched(config)):
-        if override.is_delete() and (_is_group(key := override.key_or_group) or key in config):
+        key = override.key_or_group
+        if override.is_delete() and (key in known_groups or key in config):
             raise ConfigError(
                 f"{override.input_line}: every setting at the top is read, and none can be "
                 f"removed. Give it another value: {key}=..."
             )
-        if not _is_group(override.key_or_group):
+        if key not in known_groups:
             _check_key(override, known)
     return config
 
@@ -87,25 +92,44 @@ def _installed(plugin: str) -> bool:
         return False
 
 
-def _is_group(key: str) -> bool:
-    return (config_folder() / key.split("@")[0]).is_dir() or key.startswith("hydra/")
+@dataclass(frozen=True)
+class Groups:
+    """The configuration groups: the package's, and those of the user's own folders.
 
+    Args:
+        searchpath: the override that names these folders, if there is one.
+    """
 
-def _first_choice(override: Override, loader: ConfigLoader) -> str:
-    """The override itself, or with the first of the choices that it sweeps over."""
-    if not override.is_sweep_override():
-        return str(override.input_line)
-    choices = list(override.sweep_string_iterator())
-    group = override.key_or_group
-    known = loader.get_group_options(group)
-    for choice in choices:
-        if choice not in known:
+    loader: ConfigLoader
+    searchpath: list[str]
+
+    def __contains__(self, key: str) -> bool:
+        group = key.split("@")[0]
+        if (config_folder() / group).is_dir() or group.startswith("hydra/"):
+            return True
+        return bool(self.searchpath) and bool(self._choices(group))
+
+    def _choices(self, group: str) -> list[str]:
+        return self.loader.get_group_options(group, config_name="config", overrides=self.searchpath)
+
+    def first_choice(self, override: Override) -> str:
+        """The override itself, or with the first of the choices that it sweeps over."""
+        if not override.is_sweep_override():
+            return str(override.input_line)
+        choices = list(override.sweep_string_iterator())
+        group = override.key_or_group
+        known = self._choices(group)
+        for choice in choices:
+            if choice not in known:
+                raise ConfigError(
+                    f"{override.input_line}: there is no {group}={choice}; there is "
+                    f"{', '.join(known)}."
+                )
+        if not choices:
             raise ConfigError(
-                f"{override.input_line}: there is no {group}={choice}; there is {', '.join(known)}."
+                f"{override.input_line} chooses nothing; there is {', '.join(known)}."
             )
-    if not choices:
-        raise ConfigError(f"{override.input_line} chooses nothing; there is {', '.join(known)}.")
-    return f"{override.get_key_element()}={choices[0]}"
+        return f"{override.get_key_element()}={choices[0]}"
 
 
 def _check_key(override: Override, known: Mapping[str, Any]) -> None:

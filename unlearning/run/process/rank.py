@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unlearning.run.process.importing import import_libraries, uncollected
+from unlearning.run.process.importing import uncollected
 
 with uncollected():
-    import_libraries()
     from unlearning.run.output.run_folder import load_config
     from unlearning.run.process.spawn import live_and_die_with_parent
     from unlearning.run.start import start

@@ -5,8 +5,22 @@ from itertools import pairwise
 
 import pytest
 
+from unlearning.report.axis import fit, is_skewed, nice_ticks, write_tick
 from unlearning.report.figures import MINUS
-from unlearning.report.sweep.axis import fit, is_skewed, write_tick
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 1.0, [0.0, 0.5, 1.0]),
+        (-8.0, 0.5, [-5.0, 0.0]),
+        (0.0, 1000.0, [0.0, 500.0, 1000.0]),
+        (0.0, 4e-4, [0.0, 1e-4, 2e-4, 3e-4, 4e-4]),
+        (3.0, 3.0, [3.0]),
+    ],
+)
+def test_nice_ticks(low, high, ticks):
+    assert nice_ticks(low, high) == pytest.approx(ticks)
 
 
 def test_a_linear_axis_by_hand():

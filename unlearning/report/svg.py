@@ -1,4 +1,4 @@
-"""Pieces of a picture: classes give them their colours, so that they follow light and dark."""
+"""SVG elements for inline plots, coloured by CSS classes so that they follow light and dark."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str, title: str = ""
     """A straight line."""
     start = Markup('<line class="{}" x1="{:g}" y1="{:g}" x2="{:g}" y2="{:g}"')
     start = start.format(style, x1, y1, x2, y2)
-    return start + (Markup("><title>{}</title></line>").format(title) if title else Markup("/>"))
+    return start + (Markup(">{}</line>").format(_title(title)) if title else Markup("/>"))
 
 
-def text(x: float, y: float, said: str, style: str = "tick", anchor: str = "middle") -> Markup:
+def text(
+    x: float, y: float, said: str, style: str = "tick", anchor: str = "middle", title: str = ""
+) -> Markup:
     """A line of text; anchor is start, middle or end."""
-    element = Markup('<text class="{}" x="{:g}" y="{:g}" text-anchor="{}">{}</text>')
-    return element.format(style, x, y, anchor, said)
+    element = Markup('<text class="{}" x="{:g}" y="{:g}" text-anchor="{}">{}{}</text>')
+    return element.format(style, x, y, anchor, said, _title(title))
 
 
 def upright(x: float, y: float, said: str, style: str = "axis") -> Markup:
@@ -32,10 +34,11 @@ def circle(x: float, y: float, radius: float, style: str, title: str = "") -> Ma
     return dot.format(style, x, y, radius) + _title(title) + Markup("</circle>")
 
 
-def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
+def path(points: Sequence[tuple[float, float]], style: str, title: str = "") -> Markup:
     """Points joined by straight lines."""
     where = "L".join(f"{x:g} {y:g}" for x, y in points)
-    return Markup('<path class="{}" d="M{}"/>').format(style, where)
+    start = Markup('<path class="{}" d="M{}"').format(style, where)
+    return start + (Markup(">{}</path>").format(_title(title)) if title else Markup("/>"))
 
 
 def diamond(x: float, y: float, radius: float, style: str, title: str) -> Markup:

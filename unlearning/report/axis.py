@@ -1,4 +1,4 @@
-"""From numbers to places in a picture, also where one run in ten went off the scale."""
+"""Axes of a plot: from values to positions, linear or folded, and their ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearning.report.figures import MINUS, NBSP, Unit
-from unlearning.report.plots import nice_ticks
+
+
+def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten) inside low..high, about that many."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def is_skewed(values: Sequence[float]) -> bool:
     return sizes[-1] > 20 * max(quarter, 1.0)
 
 
-def write_tick(value: float, unit: Unit) -> str:
+def write_tick(value: float, unit: Unit = "plain") -> str:
     """A tick's label; rates are percentages."""
     shown = 100 * value if unit == "rate" else value
     text = f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.4g}"
