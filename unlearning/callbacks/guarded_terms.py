@@ -12,7 +12,7 @@ from unlearning.terms import Term
 
 
 def retain_kl_metric(module: LightningModule) -> str:
-    """What logs the KL: `train/<term>` of the one term of role retain that needs the reference.
+    """Name of the logged retain KL: `train/<term>` of the one term of role retain that is one.
 
     Raises:
         ConfigError: there is none, or more than one.
@@ -21,7 +21,7 @@ def retain_kl_metric(module: LightningModule) -> str:
     found = [name for name, term in terms.items() if watches_kl(term)]
     if len(found) != 1:
         raise ConfigError(
-            "CollapseGuard: retain_kl watches the term of role retain that needs the reference; "
+            "CollapseGuard: retain_kl watches the term of role retain that is a KL; "
             f"there are {len(found)} among {list(terms)}. Name its metric: kl_metric=train/<term>."
         )
     return f"train/{found[0]}"
@@ -46,8 +46,9 @@ def forget_terms(module: LightningModule, lowered: Mapping[str, float]) -> dict[
 
 
 def watches_kl(term: Term) -> bool:
-    """Whether a term is the KL, or another distance to the reference, of retain answers."""
-    return "retain" in term.roles and bool(term.needs_reference) and not term.in_layers
+    """Whether a term's value is a KL to the reference on retain answers, as far as it says."""
+    undeclared = bool(term.needs_reference) and not term.needs and not term.quantities
+    return "retain" in term.roles and ("kl" in term.needs or undeclared)
 
 
 def _terms(module: LightningModule) -> dict[str, Term]:

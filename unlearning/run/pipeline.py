@@ -27,6 +27,7 @@ from unlearning.run.checks.devices import check_devices, take_device
 from unlearning.run.checks.validate import validate
 from unlearning.run.config.build import build_data, comparison_settings, prompt_sets
 from unlearning.run.config.debug import limited
+from unlearning.run.config.method import edits_weights
 from unlearning.run.output.console import Stages, console
 from unlearning.run.output.results import package_versions, peak_memory_mb, write_json
 from unlearning.run.output.run_folder import (
@@ -42,6 +43,7 @@ from unlearning.run.output.store import Store
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import GENERATIONS, answers, kept_answers, similarities, summary
 from unlearning.run.stages.callbacks import CHECKPOINTS, callbacks
+from unlearning.run.stages.edit_weights import edit_weights
 from unlearning.run.stages.facts import book_facts
 from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.stages.models import base_model, classifier, judges_harm
@@ -122,8 +124,9 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
     if ranks.leads:
         check_data_unchanged(folder, _fingerprints(data))
     with Tracking(config, folder, ranks.rank) as tracking:
-        start = _make_ready(config, stages, data, Store(config.cache_dir, ranks), tracking)
-        result = _unlearn(config, folder, stages, data, start, ranks, tracking)
+        store = Store(config.cache_dir, ranks)
+        start = _make_ready(config, stages, data, store, tracking)
+        result = _unlearn(config, folder, stages, data, start, store, tracking)
         if result.signal is not None:
             code = PREEMPTED if result.signal == signal.SIGTERM else INTERRUPTED
             tracking.stopped(code)
@@ -189,20 +192,22 @@ def _unlearn(
     stages: Stages,
     data: Data,
     start: Start,
-    ranks: Ranks,
+    store: Store,
     tracking: Tracking,
 ) -> Unlearned:
     """What was unlearned, now or by an earlier part of this run."""
     with stages.stage("unlearn") as notes:
-        if ranks.share(is_unlearned(folder)):
+        if store.ranks.share(is_unlearned(folder)):
             result = find_unlearned(config, folder, start.model)
+        elif edits_weights(config):
+            result = edit_weights(config, folder, start.model, data, store, tracking)
         else:
             watch = partial(
                 callbacks, config, folder, prompts=start.sets, scorer=start.scorer,
                 original=start.original, after_save=stages.note,
             )  # fmt: skip
             result = unlearn(
-                config, folder, start.model, start.base, data, watch, ranks,
+                config, folder, start.model, start.base, data, watch, store.ranks,
                 tracking.loggers("unlearn"),
             )  # fmt: skip
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]

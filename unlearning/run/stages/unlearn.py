@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -26,9 +27,9 @@ from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM, takes_tree_rows
 from unlearning.models.load import load_tokenizer, save_model
-from unlearning.module import UnlearningModule
 from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_template, build_trainer
+from unlearning.run.config.build import build_alternate, build_template, build_trainer
+from unlearning.run.config.method import build_module
 from unlearning.run.output.progress import bar
 from unlearning.run.output.results import write_json
 from unlearning.run.output.run_folder import UNLEARNED
@@ -65,29 +66,6 @@ NOTED = ("steps", "stop_reason", "notes", "reference")
 MODEL = "model"
 
 
-def module_settings(config: DictConfig) -> dict[str, Any]:
-    """Arguments of `UnlearningModule` beside the model."""
-    settings: dict[str, Any] = OmegaConf.to_container(config.unlearn, resolve=True)  # type: ignore[assignment]
-    for name in (
-        "max_steps",
-        "batch_size",
-        "retain_batch_size",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-    ):
-        settings.pop(name)
-    return {
-        **settings,
-        "reference": config.reference.mode,
-        "reference_dtype": config.reference.dtype,
-        "terms": OmegaConf.to_container(config.objective, resolve=True),
-        "lora": OmegaConf.to_container(config.model.lora)
-        if config.model.lora is not None
-        else None,
-        "cache_dir": config.cache_dir,
-    }
-
-
 def unlearn(
     config: DictConfig,
     folder: Path,
@@ -110,7 +88,10 @@ def unlearn(
     policy, tokenizer = load_base(config, start)
     stream = _stream(config, data, policy, tokenizer)
     of_base = config.reference.of == "base" and start != base
-    module = _module(config, policy, base if of_base else None)
+    other = load_base(config, base)[0] if of_base else None
+    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
+    module = build_module(config, policy, other)
+    del other  # the module alone holds its reference: it lets that go once its states are cached
     callbacks = watch(tokenizer)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
@@ -119,7 +100,8 @@ def unlearn(
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
         default_root_dir=folder,
     )  # fmt: skip
-    with ranks.together():
+    with ranks.together(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # none is wanted here
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
         unlearned = whole_policy(trainer, module)
     cut = [
@@ -128,7 +110,7 @@ def unlearn(
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
         unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
-        reference=type(module.reference).__name__,
+        reference=type(getattr(module, "reference", None)).__name__,
         signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
     )  # fmt: skip
     if ranks.leads and result.signal is None:
@@ -149,14 +131,9 @@ def _stream(
         mismatch_per_prompt=config.data.mismatch_per_prompt, batch_size=config.unlearn.batch_size,
         retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
+        alternate=build_alternate(config),
+        alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
     )  # fmt: skip
-
-
-def _module(config: DictConfig, policy: CausalLM, reference: str | None) -> UnlearningModule:
-    """The module, which alone holds its reference: it lets that go once its states are cached."""
-    other = None if reference is None else load_base(config, reference)[0]
-    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
-    return UnlearningModule(policy, reference_model=other, **module_settings(config))
 
 
 def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
