@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from models.test_decoder import NoPositions, as_class
 from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses
@@ -19,6 +21,7 @@ from unlearning.types import Batch
 
 LORA = {"r": 2, "dropout": 0.0}
 SGD: dict[str, Any] = {"optimizer": "torch.optim.SGD", "learning_rate": 0.02}
+VOCABULARY, WIDTH = 96, 32  # of `tiny_model`
 CASES = [(None, "cached"), (None, "copy"), (LORA, "adapter_off"), (LORA, "cached"), (LORA, "copy")]
 
 
@@ -64,6 +67,18 @@ def naive_total(policy, reference, data, batch: Batch) -> torch.Tensor:
     )
 
 
+def trained_weights(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in policy.named_parameters() if p.requires_grad}
+
+
+def check_same_movement(
+    ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], start: dict[str, torch.Tensor]
+) -> None:
+    """To 1e-4 of the movement itself, which is no small one."""
+    moved, expected = ({n: w - start[n] for n, w in each.items()} for each in (ours, theirs))
+    assert relative_error(moved, expected) < 1e-4
+
+
 # --- the step ------------------------------------------------------------------------------------
 
 
@@ -86,11 +101,8 @@ def test_training_equals_the_naive_method(
         with torch.no_grad():
             for name, parameter in naive.named_parameters():
                 parameter -= SGD["learning_rate"] * found[name]
-    ours, theirs = dict(policy.named_parameters()), dict(naive.named_parameters())
-    start = dict(reference.named_parameters())
-    moved = {name: value.detach() - start[name].detach() for name, value in ours.items()}
-    expected = {name: value.detach() - start[name].detach() for name, value in theirs.items()}
-    assert relative_error(moved, expected) < 1e-4  # of the movement itself; weights to 1e-5
+    ours, theirs = trained_weights(policy), trained_weights(naive)
+    check_same_movement(ours, theirs, trained_weights(reference))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-5)
 
@@ -140,15 +152,20 @@ def test_the_forget_nll_rises_and_the_mismatch_nll_falls(model, make_data, quiet
 
 @pytest.mark.parametrize(("lora", "mode"), CASES)
 def test_all_references_train_alike(make_model, make_data, quiet_trainer, lora, mode):
-    def trained(reference: str) -> dict[str, torch.Tensor]:
-        torch.manual_seed(3)  # of the adapter
-        module = UnlearningModule(make_model(), lora=lora, reference=reference, **SGD)
-        quiet_trainer(max_steps=3).fit(module, make_data())
-        return module.state_dict()
-
-    ours, theirs = trained(mode), trained("copy")
-    assert ours.keys() == theirs.keys()
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    """As the naive method does, whose reference is a second model."""
+    torch.manual_seed(3)  # of the adapter
+    module = UnlearningModule(make_model(), lora=lora, reference=mode, schedule="constant", **SGD)
+    naive, reference, data = copy.deepcopy(module.policy), make_model().eval(), make_data()
+    quiet_trainer(max_steps=3).fit(module, data)
+    assert type(module.reference).__name__.lower() == mode.replace("_", "")
+    start = trained_weights(naive)
+    for number in range(3):
+        found = gradients(naive_total(naive, reference, data, data.batch_at(number)), naive)
+        with torch.no_grad():
+            for name, parameter in naive.named_parameters():
+                if parameter.requires_grad:
+                    parameter -= SGD["learning_rate"] * found[name]
+    check_same_movement(trained_weights(module.policy), trained_weights(naive), start)
 
 
 def test_retain_answers_stand_apart_only_for_a_reference_that_runs(
@@ -225,18 +242,34 @@ def test_the_sum_reduction_is_the_papers_formula(model, make_data, quiet_trainer
     assert logged["sum"] == pytest.approx(length * logged["mean"])
 
 
+class LargestLogits(TorchDispatchMode):
+    """The most positions whose logits were computed at once."""
+
+    rows = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if "mm" in str(function) and VOCABULARY in result.shape and WIDTH not in result.shape:
+            self.rows = max(self.rows, result.numel() // VOCABULARY)
+        return result
+
+
 def test_chunks_do_not_matter(model, make_data, quiet_trainer):
-    states = []
+    states, start = [], trained_weights(model)
     for chunk_size in (3, 512):
         module = UnlearningModule(copy.deepcopy(model), chunk_size=chunk_size, **SGD)
-        quiet_trainer(max_steps=2).fit(module, make_data())
-        states.append(module.state_dict())
-    torch.testing.assert_close(*states, atol=1e-5, rtol=1e-5)
+        with LargestLogits() as logits:
+            # What is tried of the model before the first step has logits, too.
+            begun = LambdaCallback(on_train_start=lambda *_, it=logits: setattr(it, "rows", 0))
+            quiet_trainer(max_steps=2, callbacks=[begun]).fit(module, make_data(batch_size=5))
+        assert (logits.rows <= 16) == (chunk_size == 3)  # of which a CPU makes 16
+        states.append(trained_weights(module.policy))
+    check_same_movement(*states, start)
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_gradient_checkpointing_changes_nothing(make_model, make_data, quiet_trainer, lora):
-    states = []
+    states, forwards = [], []
     for checkpointing in (False, True):
         torch.manual_seed(3)
         module = UnlearningModule(
@@ -244,9 +277,14 @@ def test_gradient_checkpointing_changes_nothing(make_model, make_data, quiet_tra
         )
         layer = module.policy.get_decoder().layers[0]
         assert layer.gradient_checkpointing == checkpointing and layer.training
+        calls: list[int] = []
+        layer.self_attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        start = trained_weights(module.policy)
         quiet_trainer(max_steps=2).fit(module, make_data())
-        states.append(module.state_dict())
-    torch.testing.assert_close(*states, atol=1e-6, rtol=1e-6)
+        states.append(trained_weights(module.policy))
+        forwards.append(len(calls))
+    check_same_movement(*states, start)
+    assert forwards[1] == forwards[0] + 2, "once more in each step, for its backward"
 
 
 @pytest.mark.parametrize(("lora", "mode"), CASES)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +29,7 @@ def trees_of(group: list[int]) -> list[Tree]:
     return [Tree((0,) * n, (Answer("forget", 0, (1,)),)) for n in group]
 
 
-def cost(groups: list[list[Tree]], capacity: int) -> float:
+def cost_of(groups: list[list[Tree]], capacity: int) -> float:
     rows = sum(len(pack(trees, capacity)) for trees in groups)
     return rows * capacity * (1 + capacity / (3 * TYPICAL_WIDTH))
 
@@ -40,7 +43,44 @@ def test_every_tree_once_within_capacity_and_no_dearer_than_rows_of_the_longest(
         assert sorted(id(t) for row in rows for t in row) == sorted(map(id, trees))
         assert all(sum(tree.length for tree in row) <= capacity for row in rows)
     longest = max(tree.length for trees in groups for tree in trees)
-    assert cost(groups, capacity) <= cost(groups, longest)
+    assert cost_of(groups, capacity) <= cost_of(groups, longest)
+
+
+@given(two_groups)
+def test_no_length_that_is_tried_is_cheaper(both):
+    """Every one of them packed; the search leaves out those that cannot be the best."""
+    groups = [trees_of(group) for group in both if group]
+    lengths = [tree.length for trees in groups for tree in trees]
+    total, longest = sum(lengths), max(lengths)
+    tried = {
+        min(math.ceil(max(longest, -(-total // rows)) * slack), total)
+        for rows in range(1, len(lengths) + 1)
+        for slack in (1, 1.03, 1.06, 1.1, 1.15)
+    }
+    least = min(cost_of(groups, capacity) for capacity in tried)
+    assert cost_of(groups, best_capacity(groups)) == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "best"),
+    [
+        # Rows of 80 are four, [60] [40 40] [40 40] [40 40]: 320 positions. Rows of 60 are seven.
+        ([60, *[40] * 6], 80),
+        # Two of 60 fill a row of 120; a row for each is as many positions and less attention.
+        ([60, 60], 60),
+        # One row of 70 has no pad; two of 60 have 50.
+        ([60, 10], 70),
+        # One row of 190 has no pad; three of 70 have 20, four of 60 have 50.
+        ([60, 60, 60, 10], 190),
+    ],
+)
+def test_capacity_by_hand(lengths, best):
+    assert best_capacity([trees_of(lengths)]) == best
+
+
+def test_groups_share_no_row():
+    """Together 70 positions would do; apart, 60 and 10 take a row of 60 each."""
+    assert best_capacity([trees_of([60]), trees_of([10])]) == 60
 
 
 @given(st.lists(st.tuples(ids, st.lists(ids, min_size=1, max_size=4)), min_size=1, max_size=8))

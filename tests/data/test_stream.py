@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unlearning.data.stream import BatchStream, ShuffledOrder
+from unlearning.data.stream import BatchStream, ShuffledOrder, pinned
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Rows
 
@@ -69,27 +69,49 @@ def test_a_place_in_the_stream_is_that_of_so_many_ranks(make_data):
     assert data.state_dict()["next_batch"] == 3
 
 
-def test_a_gpu_fetches_a_batch_from_pinned_memory_without_a_wait(monkeypatch, make_data):
-    """Who is asked for what; there is no GPU to go to."""
-    batch, asked = make_data().train_dataloader().batch_at(0), []
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    parts = {"rows": batch.rows, **batch.answers}
+    return {
+        f"{name}.{field}": value
+        for name, part in parts.items()
+        for field, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def test_every_tensor_of_a_batch_is_pinned(monkeypatch, make_data):
+    """Marked instead, since pinning itself takes a GPU."""
+    batch = make_data().train_dataloader().batch_at(0)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
+    found = pinned(batch)
+    assert len(tensors(batch)) == 3 * (1 + len(batch.answers)) == 12
+    assert tensors(found).keys() == tensors(batch).keys()
+    for name, value in tensors(found).items():
+        assert value.is_meta and value.shape == tensors(batch)[name].shape, name
+    assert (found.index, found.retain_start) == (batch.index, batch.retain_start)
+    for role, answers in batch.answers.items():
+        theirs = found.answers[role]
+        assert (theirs.num_sequences, theirs.examples) == (answers.num_sequences, answers.examples)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_fetches_a_batch_without_a_wait(make_data):
     data = make_data()
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)
-    monkeypatch.setattr(Batch, "to", lambda *arguments, **more: asked.append((arguments, more)))
-    data.transfer_batch_to_device(batch, torch.device("cuda", 0), 0)
-    (((sent, device), more),) = asked
-    assert device == torch.device("cuda", 0) and more == {"non_blocking": True}
-    assert (sent.index, sent.retain_start) == (batch.index, batch.retain_start)
-    parts = [(sent.rows, batch.rows), *((sent.answers[r], batch.answers[r]) for r in batch.answers)]
-    for pinned, part in parts:
-        for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(getattr(pinned, name), value)
-                assert getattr(pinned, name) is not value
-            else:
-                assert getattr(pinned, name) == value
+    batch, device = data.train_dataloader().batch_at(0), torch.device("cuda", 0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        sent = data.transfer_batch_to_device(batch, device, 0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name, value in tensors(sent).items():
+        assert value.device == device and value.cpu().equal(tensors(batch)[name]), name
 
 
-def test_elsewhere_a_batch_is_not_pinned(make_data):
+def test_elsewhere_a_batch_is_not_pinned(make_data, monkeypatch):
     data = make_data()
     batch = data.train_dataloader().batch_at(0)
-    assert not data.transfer_batch_to_device(batch, torch.device("cpu"), 0).rows.input_ids.is_cuda
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pytest.fail("pinned"))
+    sent = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert all(value.is_meta for value in tensors(sent).values())
+    assert sent.answers.keys() == batch.answers.keys()

@@ -119,6 +119,7 @@ def test_a_resumed_stage_goes_on_in_its_run(tmp_path):
     with Tracking(config(loggers), tmp_path) as tracking:
         log(tracking, "unlearn", step=1, a=1.0)
         tracking.stopped(143)
+    offline_runs(tmp_path)  # whole, as a process that resumes finds it
     with Tracking(config(loggers), tmp_path) as tracking:
         log(tracking, "unlearn", step=2, a=2.0)
         report(tracking, tmp_path)
@@ -131,6 +132,7 @@ def test_a_resumed_stage_goes_on_in_its_run(tmp_path):
 def test_what_was_unlearned_before_a_resume_is_reported_in_its_run(tmp_path):
     with Tracking(config(WANDB), tmp_path) as tracking:
         log(tracking, "unlearn", a=1.0)
+    offline_runs(tmp_path)  # whole, as a process that resumes finds it
     with Tracking(config(WANDB), tmp_path) as tracking:
         report(tracking, tmp_path)
     first, second = offline_runs(tmp_path)["unlearn"]

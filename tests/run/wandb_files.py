@@ -38,7 +38,7 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
 class OfflineRun:
     """One `offline-run-*` folder."""
 
-    def __init__(self, folder: Path, patience: float = 10.0) -> None:
+    def __init__(self, folder: Path, patience: float = 120.0) -> None:
         (path,) = folder.glob("*.wandb")
         self.records = list(read_records(path))
         # `finish` comes back a moment before the file is whole: another process writes it.
@@ -77,8 +77,12 @@ class OfflineRun:
         return ends[-1].exit_code if ends else None
 
 
-def offline_runs(folder: Path, patience: float = 10.0) -> dict[str, list[OfflineRun]]:
-    """By stage, the parts of a resumed one in their order."""
+def offline_runs(folder: Path, patience: float = 120.0) -> dict[str, list[OfflineRun]]:
+    """By stage, the parts of a resumed one in their order, once they are written to the end.
+
+    Args:
+        patience: seconds to wait for the end; 0 where a run was killed and has none.
+    """
     found: dict[str, list[OfflineRun]] = {}
     for path in sorted(folder.glob("wandb/offline-run-*")):
         run = OfflineRun(path, patience)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lightning import Callback
+from naive import relative_error
 
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.module import UnlearningModule
@@ -25,10 +26,13 @@ class Steps(Callback):
         self.steps.setdefault(trainer.global_step, []).append(batch.index)
 
 
-def trained(model, data, trainer, **settings) -> dict[str, torch.Tensor]:
+def movement(model, data, trainer, **settings) -> dict[str, torch.Tensor]:
+    """How far every trained weight moved."""
     module = UnlearningModule(model, schedule="linear", **settings)
+    trained = {name: p for name, p in module.policy.named_parameters() if p.requires_grad}
+    start = {name: p.detach().clone() for name, p in trained.items()}
     trainer.fit(module, data)
-    return {name: value.clone() for name, value in module.policy.state_dict().items()}
+    return {name: p.detach() - start[name] for name, p in trained.items()}
 
 
 @pytest.mark.parametrize(("lora", "reference"), [(None, "cached"), (None, "copy"), (LORA, "auto")])
@@ -36,19 +40,19 @@ def trained(model, data, trainer, **settings) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("layout", ["tree", "padded"])
 def test_1x8_is_8x1(make_model, make_data, quiet_trainer, lora, reference, optimizer, layout):
     """Five forget examples: no step of eight is an epoch, and none may be cut short by one."""
-    states = {}
+    moved = {}
     for batch_size, accumulated in ((8, 1), (1, 8), (2, 4)):
         torch.manual_seed(5)  # of the adapter
         steps = Steps()
         trainer = quiet_trainer(max_steps=4, accumulate_grad_batches=accumulated, callbacks=[steps])
-        states[batch_size] = trained(
+        moved[batch_size] = movement(
             make_model(), make_data(batch_size=batch_size, layout=layout), trainer, lora=lora,
             reference=reference, optimizer=optimizer, optimizer_options=OPTIONS[optimizer],
             learning_rate=2e-3,
         )  # fmt: skip
         assert [len(batches) for batches in steps.steps.values()] == [accumulated] * 4
     for batch_size in (1, 2):
-        torch.testing.assert_close(states[batch_size], states[8], atol=1e-5, rtol=1e-5)
+        assert relative_error(moved[batch_size], moved[8]) < 5e-4
 
 
 def test_an_epoch_is_whole_optimizer_steps(make_model, make_data, quiet_trainer):
@@ -64,13 +68,13 @@ def test_a_step_does_not_depend_on_the_lengths_it_is_split_by(
 ):
     """Answers of 1 and of 20 tokens: means over tokens come before the mean over sequences."""
     forget = [Example("how ?", "look"), Example("where ?", " ".join(["take it"] * 10))]
-    states = []
+    moved = []
     for batch_size, accumulated in ((2, 1), (1, 2)):
         data = UnlearningDataModule(
             forget, retain_examples, tokenizer, batch_size=batch_size, max_length=48
         )
         trainer = quiet_trainer(max_steps=2, accumulate_grad_batches=accumulated)
-        states.append(
-            trained(make_model(), data, trainer, optimizer="torch.optim.SGD", learning_rate=0.02)
+        moved.append(
+            movement(make_model(), data, trainer, optimizer="torch.optim.SGD", learning_rate=0.02)
         )
-    torch.testing.assert_close(*states, atol=1e-5, rtol=1e-5)
+    assert relative_error(*moved) < 5e-4

@@ -39,7 +39,9 @@ class CollapseGuard(StepCallback):
     own parts of them: there the checkpoint's own weights are the ones to go back to.
 
     Args:
-        retain_kl, retain_perplexity, forget_nll: see `Budget`.
+        retain_kl: see `Budget`.
+        retain_perplexity: see `Budget`.
+        forget_nll: see `Budget`.
         action: `stop`, or `lower` the weight of every term of role forget by `factor`.
         factor: of lowering, 0..1.
         every_n_steps: steps between checks. Each copies the trained weights to the host.
@@ -49,7 +51,9 @@ class CollapseGuard(StepCallback):
         max_lowerings: the next breach stops.
         kl_metric: what is logged as the retain KL; default: `train/<term>` of the one term of role
             retain that needs the reference.
-        retain_nll_metric, forget_nll_metric, loss_metric: names of the others.
+        retain_nll_metric: what is logged as the retain NLL.
+        forget_nll_metric: what is logged as the forget NLL.
+        loss_metric: what is logged as the total.
 
     Attributes:
         reason: why weights were put back the last time, in words; None where they never were.

@@ -40,7 +40,10 @@ class JigsawDataModule(LightningDataModule):
             class. About one Jigsaw comment in ten is toxic. Validation and test stay as they are,
             so that their scores are those of the real mixture.
         length_grouped: batches of similar lengths; on a CPU this saves most of the padding.
-        split, config_name, revision, data_files: for a hub data set.
+        split: of a hub data set.
+        config_name: of a hub data set.
+        revision: of a hub data set.
+        data_files: of a hub data set.
 
     Raises:
         ConfigError: a setting is out of its range, or (on reading) a label is not 0 or 1, a text

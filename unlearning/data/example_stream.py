@@ -132,7 +132,7 @@ class ExampleStream:
 class StreamedExamples(ABC):
     """A data set whose training split can be had as a stream.
 
-    Args:
+    Attributes:
         streaming: whether it is to be; `examples("train")` is refused then.
         mismatch_pool: how many Examples, from the stream's head, mismatch answers are drawn from.
     """

@@ -30,7 +30,7 @@ _WORD = re.compile(r"\S{1,100}\s*")
 class Piece(NamedTuple):
     """A sentence or a part of one.
 
-    Args:
+    Attributes:
         gap: what stands between the piece before and this one.
         text: without white space around it.
         words: how many.

@@ -44,7 +44,8 @@ def complete(
 
     Args:
         template: one without an end token (`append_eos=False`) makes the examples running text.
-        batch_size, on_answered: see `generate`.
+        batch_size: see `generate`.
+        on_answered: see `generate`.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.

@@ -142,9 +142,11 @@ class Start:
     """What there is before unlearning.
 
     Args:
-        base, model: names or folders: before any fine-tuning, and after it.
+        base: name or folder of the model before any fine-tuning.
+        model: name or folder of the model that unlearns.
         finetuned: what is to be said about the fine-tuning.
-        original, before: answers of the two; None, and those of `base`, without a fine-tuning.
+        original: answers of `base`; None without a fine-tuning.
+        before: answers of `model`.
         scores: of the classifier, held out.
     """
 

@@ -25,7 +25,12 @@ class Search(OptunaSweeper):
 
     Args:
         objectives: `minimize <path>` or `maximize <path>`, one or more.
-        storage, study_name, n_trials, n_jobs, sampler, params: see the plugin.
+        storage: see the plugin, as of the others.
+        study_name: what trials are stored under.
+        n_trials: how many there are.
+        sampler: which parameters to try next.
+        params: the search space.
+        n_jobs: trials at a time.
     """
 
     def __init__(

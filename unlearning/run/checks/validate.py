@@ -22,6 +22,7 @@ from unlearning.run.config.build import (
 )
 from unlearning.run.config.method import check_method
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
+from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.training.settings import check_settings
@@ -46,6 +47,7 @@ def validate(config: DictConfig) -> list[str]:
     build_template(config)
     check_targets(config.logger, "logger")
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
+    found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data)]
@@ -123,7 +125,10 @@ def _training(config: DictConfig) -> None:
         build_guard(config)
     if callbacks.checkpoint:
         build_checkpoints(config, Path())
-    build_trainer(config, max_steps=1)
+    try:
+        build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
+    except RuntimeError as error:  # two callbacks whose states would have one name
+        raise ConfigError(f"The callbacks do not go together: {error}") from error
 
 
 def _whole_number(key: str, value: object) -> None:

@@ -26,6 +26,7 @@ from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.similarity import corpus_bleu
 from unlearning.run.config.build import build_template
 from unlearning.run.config.method import objective_of
+from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.types import Generation, PromptSet, Role
 
 Callbacks = dict[str, Callback]
@@ -74,6 +75,7 @@ def callbacks(
             texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
+    found.update(unlearning_callbacks(config))
     if settings.checkpoint:
         found["checkpoint"] = build_checkpoints(config, folder, after_save)
     # Last: its checkpoint holds everybody's state of the step it is of.

@@ -34,6 +34,7 @@ from unlearning.run.output.progress import bar
 from unlearning.run.output.results import write_json
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.models import load_base
+from unlearning.run.stages.user_callbacks import finetuning_callbacks
 from unlearning.run.tracking.trackers import Tracking
 
 ADAPTER, MERGED, FACTS = "adapter", "merged", "finetune.json"
@@ -145,8 +146,8 @@ def _train(
     trainer = build_trainer(
         config, max_steps=settings["max_steps"], max_epochs=settings["epochs"],
         accumulate_grad_batches=settings["accumulate_grad_batches"],
-        gradient_clip_val=settings["gradient_clip_val"], callbacks=bar("finetune"),
-        logger=loggers or False,
+        gradient_clip_val=settings["gradient_clip_val"], logger=loggers or False,
+        callbacks=[*finetuning_callbacks(config).values(), *bar("finetune")],
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # nothing is held out

@@ -41,7 +41,8 @@ class Place:
 
     Args:
         folder: of our run; theirs lie in its `wandb/`, and their ids in its `wandb.json`.
-        name, group: as W&B shows them.
+        name: of the run, as W&B shows it.
+        group: of the run, as W&B shows it.
         main: the stage that a sweep of W&B's is about.
     """
 
