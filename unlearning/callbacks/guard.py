@@ -1,4 +1,4 @@
-"""Stops gradient ascent before it breaks the model, and keeps the last good weights."""
+"""Stops gradient ascent before it breaks the model, and restores the last good weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ STATE = ("events", "reason", "weights", "baseline", "failures", "lowerings")
 
 
 class CollapseGuard(StepCallback):
-    """Checks the losses against a `Budget`; where it is broken, the last good weights come back.
+    """Checks the losses against a `Budget`, and restores the last good weights where they exceed
+    it.
 
     A check looks at means over the last `window` steps, in the middle of a step: after its losses
     are known and before the optimizer uses them. Weights are therefore kept as good only when
@@ -182,7 +183,7 @@ class CollapseGuard(StepCallback):
             self._act(trainer, trainer.global_step, "stop")
 
     def _check(self, trainer: Trainer) -> list[Breach]:
-        """What is broken, the same on every rank."""
+        """Returns the limits that are exceeded, the same on every rank."""
         finite, means = self._good.finite(), torch.zeros(0, device=trainer.strategy.root_device)
         if self._losses:
             means, losses_finite = self._losses.means()

@@ -1,4 +1,4 @@
-"""The terms of an objective that a guard watches and lowers, found by their role."""
+"""Finds by their role the terms of an objective that the collapse guard watches and lowers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def retain_kl_metric(module: LightningModule) -> str:
 
 
 def forget_terms(module: LightningModule, lowered: Mapping[str, float]) -> dict[str, Term]:
-    """The terms of role forget, with the weights to which a run before a resume lowered them.
+    """Returns the terms of role forget, with the weights that a run before a resume lowered them
+    to.
 
     Raises:
         ConfigError: there are none, or not those that were lowered.

@@ -1,4 +1,4 @@
-"""`UnlearningDataModule`: a forget set and a retain set become one stream of training batches."""
+"""Joins a forget set and a retain set to one stream of training batches."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             self.test_dataloader = partial(self.heldout, "test")  # type: ignore[method-assign]
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check and tokenise both training splits, once."""
+        """Reads, checks and tokenises both training splits, once."""
         if self.sequences:
             return
         forget = _training_examples(self.forget)
@@ -157,7 +157,7 @@ class UnlearningDataModule(BatchStreamDataModule):
     def check(
         forget: Sequence[Example], retain: Sequence[Example], mismatch_per_prompt: int
     ) -> None:
-        """Whether the two can be trained on together.
+        """Checks whether the two sets can be trained on together.
 
         Raises:
             ConfigError: one is empty, they overlap, or there are too few mismatch answers.
@@ -185,7 +185,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         return -(-len(self.sequences["forget"]) // per_step) * accumulated
 
     def retain_pairs_drawn(self) -> float:
-        """In the whole training that the Trainer is set for, by all ranks; may be infinite."""
+        """Returns how many retain pairs all ranks draw in the whole training; may be infinite."""
         trainer, (_, world, accumulated) = self.trainer, self.world()
         assert trainer is not None
         steps = math.inf if trainer.max_steps < 0 else trainer.max_steps * accumulated
@@ -198,7 +198,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         return make_batch(trees, self.layout, self.pad_token_id, number, self.retain_apart)
 
     def trees_at(self, number: int) -> list[Tree]:
-        """Prompts and answers of that batch, before they are laid out."""
+        """Returns the prompts and answers of a batch, before they are laid out in rows."""
         rank, world, _ = self.world()
         place = number * world + rank
         trees = [self._forget_tree(n) for n in _positions(place, self.batch_size)]
@@ -236,7 +236,7 @@ class UnlearningDataModule(BatchStreamDataModule):
 
 
 def _positions(place: int, batch_size: int) -> range:
-    """Where batch `place` of all ranks' batches stands in an endless order."""
+    """Returns the positions of batch number `place` in an endless order of examples."""
     return range(place * batch_size, (place + 1) * batch_size)
 
 

@@ -1,4 +1,4 @@
-"""The frozen reference model of the KL term, as cheaply as it can be had.
+"""The frozen reference model of the KL term: adapter off, cached hidden states, or a copy.
 
 | mode          | how                                                                | costs       |
 |---------------|--------------------------------------------------------------------|-------------|
@@ -51,7 +51,7 @@ def build_reference(
     sharded: bool = False,
     inner: bool = False,
 ) -> Reference:
-    """The reference in a mode; `auto` takes what costs least.
+    """Builds the reference for a mode; `auto` chooses the cheapest.
 
     `auto`: the states are cached if `cache_bytes` stay below `cache_limit`, with a LoRA policy only
     if the data are passed often enough; otherwise a LoRA policy is its own reference with the

@@ -1,4 +1,4 @@
-"""What every reference is, and the forward that most of them make."""
+"""Interface of the reference models, and the forward pass that most of them share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Reference(ABC):
-    """Hidden states of the model before unlearning at the loss positions of a role.
+    """Interface: hidden states of the model before unlearning at the loss positions of a role.
 
     Attributes:
         runs: whether a model runs at every step; it is best given rows of its own roles alone.
@@ -27,7 +27,8 @@ class Reference(ABC):
 
     @abstractmethod
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-        """Per role [N, D], in the order of the batch's `loss_index`; without gradient."""
+        """Returns the hidden states [N, D] of each role, in the order of the batch's
+        `loss_index`, without gradient."""
 
     def layers(
         self, batch: Batch, wanted: Mapping[Layer, set[Role]]
@@ -44,12 +45,13 @@ class Reference(ABC):
 
     @abstractmethod
     def head(self) -> Head:
-        """The reference's output head: weight [V, D], bias [V] or None."""
+        """Returns the reference's output head: weight [V, D], and bias [V] or None."""
 
     def prepare(
         self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
     ) -> None:
-        """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
+        """Computes what can be computed ahead of training, from the training sequences and the
+        untrained policy."""
         return None  # most have nothing to compute
 
 
@@ -75,7 +77,7 @@ def states_in_layers(
 
 
 def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
-    """Refuse a reference that would move with the policy, or that speaks of other tokens.
+    """Checks that a reference model shares no weights with the policy and has the same vocabulary.
 
     Raises:
         ConfigError: it shares weights with the policy, or has another vocabulary.

@@ -22,7 +22,7 @@ from unlearning.types import Batch, Role
 
 
 class AdapterOff(Reference):
-    """The policy without its adapter.
+    """Reference by the policy itself with its adapter switched off.
 
     Raises:
         ConfigError: the policy has no adapter, or one that was trained already: that one is part
@@ -61,7 +61,7 @@ class AdapterOff(Reference):
 
 
 class Copy(Reference):
-    """A second, frozen model: a copy of the policy, or another one.
+    """Reference by a second, frozen model: a copy of the policy, or another model.
 
     Args:
         policy: the model before its first step.

@@ -1,4 +1,4 @@
-"""Whether the data sets can be read, and trained on together."""
+"""Checks whether the data sets can be read, and trained on together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCANNED = 200_000
 
 
 def check_data(config: DictConfig) -> tuple[list[str], Data]:
-    """Local sources are read and split; what a hub holds is not looked up.
+    """Checks the data sets: local sources are read and split; the hub is not asked.
 
     Returns:
         What was checked, a line each, and the data sets.
@@ -57,7 +57,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
 
 
 def on_hub(data: Data) -> bool:
-    """Whether any of it is not here yet."""
+    """Whether any data set has to be downloaded."""
     return any(m is not None and bool(m.source) and is_hub_id(m.source) for m in data.values())
 
 
@@ -68,7 +68,7 @@ def _sizes(module: ExampleDataModule) -> str:
 
 
 def check_together(config: DictConfig, data: Data) -> None:
-    """Whether the data sets can be trained on together; reads all of them.
+    """Checks whether the data sets can be trained on together; reads all of them.
 
     Raises:
         ConfigError: they overlap, or are too small.
@@ -104,7 +104,7 @@ def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
 
 
 def _texts(retain: ExampleDataModule) -> Iterable[str]:
-    """All that may be retained, as text."""
+    """Yields everything that may be retained, as text."""
     if isinstance(retain, BookCorpusDataModule):
         return islice(retain.texts(), SCANNED if is_hub_id(retain.source) else None)
     return (f"{e.prompt} {e.response}" for split in SPLITS for e in retain.examples(split))

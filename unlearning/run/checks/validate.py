@@ -1,4 +1,4 @@
-"""Check the whole configuration and every file before anything is loaded or trained."""
+"""`validate=true`: checks the whole configuration and every file before anything is loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unlearning.training.settings import check_settings
 
 
 def validate(config: DictConfig) -> list[str]:
-    """What was checked, a line each.
+    """Checks the configuration; returns a line for each thing that was checked.
 
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
@@ -54,7 +54,7 @@ def validate(config: DictConfig) -> list[str]:
 
 
 def _missing(node: Any, path: str = "") -> Iterator[str]:
-    """Keys whose value is still `???`; found before anything refers to them."""
+    """Lists the keys whose value is still `???`, before anything refers to them."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             yield from _missing(child, f"{path}.{name}" if path else str(name))
@@ -101,7 +101,7 @@ def _reference(config: DictConfig) -> None:
 
 
 def _training(config: DictConfig) -> None:
-    """What would be found wrong only in the middle of the run: judges, callbacks, the trainer."""
+    """Checks what would fail only in the middle of the run: judges, callbacks, the trainer."""
     comparison_settings(config)
     evaluation, callbacks = config.evaluation, config.callbacks
     positive = {

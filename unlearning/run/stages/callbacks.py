@@ -1,4 +1,4 @@
-"""The callbacks of the stage that unlearns: who watches, stops, writes down and saves."""
+"""Builds the callbacks of the unlearning stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def callbacks(
     original: Sequence[Generation] | None,
     after_save: Callable[[], None] | None = None,
 ) -> Callbacks:
-    """By what they are for, in the order in which they are to be called.
+    """Returns the callbacks by name, in the order in which they are called.
 
     Args:
         original: answers of the model before fine-tuning; what it scores is the target to stop at.
@@ -86,13 +86,13 @@ def callbacks(
 
 
 def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
-    """Why the training ended before its last step, in words; None where it did not."""
+    """Explains why the training ended before its last step; None where it did not."""
     reasons = (getattr(callback, "reason", None) for callback in callbacks.values())
     return next((str(reason) for reason in reasons if reason), None)
 
 
 def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | None:
-    """The set to look at: harmful prompts that are held out, or passages that were taught."""
+    """Returns the prompts that are watched: held-out harmful ones, or fine-tuned passages."""
 
     def rank(prompt_set: PromptSet) -> bool:
         trained = config.evaluation.prompt_sets[prompt_set.name].split == "train"
@@ -103,7 +103,7 @@ def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | No
 
 
 def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
-    """BLEU of the model before fine-tuning on the same passages."""
+    """Computes the BLEU of the model before fine-tuning on the same passages."""
     mine = [g for g in original or () if g.prompt_set == name and g.index < number]
     return corpus_bleu([g.completion for g in mine], [g.target for g in mine]) if mine else None
 
@@ -126,7 +126,7 @@ def build_guard(config: DictConfig) -> CollapseGuard:
 def build_checkpoints(
     config: DictConfig, folder: Path, after_save: Callable[[], None] | None = None
 ) -> KeepCheckpoints:
-    """The callback that saves the run now and then.
+    """Builds the callback that saves checkpoints.
 
     Raises:
         ConfigError: settings that make no sense, of a finished run's checkpoints as well.

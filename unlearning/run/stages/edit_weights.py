@@ -14,7 +14,7 @@ from unlearning.run.config.method import build_edit
 from unlearning.run.output.store import Store
 from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.stages.models import load_base
-from unlearning.run.stages.unlearn import Unlearned, keep_unlearned
+from unlearning.run.stages.unlearned import Unlearned, keep_unlearned
 from unlearning.run.tracking.trackers import Tracking
 
 REFERENCE = "none: weight arithmetic"

@@ -2,68 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.files import sync
 from unlearning.fsdp import whole_policy
-from unlearning.models.adapter import merge_adapter
-from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
-from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM, takes_tree_rows
-from unlearning.models.load import load_tokenizer, save_model
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_alternate, build_template, build_trainer
-from unlearning.run.config.method import build_module
+from unlearning.run.config.method import build_module, edits_weights
 from unlearning.run.output.progress import bar
-from unlearning.run.output.results import write_json
-from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.ranks import Ranks
-from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, stop_reason
-from unlearning.run.stages.models import load_base
+from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, callbacks, stop_reason
+from unlearning.run.stages.context import RunContext
+from unlearning.run.stages.edit_weights import edit_weights
+from unlearning.run.stages.models import Judge, load_base
+from unlearning.run.stages.unlearned import (
+    Unlearned,
+    find_unlearned,
+    is_unlearned,
+    keep_unlearned,
+)
+from unlearning.types import Generation
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Unlearned:
-    """What the stage leaves behind.
-
-    Args:
-        policy: on rank 0; a rank whose share is a part of the weights has None.
-        steps: optimizer steps made.
-        stop_reason: why it ended before its last step, or None.
-        notes: what a reader of the report should know, such as cut answers.
-        reference: which reference the KL was to.
-        signal: what stopped it, if one did; then a checkpoint to resume from was saved.
-    """
-
-    policy: CausalLM | None
-    tokenizer: Any
-    steps: int
-    stop_reason: str | None
-    notes: list[str]
-    reference: str
-    signal: int | None = None
-
-
-NOTED = ("steps", "stop_reason", "notes", "reference")
-MODEL = "model"
+def unlearn_or_find(
+    run: RunContext, judge: Judge, start: str, base: str, original: Sequence[Generation] | None
+) -> Unlearned:
+    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
+    config, folder = run.config, run.folder
+    with run.stage("unlearn") as notes:
+        if run.ranks.share(is_unlearned(folder)):
+            result = find_unlearned(config, folder, start)
+        elif edits_weights(config):
+            result = edit_weights(config, folder, start, run.data, run.store, run.tracking)
+        else:
+            watch = partial(
+                callbacks, config, folder, prompts=run.sets, scorer=judge.scorer,
+                original=original, after_save=run.stages.note,
+            )  # fmt: skip
+            result = unlearn(
+                config, folder, start, base, run.data, watch, run.ranks,
+                run.tracking.loggers("unlearn"),
+            )  # fmt: skip
+        notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
+    return result
 
 
 def unlearn(
@@ -134,43 +128,6 @@ def _stream(
         alternate=build_alternate(config),
         alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
     )  # fmt: skip
-
-
-def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
-    """Save the model at once: whatever fails later, the unlearning is not lost.
-
-    An adapter on a model that only lies among the kept results is merged into it.
-    """
-    policy = result.policy
-    assert policy is not None
-    kept = config.model.base is not None or config.finetune is not None
-    if isinstance(policy, PeftModel) and kept:
-        policy = result.policy = merge_adapter(policy)
-    shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
-    save_model(policy, result.tokenizer, folder / MODEL)
-    sync(folder / MODEL)  # else a power cut may leave the note without the weights
-    noted = {name: getattr(result, name) for name in NOTED}
-    write_json(folder / UNLEARNED, noted)
-
-
-def is_unlearned(folder: Path) -> bool:
-    """Whether an earlier part of this run has unlearned to the end."""
-    return (folder / UNLEARNED).is_file()
-
-
-def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
-    """What that has left.
-
-    Args:
-        start: the model that an adapter is of; its own record of that knows no revision.
-    """
-    noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
-    policy: CausalLM
-    if (folder / MODEL / ADAPTER_CONFIG).is_file():
-        policy = load_adapter(load_base(config, start)[0], folder / MODEL)
-    else:
-        policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
-    return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
