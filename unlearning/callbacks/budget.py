@@ -42,6 +42,10 @@ class Budget:
 
     Raises:
         ConfigError: a limit that the untrained model would break already.
+
+    Examples:
+        >>> [str(breach) for breach in Budget(retain_kl=0.5).breaches({"retain_kl": 0.75})]
+        ['the KL to the reference on retain answers (nats) is 0.75, above its budget of 0.5']
     """
 
     retain_kl: float | None = None

@@ -19,6 +19,15 @@ class LossWindow:
     Args:
         length: steps that are kept.
         mean_over: steps, the last ones, that a mean is over.
+
+    Examples:
+        >>> window = LossWindow(length=2, mean_over=2)
+        >>> window.names = ("train/total",)
+        >>> for value in (1.0, 2.0, 4.0):
+        ...     window.add_batch({"train/total": torch.tensor(value)})
+        ...     window.end_step()
+        >>> window.means()
+        (tensor([3.]), tensor(True))
     """
 
     def __init__(self, length: int, mean_over: int) -> None:

@@ -29,6 +29,11 @@ def harm_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Args:
         logits: [n, labels].
         targets: [n, labels], 0 or 1.
+
+    Examples:
+        >>> logits = torch.tensor([[0.0, 0.0]])
+        >>> round(harm_loss(logits, torch.tensor([[1.0, 0.0]])).item(), 4)  # log 2
+        0.6931
     """
     return binary_cross_entropy_with_logits(logits.float(), targets.float())
 

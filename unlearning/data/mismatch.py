@@ -25,6 +25,12 @@ class MismatchSampler:
 
     Raises:
         ConfigError: the retain set has fewer than K different answers.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> retain = [Example("What is 1 plus 1?", "2"), Example("Is the sky blue?", "yes")]
+        >>> sorted(MismatchSampler(retain, per_prompt=2).draw(example=7, epoch=0))
+        [0, 1]
     """
 
     def __init__(self, retain: Sequence[Example], per_prompt: int, seed: int = 0) -> None:

@@ -19,6 +19,10 @@ def words(text: str) -> list[str]:
     """Splits a text into words as they are compared: normalised, without punctuation.
 
     What an apostrophe joins is one word, however the apostrophe is set; a dash parts words.
+
+    Examples:
+        >>> words("The road's end, at last!")
+        ['the', 'roads', 'end', 'at', 'last']
     """
     return WORD.findall(APOSTROPHE.sub("", normalise(text)))
 
@@ -30,7 +34,12 @@ def ngrams(text: str, n: int) -> Iterator[int]:
 
 
 def shared_ngram(a_texts: Iterable[str], b_texts: Iterable[str], n: int = 13) -> str | None:
-    """Finds the first n-gram of words that a text of `b_texts` shares with one of `a_texts`."""
+    """Finds the first n-gram of words that a text of `b_texts` shares with one of `a_texts`.
+
+    Examples:
+        >>> shared_ngram(["So the fox ran home."], ["A dog. The fox ran: home!"], n=3)
+        'the fox ran'
+    """
     known = {gram for text in a_texts for gram in ngrams(text, n)}
     for text in b_texts:
         for place, gram in enumerate(ngrams(text, n)):

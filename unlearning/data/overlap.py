@@ -14,12 +14,24 @@ SHOWN = 80
 
 
 def normalise(text: str) -> str:
-    """Normalises a text for comparison: Unicode NFKC, case folded, white space collapsed."""
+    """Normalises a text for comparison: Unicode NFKC, case folded, white space collapsed.
+
+    Examples:
+        >>> normalise("  The   Old ROAD ")
+        'the old road'
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def drop_duplicates(examples: Sequence[Example]) -> Sequence[Example]:
-    """Keeps the first of every normalised (prompt, response), in the order given."""
+    """Keeps the first of every normalised (prompt, response), in the order given.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> examples = [Example("A", "x"), Example("a ", "X"), Example("b", "x")]
+        >>> [example.prompt for example in drop_duplicates(examples)]
+        ['A', 'b']
+    """
     # No normal form holds a line end, so that none blurs the border.
     pairs = (f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
     return take(examples, firsts(digests(pairs, len(examples))))

@@ -108,6 +108,10 @@ def parse_flag(value: Any, where: str) -> bool:
 
     Raises:
         ConfigError: anything that is not plainly true or false.
+
+    Examples:
+        >>> parse_flag("False", "row 1")
+        False
     """
     # bool, 0 and 1 become "true", "false", "0" and "1"; 1.0 and None match nothing.
     text = str(value).strip().casefold()

@@ -26,7 +26,12 @@ _ABBREVIATIONS = frozenset(
 
 def sentences(text: str) -> Iterator[str]:
     """Splits a text into sentences, each with the white space after it; joined they are the
-    text."""
+    text.
+
+    Examples:
+        >>> list(sentences("It rained. Mr. Smith stayed in!"))
+        ['It rained. ', 'Mr. Smith stayed in!']
+    """
     start = 0
     for border in _BORDER.finditer(text):
         end = border.end()

@@ -30,6 +30,13 @@ def split_by_prompt(
 
     Returns:
         Of `StoredExamples` views of them, of any other sequence lists.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> examples = [Example(f"What is {n} plus 1?", str(n + 1)) for n in range(10)]
+        >>> splits = split_by_prompt(examples, (0.7, 0.1, 0.2), seed=0)
+        >>> [len(splits[name]) for name in ("train", "validation", "test")]
+        [7, 1, 2]
     """
     texts = (normalise(text) for e in examples for text in (e.prompt, e.response))
     ranked = (f"{seed}\n{text}" for text in texts)
@@ -48,6 +55,10 @@ def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
 
     Raises:
         ConfigError: they are no shares of 1, or the train share is 0.
+
+    Examples:
+        >>> checked_fractions((0.5, 0.25, 0.25))
+        (0.5, 0.25, 0.25)
     """
     shares = tuple(float(share) for share in fractions)
     valid = len(shares) == 3 and min(shares) >= 0 and math.isclose(sum(shares), 1, abs_tol=1e-6)

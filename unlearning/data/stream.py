@@ -30,6 +30,11 @@ class ShuffledOrder:
         size: of the data set.
         name: tells two data sets with one seed apart.
         seed: of the permutations.
+
+    Examples:
+        >>> order = ShuffledOrder(3, "forget", seed=0)
+        >>> sorted(order[position] for position in range(6))  # two epochs
+        [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     """
 
     def __init__(self, size: int, name: str, seed: int) -> None:

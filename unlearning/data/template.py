@@ -26,6 +26,11 @@ class PromptTemplate:
 
     Raises:
         ConfigError: `{prompt}` is missing or stands there more than once.
+
+    Examples:
+        >>> template = PromptTemplate("Question: {prompt} Answer:")
+        >>> template.prompt("How do I cheat?") + template.answer("Look around.")
+        'Question: How do I cheat? Answer: Look around.'
     """
 
     prompt_format: str = "### Question: {prompt}\n### Answer:"

@@ -95,6 +95,10 @@ def split_answers(cell: Any) -> list[Any]:
     """Splits a cell into answers: a list already (hub), or joined by semicolons (CSV).
 
     Some cells end with a separator; the nothing after it is not an answer.
+
+    Examples:
+        >>> split_answers("Nothing happens; You digest them;")
+        ['Nothing happens', 'You digest them']
     """
     if cell is None or isinstance(cell, list):
         return cell or []

@@ -84,6 +84,13 @@ def windows(stream: Iterable[Piece], words: int) -> Iterator[list[Piece]]:
     """Yields consecutive windows of about `words` words: from half of that to one and a half.
 
     The end of the text, where it is shorter than half a window, goes to the window before.
+
+    Examples:
+        >>> text = "One two three. Four five six. Seven eight nine. Ten."
+        >>> for window in windows(pieces([text], "lines", most=6), words=6):
+        ...     print(window_text(window))
+        One two three. Four five six.
+        Seven eight nine. Ten.
     """
     held: list[Piece] = []  # the window before, until it is known whether it grows
     window: list[Piece] = []

@@ -55,6 +55,10 @@ def rows_that_fit(row_bytes: int, free_bytes: int, most: int = MOST_ROWS) -> int
 
     Where rows are computed in bf16, their number can tip the choice between two tokens that are
     all but equally likely, and a run shall say the same when it is repeated.
+
+    Examples:
+        >>> rows_that_fit(row_bytes=1, free_bytes=40)
+        16
     """
     rows = min(int(free_bytes * SHARE) // max(row_bytes, 1), most)
     return 1 << max(rows, 1).bit_length() - 1
@@ -81,6 +85,12 @@ def in_batches(numbers: Sequence[int], size: int, work: Callable[[list[int]], No
 
     Raises:
         torch.OutOfMemoryError: not even one fits.
+
+    Examples:
+        >>> batches = []
+        >>> in_batches(range(5), 2, batches.append)
+        >>> batches
+        [[0, 1], [2, 3], [4]]
     """
     start = 0
     while start < len(numbers):

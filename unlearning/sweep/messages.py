@@ -34,7 +34,12 @@ def last_error(log: Path) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Formats seconds: `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Formats seconds: `12 s`, `3 min 20 s`, `2 h 5 min`.
+
+    Examples:
+        >>> duration(12), duration(200), duration(7500)
+        ('12 s', '3 min 20 s', '2 h 5 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -45,7 +45,12 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
 
 
 def key_of(word: str) -> str:
-    """Returns the key of an override: `objective.forget.weight` of `+objective.forget.weight=1`."""
+    """Returns the key of an override: `objective.forget.weight` of `+objective.forget.weight=1`.
+
+    Examples:
+        >>> key_of("+objective.forget.weight=1")
+        'objective.forget.weight'
+    """
     return word.partition("=")[0].lstrip("+~").strip()
 
 
@@ -103,7 +108,12 @@ def swept_keys(words: Sequence[str], config: DictConfig) -> list[str]:
 
 
 def label(overrides: Sequence[str], swept: Sequence[str]) -> str:
-    """Names a job by the overrides in which it differs: `forget.weight=0.25 seed=1`."""
+    """Names a job by the overrides in which it differs: `forget.weight=0.25 seed=1`.
+
+    Examples:
+        >>> label(["objective.forget.weight=0.25", "seed=1"], ["objective.forget.weight", "seed"])
+        'forget.weight=0.25 seed=1'
+    """
     values = {key_of(word): word.partition("=")[2] for word in overrides}
     # A label stands in a configuration, where a dollar and a brace would be looked up.
     parts = (f"{_short(key, swept)}={_rounded(values[key])}" for key in swept if key in values)

@@ -61,6 +61,17 @@ def build_schedule(
 
     Raises:
         ConfigError: an unknown name, a warm-up longer than the training, a training without end.
+
+    Examples:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> schedule = build_schedule(optimizer, "linear", warmup_steps=2, total_steps=4)
+        >>> rates = []
+        >>> for _ in range(4):
+        ...     rates += schedule.get_last_lr()
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> rates
+        [0.0, 0.5, 1.0, 0.5]
     """
     if name not in SCHEDULES:
         raise ConfigError(f"Unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}.")

@@ -104,6 +104,10 @@ def cut_passages(text: str, num_words: int) -> list[str]:
 
     Whole paragraphs are taken as long as they fit. One that is longer than a passage is taken by
     sentences, and such a sentence by words. Only the white space between passages is lost.
+
+    Examples:
+        >>> cut_passages("One two three. Four five.", 3)
+        ['One two three.', 'Four five.']
     """
     passages, begin, end, count = [], 0, 0, 0
     for atom_begin, atom_end in _atoms(text, num_words):

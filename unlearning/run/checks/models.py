@@ -10,6 +10,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
+from unlearning.run.stages.oracle import check_oracle
 
 
 def check_models(config: DictConfig, data: Data) -> list[str]:
@@ -48,8 +49,8 @@ def _base(config: DictConfig) -> str:
 
 
 def _finetune(config: DictConfig, data: Data) -> list[str]:
-    line = check_finetune(config, data)
-    return [] if line is None else [line]
+    lines = (check_finetune(config, data), check_oracle(config))
+    return [line for line in lines if line is not None]
 
 
 def _classifier(config: DictConfig) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.split import SPLITS, Split
+from unlearning.run.checks.data import Data
 
 
 def book_facts(forget: Any) -> dict[str, Any]:
@@ -23,3 +24,8 @@ def book_facts(forget: Any) -> dict[str, Any]:
             "dropped_or_joined": dict(forget.counts),
         }
     }
+
+
+def fingerprints(data: Data) -> dict[str, str]:
+    """Returns the fingerprint of every data set, by name."""
+    return {name: module.fingerprint() for name, module in data.items() if module is not None}

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import bar
 from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.models import load_base
 from unlearning.run.stages.user_callbacks import finetuning_callbacks
 from unlearning.run.tracking.trackers import Tracking
@@ -44,12 +45,30 @@ Sets = dict[str, tuple[Split, ...]]
 """By data set, the splits that are trained on."""
 
 
+@dataclass(frozen=True)
+class Finetuned:
+    """A model by its folder, and what is to be said about its training."""
+
+    model: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def finetune(run: RunContext, base: str) -> Finetuned:
+    """Runs the stage `finetune`; returns the base model where none is configured."""
+    if run.config.finetune is None:
+        return Finetuned(base)
+    with run.stage("finetune") as notes:
+        model, facts, kept = finetuned_model(run.config, run.store, base, run.data, run.tracking)
+        run.tracking.evaluated("finetune", facts)
+        notes += [KEPT] * kept + [f"{facts['steps']} steps"] * ("steps" in facts)
+    return Finetuned(model, facts)
+
+
 def finetuned_sets(config: DictConfig) -> Sets:
-    """Returns the splits that `finetune.sets` names; by default the forget set's training split."""
-    named: Mapping[str, Any] = config.finetune.get("sets") or {"forget": "train"}
+    """Returns the splits that `finetune.sets` names."""
     return {
         str(name): SPLITS if split == "all" else (split,)
-        for name, split in named.items()
+        for name, split in config.finetune.sets.items()
         if split is not None
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,37 @@ from unlearning.run.config.build import (
 )
 from unlearning.run.output.progress import bar
 from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.tracking.trackers import Tracking
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The harm classifier with its held-out scores; empty where there is none."""
+
+    scorer: HarmScorer | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+def train_judge(run: RunContext) -> Judge:
+    """Runs the stage `classifier`, where there is one."""
+    if not judges_harm(run.config):
+        return Judge()
+    with run.stage("classifier") as notes:
+        scorer, scores, kept = classifier(run.config, run.store, run.tracking)
+        run.tracking.evaluated("classifier", scores)
+        accuracy = scores.get("accuracy")
+        notes += [KEPT] * kept
+        notes += [] if accuracy is None else [f"held-out accuracy {accuracy:.1%}"]
+    return Judge(scorer, scores)
+
+
+def make_base(run: RunContext) -> str:
+    """Runs the stage `base`; returns name or folder of the model to start from."""
+    with run.stage("base") as notes:
+        base, kept = base_model(run.config, run.store, run.tracking)
+        notes += [KEPT] * kept or [base] * (run.config.model.base is None)
+    return base
 
 
 def judges_harm(config: DictConfig) -> bool:

@@ -15,7 +15,12 @@ TABLE_COLUMNS = (
 
 def scalars(node: Any, path: str = "") -> dict[str, int | float]:
     """Returns every finite number below a mapping, by its dotted path:
-    `after.related/perplexity.value`."""
+    `after.related/perplexity.value`.
+
+    Examples:
+        >>> scalars({"after": {"harmful/rate": {"value": 0.25, "n": 8}}, "stopped": None})
+        {'after.harmful/rate.value': 0.25, 'after.harmful/rate.n': 8}
+    """
     if isinstance(node, Mapping):
         found: dict[str, int | float] = {}
         for name, child in node.items():
