@@ -51,6 +51,8 @@ def current_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The contents of `config.yaml`."""
     found = dict(config)
+    if "objective" in found and "method" not in found:  # `objective=` was the only choice
+        found["method"] = {"_target_": "unlearning.UnlearningModule", "trained": None, "rule": None}
     if isinstance(found.get("evaluation"), Mapping):
         found["evaluation"] = _renamed(found["evaluation"])
     data = found.get("data")

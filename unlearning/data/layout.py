@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import neg
 from typing import Literal
@@ -56,6 +56,7 @@ class Tree:
 
     prompt_ids: tuple[int, ...]
     answers: tuple[Answer, ...]
+    number: int = 0  # of its prompt in the batch
 
     @cached_property
     def length(self) -> int:
@@ -92,8 +93,9 @@ def make_batch(
     for tree in trees:
         if not tree.prompt_ids or not all(answer.ids for answer in tree.answers):
             raise ValueError("A prompt and each of its answers need at least one token.")
+    trees = [replace(tree, number=number) for number, tree in enumerate(trees)]
     if layout == "padded":
-        trees = [Tree(tree.prompt_ids, (answer,)) for tree in trees for answer in tree.answers]
+        trees = [replace(tree, answers=(answer,)) for tree in trees for answer in tree.answers]
     elif layout != "tree":
         raise ValueError(f"Unknown layout {layout!r}; choose 'tree' or 'padded'.")
     retain = [tree for tree in trees if tree.answers[0].role == "retain"]
@@ -231,13 +233,15 @@ class _Collected:
     index: list[Ints]
     targets: list[Ints]
     examples: list[int]
+    prompts: list[int]
 
     def finish(self) -> AnswerTokens:
         count = len(self.examples)
         sequence = np.repeat(np.arange(count), [len(each) for each in self.targets])
         joined = (np.concatenate(self.index), np.concatenate(self.targets), sequence)
         index, targets, sequences = map(torch.from_numpy, joined)
-        return AnswerTokens(index, targets, sequences, count, tuple(self.examples))
+        prompts = torch.tensor(self.prompts)
+        return AnswerTokens(index, targets, sequences, count, tuple(self.examples), prompts)
 
 
 class _Table:
@@ -271,8 +275,9 @@ class _Table:
                 branches[fed] = branch
                 index = np.arange(offset + at - 1, offset + fed.stop)
                 index[0] = trunk_end
-                role = collected.setdefault(answer.role, _Collected([], [], []))
+                role = collected.setdefault(answer.role, _Collected([], [], [], []))
                 role.index.append(index)
                 role.targets.append(tokens)
                 role.examples.append(answer.example)
+                role.prompts.append(tree.number)
                 at = fed.stop

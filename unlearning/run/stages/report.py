@@ -22,7 +22,7 @@ from unlearning.run.stages.callbacks import CHECKPOINTS
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.facts import book_facts, fingerprints
 from unlearning.run.stages.models import Judge
-from unlearning.run.stages.unlearn import MODEL, Unlearned
+from unlearning.run.stages.unlearned import MODEL, Unlearned
 from unlearning.types import Generation
 
 
