@@ -1,4 +1,5 @@
-"""Token quantities: functions of one position's logits, and the reference's, as parts of a loss.
+"""Token quantities: functions of one position's logits, and the reference's, that losses are made
+of.
 
 A quantity is a plain function of the logits at N positions,
 
@@ -51,7 +52,8 @@ def token_quantity(needs_reference: bool = False) -> Callable[[F], F]:
 
 
 def declared(function: Any, name: str, default: Any = None) -> Any:
-    """What a decorator has noted on a function, also on the one inside a `functools.partial`."""
+    """Returns what a decorator has noted on a function, also on the one inside a
+    `functools.partial`."""
     while isinstance(function, partial) and not hasattr(function, name):
         function = function.func
     return getattr(function, name, default)
@@ -80,7 +82,7 @@ class TokenQuantity:
         return bool(declared(self.function, "needs_reference", False))
 
     def __call__(self, logits_NV: Tensor, targets_N: Tensor, reference_NV: Tensor | None) -> Tensor:
-        """values_N.
+        """Computes values_N.
 
         Raises:
             ConfigError: the function returns something else than a value for each position.
