@@ -1,4 +1,4 @@
-"""Answer every prompt set once and write down all that the metrics need."""
+"""Generates the answers to prompt sets, with everything that the metrics need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How answers are made.
+    """Settings of generation for an evaluation.
 
     Args:
         max_new_tokens: an answer is cut there. A passage of running text is cut where its true
@@ -48,8 +48,9 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """One Generation for each prompt, with what its set's metrics need: the answer and its harm,
-    what the target scores, what the alternatives score.
+    """Returns one Generation for each prompt, with what the metrics of its set need.
+
+    That is the answer and its harm, the likelihood of the target, or that of the alternatives.
 
     Harm is judged on the completion only: judged with the prompt, as the authors' released code
     does, an innocent answer to a harmful question counts as harmful.

@@ -206,12 +206,7 @@ def test_nothing_harmful_before_leaves_effectiveness_undefined() -> None:
 def test_nothing_right_before_leaves_kept_right_undefined() -> None:
     before = [replace(g, completion="No idea at all") for g in _retain("before")]
     result = compared(before, _retain("after"), {"everyday": "related"}, FAST)
-    assert result["after"]["everyday/kept_right"] == {
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 0,
-    }
+    assert result["after"]["everyday/kept_right"] == {**UNDEFINED, "n": 0}
 
 
 def test_bleu_of_answers_too_short_for_it_is_undefined_not_zero() -> None:

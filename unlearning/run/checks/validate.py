@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
-from unlearning.objective import Objective
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
@@ -25,6 +24,7 @@ from unlearning.run.config.build import (
     comparison_settings,
 )
 from unlearning.run.config.evaluate import EVALUATE
+from unlearning.run.config.method import check_method
 from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
@@ -59,7 +59,7 @@ def validate(config: DictConfig) -> list[str]:
         )
     build_template(config)
     check_targets(config.logger, "logger")
-    found = [_objective(config), _optimizer(config), *check_tracking(config)]
+    found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
@@ -85,12 +85,6 @@ def _missing(node: Any, path: str = "") -> Iterator[str]:
             yield from _missing(child, f"{path}.{name}" if path else str(name))
     elif node == "???":
         yield path
-
-
-def _objective(config: DictConfig) -> str:
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    parts = (f"{term.weight:g} x {name}" for name, term in objective.terms.items())
-    return f"objective: {' + '.join(parts)}"
 
 
 def _optimizer(config: DictConfig) -> str:

@@ -21,6 +21,7 @@ from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
+from unlearning.module import UnlearningModule
 from unlearning.run.process.ranks import surroundings
 
 RENAMED = {"teach": "finetune_on"}
@@ -89,7 +90,9 @@ def _parameters(target: Any) -> set[str] | None:
         found |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return found - {"self"}
-        if not (inspect.isclass(owner) and issubclass(owner, ExampleDataModule)):
+        if not (
+            inspect.isclass(owner) and issubclass(owner, (ExampleDataModule, UnlearningModule))
+        ):
             return None  # takes anything
     return found - {"self"}
 
@@ -100,7 +103,8 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
     `forget`, `retain` and `related` are always among them, None where there is none.
     """
     names = ["forget", "retain", "related"]
-    names += [n for n, node in config.data.items() if n not in names and _is_target(node)]
+    others = [name for name in config.data if name not in (*names, "alternate")]
+    names += [name for name in others if _is_target(config.data[name])]
     found = {name: _built(config.data.get(name)) for name in map(str, names)}
     for name, settings in config.evaluation.prompt_sets.items():
         if settings is not None and _is_target(settings.get("source")):
@@ -119,6 +123,21 @@ def _is_target(node: Any) -> bool:
 
 def _built(node: DictConfig | None) -> ExampleDataModule | None:
     return None if node is None else build(node)
+
+
+def build_alternate(config: DictConfig) -> Any:
+    """Builds the alternate answers to the forget prompts: texts, a data set, or None."""
+    node = config.data.get("alternate")
+    if node is None:
+        return None
+    if OmegaConf.is_list(node):
+        return [str(text) for text in node]
+    found = build(node)
+    if not isinstance(found, ExampleDataModule):
+        raise ConfigError(
+            f"data.alternate must be a list of texts or a data set, not a {type(found).__name__}."
+        )
+    return found
 
 
 def build_template(config: DictConfig) -> PromptTemplate:

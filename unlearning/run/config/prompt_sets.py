@@ -150,9 +150,7 @@ def aggregates(
         if against in STAGES:
             others = (answers or {}).get(against, ())
             if answers is not None and not others:
-                raise ConfigError(
-                    f"{where}.against: this run has no answers of the {against} model."
-                )
+                raise ConfigError(f"{where}.against: this run has no answers of {against}.")
         elif against:
             stage = settings.get("stage") or "after"
             kept = read_generations(Path(against))

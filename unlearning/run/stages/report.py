@@ -26,7 +26,7 @@ from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.facts import book_facts, fingerprints
 from unlearning.run.stages.models import Judge
 from unlearning.run.stages.oracle import STAGE as ORACLE
-from unlearning.run.stages.unlearn import MODEL, Unlearned
+from unlearning.run.stages.unlearned import MODEL, Unlearned
 from unlearning.types import Generation
 
 Models = Mapping[str, list[Generation]]
