@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.prompt_sets import needs_of
+from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.models.load import check_model_folder, has_tokenizer
 from unlearning.run.checks.architecture import check_context_length
@@ -99,8 +99,8 @@ def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:
 
 
 def measures_harm(sets: list[PromptSet]) -> bool:
-    """Whether any metric needs the harm classifier."""
-    return any("harm" in needs_of(prompt_set) for prompt_set in sets)
+    """Whether the harm classifier is needed."""
+    return any(is_judged(prompt_set) for prompt_set in sets)
 
 
 def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -> str:

@@ -13,7 +13,7 @@ from unlearning.checkpoints import clean
 from unlearning.files import write_json, write_text
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
-from unlearning.metrics.prompt_sets import described, needs_of
+from unlearning.metrics.prompt_sets import described, is_judged
 from unlearning.report import model_card, write_report
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.config.evaluate import evaluated_models
@@ -101,7 +101,7 @@ def report_evaluation(run: RunContext, judge: Judge, answers: Models) -> Path:
 def _notes(run: RunContext, judge: Judge) -> list[str]:
     """Says what was not measured, for want of a data set or a classifier."""
     asked = {prompt_set.name for prompt_set in run.sets}
-    unjudged = [each.name for each in run.sets if "harm" in needs_of(each)]
+    unjudged = [each.name for each in run.sets if is_judged(each)]
     harm = f"There is no classifier, so that harm was not measured on {', '.join(unjudged)}."
     return [harm] * bool(unjudged and judge.scorer is None) + [
         f"Prompt set {name} was left out: there is no data.{settings.source}."
