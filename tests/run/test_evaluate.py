@@ -88,6 +88,8 @@ def test_it_leaves_what_a_run_leaves_but_no_model(evaluated):
     assert not found & {"model", "checkpoints", "losses.csv"}
     metrics = metrics_in(evaluated / "a")
     assert metrics["models"] == ["model"] and "change" not in metrics
+    page = (evaluated / "a/report.html").read_text()
+    assert "<h1>Evaluation of " in page and 'id="training"' not in page
     assert metrics["notes"][0].startswith("There is no classifier, so that harm was not measured")
     assert "Prompt set related was left out: there is no data.related." in metrics["notes"]
 

@@ -22,7 +22,7 @@ from unlearning.run.config.build import (
     comparison_settings,
 )
 from unlearning.run.config.evaluate import evaluated_models
-from unlearning.run.config.prompt_sets import aggregates, prompt_sets
+from unlearning.run.config.prompt_sets import aggregates, check_against, prompt_sets
 from unlearning.run.stages.evaluated import adapter_base, makes_base, tokenizer_of
 from unlearning.run.tracking.config import check_tracking
 from unlearning.types import PromptSet
@@ -49,6 +49,7 @@ def check_evaluation(config: DictConfig) -> list[str]:
         return found
     sets = evaluated_sets(config, data)
     aggregates(config, sets)
+    check_against(config, evaluated_models(config))
     found += [f"prompt set {each.name}: {len(each.examples)} prompts" for each in sets]
     return found + (check_classifier(config) if measures_harm(sets) else [])
 

@@ -10,6 +10,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
+from unlearning.run.config.prompt_sets import check_against
 from unlearning.run.stages.oracle import check_oracle
 
 
@@ -22,6 +23,8 @@ def check_models(config: DictConfig, data: Data) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong.
     """
+    stages = {"original": config.finetune, "oracle": config.oracle, "before": True, "after": True}
+    check_against(config, [stage for stage, there in stages.items() if there])
     found = [_base(config), *_finetune(config, data), *check_classifier(config)]
     check_architecture(config)
     return found
