@@ -34,12 +34,13 @@ def token_quantity(needs_reference: bool = False) -> Callable[[F], F]:
     Args:
         needs_reference: the function takes the reference's logits as its third argument.
 
-    Example:
+    Examples:
+        >>> import torch
         >>> @token_quantity()
         ... def entropy(logits_NV, targets_N):
         ...     log_p = logits_NV.log_softmax(-1)
         ...     return -(log_p.exp() * log_p).sum(-1)
-        >>> entropy(torch.zeros(1, 4), torch.tensor([0])).exp()
+        >>> entropy(torch.zeros(1, 4), torch.tensor([0])).exp()  # uniform over four tokens
         tensor([4.0000])
     """
 
