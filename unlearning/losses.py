@@ -1,4 +1,4 @@
-"""The terms an objective is made of: short pure functions, no Lightning, no transformers.
+"""Loss functions of unlearning: short pure functions of the answer tokens' values.
 
 A term sees the two primitives of `unlearning.head.token_losses`, per answer token: the negative
 log-likelihood (NLL), and the forward KL divergence from a frozen reference.
@@ -11,22 +11,25 @@ takes means; with means the weights e1, e2, e3 do not depend on how long answers
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearning.quantities import QuantityFunction, TokenQuantity
+
 Reduction = Literal["mean", "sum"]
-Quantity = Literal["nll", "kl"]
-Loss = Callable[..., Tensor]
+Need = Literal["kl", "reference_nll", "hidden", "reference_hidden"] | QuantityFunction
+"""What a loss looks at beside the NLL: a field of `TokenLosses`, or a token quantity."""
+F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """What a term may look at: the answer tokens of one role.
+    """The values of one role's answer tokens, from which a loss is computed.
 
     Args:
         nll: [N] fp32, -log p_theta(token), in nats.
@@ -36,6 +39,20 @@ class TokenLosses:
         kl: [N] fp32, KL(p_reference || p_theta) at the position that predicts the token, in nats;
             None where no reference ran on this role.
         reference_nll: [N] fp32, -log p_reference(token); None likewise.
+        values: [N] by token quantity; `tokens[quantity]` looks one up.
+        prompt: [S] int64, which of the batch's prompts each sequence answers: it pairs the answers
+            of two roles. None where nobody said.
+        hidden: [N, D], hidden states at the term's layer and the positions that predict the tokens;
+            None without a layer.
+        reference_hidden: [N, D], the reference's; None likewise.
+
+    Examples:
+        >>> answers = torch.tensor([0, 0, 1])  # two tokens of the first, one of the second
+        >>> tokens = TokenLosses(torch.tensor([1.0, 3.0, 4.0]), answers, num_sequences=2)
+        >>> tokens.reduce(tokens.nll)  # ((1 + 3) / 2 + 4) / 2
+        tensor(3.)
+        >>> tokens.per_sequence(tokens.nll, "sum")
+        tensor([4., 4.])
     """
 
     nll: Tensor
@@ -44,13 +61,25 @@ class TokenLosses:
     reduction: Reduction = "mean"
     kl: Tensor | None = None
     reference_nll: Tensor | None = None
+    values: Mapping[TokenQuantity, Tensor] = field(default_factory=dict)
+    prompt: Tensor | None = None
+    hidden: Tensor | None = None
+    reference_hidden: Tensor | None = None
+
+    def __getitem__(self, quantity: QuantityFunction | TokenQuantity) -> Tensor:
+        """Returns the values [N] of a token quantity that the loss has declared with `needs`."""
+        key = quantity if isinstance(quantity, TokenQuantity) else TokenQuantity.of(quantity)
+        if key not in self.values:
+            raise ValueError(f"{key.function!r} was not computed; declare it with @needs(...).")
+        return self.values[key]
 
     def reduce(self, values_N: Tensor) -> Tensor:
-        """One number: over each sequence's tokens, then the mean over sequences."""
+        """Reduces token values to one number: over each sequence's tokens, then the mean over
+        sequences."""
         return reduce_sequences(self.per_sequence(values_N, self.reduction))
 
     def per_sequence(self, values_N: Tensor, reduction: Reduction) -> Tensor:
-        """[S]: the sum or the mean of each sequence's token values."""
+        """Reduces token values to the sum or the mean of each sequence, [S]."""
         sums_S = values_N.new_zeros(self.num_sequences).index_add(0, self.sequence, values_N)
         if reduction == "sum":
             return sums_S
@@ -60,21 +89,37 @@ class TokenLosses:
 
 
 def reduce_sequences(values_S: Tensor) -> Tensor:
-    """The mean over sequences: equal batches then average to the big batch's value."""
+    """Computes the mean over sequences, so that equal batches average to the big batch's value."""
     return values_S.mean()
 
 
-def separable_in(quantity: Quantity) -> Callable[[Loss], Loss]:
-    """Declares that in a loss every token counts by itself, by its NLL or by its KL.
+def needs(*what: Need) -> Callable[[F], F]:
+    """Declares what a loss reads beside the NLL, so that it is computed.
 
-    That is, L = sum_n f_n(nll_n): what a token's NLL changes does not depend on another's. A step
-    then makes value and gradient in one pass over the output head, see
-    `unlearning.head.fused`; without the declaration it takes two.
+    Args:
+        what: `kl`, `reference_nll`, `hidden`, `reference_hidden` or a function declared with
+            `token_quantity`. All but `hidden`, and quantities that take none, need the reference.
     """
 
-    def declare(loss: Loss) -> Loss:
-        loss.separable_in = quantity  # type: ignore[attr-defined]
+    def declare(loss: F) -> F:
+        loss.needs = frozenset(what) | getattr(loss, "needs", frozenset())  # type: ignore[attr-defined]
         return loss
+
+    return declare
+
+
+def separable_in(quantity: Literal["nll", "kl"] | QuantityFunction) -> Callable[[F], F]:
+    """Declares a loss separable: a sum over tokens of functions of one quantity each.
+
+    That is, L = sum_n f_n(q_n), with q the NLL, the KL or a token quantity: what a token's value
+    changes does not depend on another's. A step then makes value and gradient in one pass over the
+    output head, see `unlearning.head.fused`; without the declaration it takes two. A declaration
+    that is not true is refused when the objective is made.
+    """
+
+    def declare(loss: F) -> F:
+        loss.separable_in = quantity  # type: ignore[attr-defined]
+        return loss if quantity == "nll" else needs(quantity)(loss)  # type: ignore[arg-type]
 
     return declare
 
@@ -85,13 +130,17 @@ def gradient_ascent(tokens: TokenLosses) -> Tensor:
 
     Minimising it climbs the NLL. It has no lower bound: the further a token is forgotten, the
     larger its NLL, and nothing stops it; see `bounded_ascent`.
+
+    Examples:
+        >>> gradient_ascent(TokenLosses(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), 1))
+        tensor(-2.)
     """
     return -tokens.reduce(tokens.nll)
 
 
 @separable_in("nll")
 def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
-    """Gradient ascent in which a token stops to gain once its NLL has reached `cap` nats.
+    """Gradient ascent that stops for a token once its NLL has reached `cap` nats.
 
     L = -mean(min(nll, cap)). A token above the cap adds a constant and no gradient, so that weights
     are not spent on tokens that are forgotten already. A sensible cap is a little above log V, the
@@ -99,6 +148,11 @@ def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
 
     Raises:
         ValueError: if cap is not positive.
+
+    Examples:
+        >>> tokens = TokenLosses(torch.tensor([4.0, 20.0]), torch.tensor([0, 0]), num_sequences=1)
+        >>> bounded_ascent(tokens, cap=10.0)  # -(4 + 10) / 2
+        tensor(-7.)
     """
     if not cap > 0:
         raise ValueError(
@@ -126,18 +180,17 @@ def kl_to_reference(tokens: TokenLosses) -> Tensor:
         ValueError: if no reference ran on this role.
     """
     if tokens.kl is None:
-        raise ValueError(
-            "kl_to_reference needs a reference; mark its term `needs_reference: true`."
-        )
+        raise ValueError("kl_to_reference needs a reference, and tokens.kl is None.")
     return tokens.reduce(tokens.kl)
 
 
 @separable_in("nll")
 def nll(tokens: TokenLosses) -> Tensor:
-    """Plain NLL, for GradDiff's retain term and for fine-tuning."""
+    """Mean NLL, for GradDiff's retain term and for fine-tuning."""
     return tokens.reduce(tokens.nll)
 
 
+@needs("reference_nll")
 def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
     """Negative preference optimisation (arXiv 2404.05868, Eq. 3): 2/beta log(1 + (p/p_ref)^beta).
 
@@ -145,8 +198,14 @@ def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
 
     Raises:
         ValueError: if no reference ran on this role.
+
+    Examples:
+        >>> same = torch.tensor([2.0])  # policy and reference agree: 2 / beta * log 2
+        >>> tokens = TokenLosses(same, torch.tensor([0]), 1, reference_nll=same)
+        >>> round(npo(tokens, beta=2.0).item(), 4)
+        0.6931
     """
     if tokens.reference_nll is None:
-        raise ValueError("npo needs a reference; mark its term `needs_reference: true`.")
+        raise ValueError("npo needs a reference, and tokens.reference_nll is None.")
     log_ratio_S = tokens.per_sequence(tokens.reference_nll - tokens.nll, "sum")
     return reduce_sequences(2 / beta * functional.softplus(beta * log_ratio_S))

@@ -1,4 +1,4 @@
-"""The nouns of the project: what flows from a record on disk to a score in a report.
+"""Data types of the project: what flows from a record on disk to a score in a report.
 
 Suffix legend, used everywhere: R rows of a batch, L tokens in a row, S answer sequences,
 N positions that carry loss, V vocabulary, D width.
@@ -13,8 +13,9 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     import torch
     from torch import Tensor
 
-Role = Literal["forget", "mismatch", "retain", "train"]
-"""What an answer is for: to forget, an irrelevant answer to the same prompt, one to keep, or one to
+Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
+"""What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
+refusal, a plausible alternative); an irrelevant answer to the same prompt; one to keep; or one to
 be learned by ordinary training."""
 
 
@@ -28,7 +29,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """A tokenised Example. The answer never merges with the prompt: they are tokenised apart."""
+    """A tokenised Example. Prompt and answer are tokenised separately, so that they never merge."""
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
@@ -36,7 +37,7 @@ class TokenizedExample:
 
 @dataclass
 class Rows:
-    """Token rows as the decoder takes them.
+    """Token rows, the inputs of the decoder.
 
     Args:
         input_ids: [R, L] int64.
@@ -56,7 +57,7 @@ class Rows:
 
 @dataclass
 class AnswerTokens:
-    """Where the answers of one role stand in the rows, and what they are.
+    """The answer tokens of one role: their positions in the rows, and their ids.
 
     Args:
         loss_index: [N] int64, flat index into R * L of the position that *predicts* the target.
@@ -65,6 +66,7 @@ class AnswerTokens:
         sequence: [N] int64, to which of the S sequences each token belongs.
         num_sequences: S.
         examples: the S indices of the sequences in their data set's training split.
+        prompt: [S] int64, which of the batch's prompts each sequence answers.
     """
 
     loss_index: Tensor
@@ -72,18 +74,20 @@ class AnswerTokens:
     sequence: Tensor
     num_sequences: int
     examples: tuple[int, ...] = ()
+    prompt: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnswerTokens:
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("loss_index", "targets", "sequence")
+            for name in ("loss_index", "targets", "sequence", "prompt")
+            if getattr(self, name) is not None
         }
         return replace(self, **moved)
 
 
 @dataclass
 class Batch:
-    """Everything one step needs.
+    """A training batch: token rows, and the answers in them by role.
 
     Args:
         rows: the token rows, those of the retain answers last.
@@ -96,6 +100,24 @@ class Batch:
     answers: dict[Role, AnswerTokens]
     retain_start: int = 0
     index: int = 0
+
+    def only(self, roles: set[Role]) -> Batch:
+        """Returns the batch of some roles, with the rows that they need: the retain rows alone,
+        or those before them, where that is enough."""
+        start, end = 0, len(self.rows.input_ids)
+        if roles == {"retain"}:
+            start = self.retain_start
+        elif "retain" not in roles and self.retain_start:
+            end = self.retain_start
+        rows = Rows(*(getattr(self.rows, f.name)[start:end] for f in fields(self.rows)))
+        shift = start * self.rows.input_ids.shape[1]
+        answers = {
+            role: replace(tokens, loss_index=tokens.loss_index - shift)
+            for role, tokens in self.answers.items()
+            if role in roles
+        }
+        retain_start = max(0, self.retain_start - start)
+        return replace(self, rows=rows, answers=answers, retain_start=retain_start)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         answers = {role: tokens.to(device, non_blocking) for role, tokens in self.answers.items()}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.alternates import Alternates
 from unlearning.data.example_stream import StreamedExamples
 from unlearning.data.examples import ExampleDataModule
+from unlearning.data.heldout import HeldOut, HeldOutBatches
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.source import fingerprint
+from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.data.template import PromptTemplate
@@ -38,7 +42,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         forget: what to forget: a DataModule (its training split) or a list of Examples.
         retain: what to keep, likewise. Mismatch answers come from its training split, too. A
             streamed data set is read as the stream goes on; `sequences` has no "retain" then.
-        tokenizer: of the model.
+        tokenizer: of the model, or its name or path.
         template: how a prompt is put to the model.
         mismatch_per_prompt: K irrelevant answers for each forget prompt (arXiv 2405.15152: 5).
         batch_size: forget prompts in a batch of one rank (paper: 2).
@@ -48,6 +52,11 @@ class UnlearningDataModule(BatchStreamDataModule):
         layout: `tree` rows share a prompt among its answers; `padded` for models without 4-D masks.
         cache_dir: where tokenised data is kept, 4 bytes a token and 16 a pair; None puts it into a
             temporary file.
+        alternate: other answers to the forget prompts, for terms on that role: texts that suit
+            every prompt (refusals), or Examples of the forget prompts; see `Alternates`.
+        alternates_per_prompt: of these, for each forget prompt.
+        validate: the Trainer validates and tests on the splits of these names; without it, hand
+            `heldout(split)` to `Trainer.validate`.
 
     Raises:
         ConfigError: from `setup`, for data that cannot be trained on.
@@ -57,7 +66,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         self,
         forget: ExampleSource,
         retain: ExampleSource,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | str,
         template: PromptTemplate | None = None,
         mismatch_per_prompt: int = 5,
         batch_size: int = 2,
@@ -66,18 +75,22 @@ class UnlearningDataModule(BatchStreamDataModule):
         max_length: int = 512,
         layout: Layout = "tree",
         cache_dir: str | Path | None = None,
+        alternate: ExampleSource | Sequence[str] | None = None,
+        alternates_per_prompt: int = 1,
+        validate: bool = False,
     ) -> None:
         super().__init__(tokenizer)
-        if batch_size < 1 or mismatch_per_prompt < 0:
+        if min(batch_size, alternates_per_prompt) < 1 or mismatch_per_prompt < 0:
             raise ConfigError(
-                f"batch_size={batch_size} must be at least 1 and "
-                f"mismatch_per_prompt={mismatch_per_prompt} at least 0."
+                f"batch_size={batch_size} and alternates_per_prompt={alternates_per_prompt} must "
+                f"be at least 1 and mismatch_per_prompt={mismatch_per_prompt} at least 0."
             )
         if layout not in get_args(Layout) or seed < 0:
             raise ConfigError(
                 f"layout={layout!r} must be one of {get_args(Layout)} and seed={seed} at least 0."
             )
-        self.forget, self.retain = forget, retain
+        self.forget, self.retain, self.alternate = forget, retain, alternate
+        self.alternates_per_prompt, self.validate = alternates_per_prompt, validate
         self.template = template or PromptTemplate()
         self.mismatch_per_prompt, self.batch_size, self.seed = mismatch_per_prompt, batch_size, seed
         self.retain_batch_size = batch_size if retain_batch_size is None else retain_batch_size
@@ -87,6 +100,10 @@ class UnlearningDataModule(BatchStreamDataModule):
         self.retain_apart = True  # a module whose reference runs at no step sets it to False
         self.sequences: dict[Literal["forget", "retain"], Sequence[TokenizedExample]] = {}
         self.truncated: dict[str, int] = {}
+        self.alternates: Alternates | None = None
+        if validate:  # else Lightning would take held-out batches in every training
+            self.val_dataloader = partial(self.heldout, "validation")  # type: ignore[method-assign]
+            self.test_dataloader = partial(self.heldout, "test")  # type: ignore[method-assign]
 
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and tokenises both training splits, once."""
@@ -98,12 +115,23 @@ class UnlearningDataModule(BatchStreamDataModule):
             self.pairs: RetainPairs = self._streamed_pairs(forget, self.retain)
         else:
             self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
+        self.alternates = self.make_alternates(forget)
+
+    def make_alternates(self, forget: Sequence[Example]) -> Alternates | None:
+        """Draws alternate answers for these forget examples, where there are any."""
+        if self.alternate is None:
+            return None
+        answers: Iterable[str | Example] = self.alternate  # type: ignore[assignment]
+        if isinstance(self.alternate, ExampleDataModule):
+            answers = chain.from_iterable(self.alternate.examples(split) for split in SPLITS)
+        tokenize = partial(self.tokenize, "alternate")
+        return Alternates(answers, forget, tokenize, self.alternates_per_prompt, self.seed)
 
     def _listed_pairs(self, forget: Sequence[Example], retain: Sequence[Example]) -> RetainPairs:
         self.check(forget, retain, self.mismatch_per_prompt)
         self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
-        self.sequences = {"forget": self._tokenize("forget", forget)}
-        self.sequences["retain"] = self._tokenize("retain", retain)
+        self.sequences = {"forget": self.tokenize("forget", forget)}
+        self.sequences["retain"] = self.tokenize("retain", retain)
         return ListedPairs(
             self.sequences["retain"],
             ShuffledOrder(len(retain), "retain", self.seed),
@@ -118,7 +146,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         examples = [example for _, example in pool]
         self.check(forget, examples, self.mismatch_per_prompt)
         sampler = MismatchSampler(examples, self.mismatch_per_prompt, self.seed)
-        self.sequences = {"forget": self._tokenize("forget", forget)}
+        self.sequences = {"forget": self.tokenize("forget", forget)}
         tokenize = partial(
             tokenize_windows, tokenizer=self.tokenizer, template=self.template,
             max_length=self.max_length,
@@ -142,7 +170,8 @@ class UnlearningDataModule(BatchStreamDataModule):
         check_disjoint(forget, retain)
         MismatchSampler(retain, mismatch_per_prompt)
 
-    def _tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
+    def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
+        """Tokenises the examples, cut to `max_length`; `truncated[name]` counts those cut."""
         tokenized = tokenize_examples(
             examples, self.tokenizer, self.template, self.max_length, self.cache_dir
         )
@@ -180,12 +209,30 @@ class UnlearningDataModule(BatchStreamDataModule):
     def _forget_tree(self, position: int) -> Tree:
         epoch, number = self.order[position]
         forget = self.sequences["forget"][number]
+        alternates = [] if self.alternates is None else self.alternates.draw(number, epoch)
+        others = {"alternate": alternates, "mismatch": self.pairs.mismatches(number, epoch)}
+        return self.forget_tree(forget, number, others)
+
+    def forget_tree(
+        self,
+        forget: TokenizedExample,
+        number: int,
+        others: Mapping[Any, Iterable[tuple[int, TokenizedExample]]],
+    ) -> Tree:
+        """Makes the tree of a forget prompt with its answer, and with others by role."""
         answers = [Answer("forget", number, forget.response_ids)]
-        for other, sequence in self.pairs.mismatches(number, epoch):
-            # The mismatch answer was cut to fit its own prompt; here it has to fit this one.
-            room = self.max_length - len(forget.prompt_ids)
-            answers.append(Answer("mismatch", other, sequence.response_ids[:room]))
+        # Those were cut to fit prompts of their own; here they have to fit this one.
+        room = self.max_length - len(forget.prompt_ids)
+        answers += [
+            Answer(role, other, sequence.response_ids[:room])
+            for role, found in others.items()
+            for other, sequence in found
+        ]
         return Tree(forget.prompt_ids, tuple(answers))
+
+    def heldout(self, split: HeldOut = "validation") -> HeldOutBatches:
+        """Returns batches of a held-out split, with the roles of training."""
+        return HeldOutBatches(self, split)
 
 
 def _positions(place: int, batch_size: int) -> range:

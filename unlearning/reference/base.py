@@ -11,7 +11,9 @@ from torch import Tensor
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
-from unlearning.types import Batch, Role, Rows, TokenizedExample
+from unlearning.models.layers import layer_states
+from unlearning.terms import Layer
+from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Reference(ABC):
@@ -28,6 +30,20 @@ class Reference(ABC):
         """Returns the hidden states [N, D] of each role, in the order of the batch's
         `loss_index`, without gradient."""
 
+    def layers(
+        self, batch: Batch, wanted: Mapping[Layer, set[Role]]
+    ) -> dict[Layer, dict[Role, Tensor]]:
+        """Returns the hidden states [N, D] of each layer and role at the loss positions, without
+        gradient.
+
+        Raises:
+            ConfigError: this reference keeps only the states under the output head.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} keeps no hidden states of inner layers. Take reference=copy, "
+            "or adapter_off with LoRA."
+        )
+
     @abstractmethod
     def head(self) -> Head:
         """Returns the reference's output head: weight [V, D], and bias [V] or None."""
@@ -42,16 +58,23 @@ class Reference(ABC):
 
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-    """Computes hidden states in one forward, on the retain rows alone where no other role is
-    asked for."""
-    first = batch.retain_start if roles == {"retain"} else 0
-    rows = batch.rows
-    if first:
-        rows = Rows(rows.input_ids[first:], rows.position_ids[first:], rows.attention_mask[first:])
+    """Computes hidden states in one forward, on the rows alone that these roles need."""
+    batch = batch.only(roles)
     with evaluating(model):
-        states = decode(model, rows).flatten(0, 1)
-    shift = first * rows.input_ids.shape[1]
-    return {role: states[batch.answers[role].loss_index - shift] for role in roles}
+        states = decode(model, batch.rows).flatten(0, 1)
+    return {role: states[batch.answers[role].loss_index] for role in roles}
+
+
+def states_in_layers(
+    model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
+) -> dict[Layer, dict[Role, Tensor]]:
+    """Computes hidden states of layers in one forward, up to the last of these layers."""
+    batch = batch.only(set[Role]().union(*wanted.values()))
+    states = layer_states(model, batch.rows, list(wanted))
+    return {
+        layer: {role: states[layer].flatten(0, 1)[batch.answers[role].loss_index] for role in roles}
+        for layer, roles in wanted.items()
+    }
 
 
 def check_reference_model(policy: CausalLM, model: CausalLM) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearning.data.layout import padded_batch
 from unlearning.data.token_store import token_counts
+from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, evaluating, output_head
@@ -91,6 +92,16 @@ class Cached(Reference):
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         device = batch.rows.input_ids.device
+        unknown = [
+            r
+            for r in roles
+            if r not in self.stores or max(batch.answers[r].examples) >= len(self.stores[r])
+        ]
+        if unknown:
+            raise ConfigError(
+                f"The cached reference has no states of these {unknown[0]} answers: it knows those "
+                "of the training split only. Take reference=copy, or adapter_off with LoRA."
+            )
         rows = {role: self.stores[role].rows(batch.answers[role].examples) for role in roles}
         return {role: sent(states, device) for role, states in rows.items()}
 

@@ -29,6 +29,10 @@ class HiddenStore:
         self.states = states
         self.starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
 
+    def __len__(self) -> int:
+        """Returns the number of sequences."""
+        return len(self.starts) - 1
+
     def rows(self, numbers: Iterable[int]) -> Tensor:
         """Returns the states [N, D] of some sequences, one after the other."""
         return torch.cat([self._rows(n) for n in numbers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule
@@ -17,8 +17,8 @@ from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
-from unlearning.objective import Objective
 from unlearning.run.config.build import build_data, prompt_sets
+from unlearning.run.config.method import objective_of
 
 Data = Mapping[str, ExampleDataModule | None]
 
@@ -92,8 +92,9 @@ def check_together(config: DictConfig, data: Data) -> None:
 
 
 def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
-    """Checks that no hidden states are to be cached for streamed data."""
-    roles = Objective(OmegaConf.to_container(config.objective, resolve=True)).reference_roles  # type: ignore[arg-type]
+    """Of what passes by as a stream, no states are kept."""
+    objective = objective_of(config)
+    roles = set() if objective is None else objective.reference_roles
     if config.reference.mode == "cached" and _streamed(retain) and "retain" in roles:
         raise ConfigError(
             "reference.mode=cached keeps the reference's states of the whole retain set, and "

@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
 from unlearning.nested import leaves
-from unlearning.objective import Objective
 from unlearning.run.checks.data import check_data
 from unlearning.run.checks.models import check_models
 from unlearning.run.config.build import (
@@ -20,6 +19,7 @@ from unlearning.run.config.build import (
     check_targets,
     comparison_settings,
 )
+from unlearning.run.config.method import check_method
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
@@ -46,17 +46,11 @@ def validate(config: DictConfig) -> list[str]:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
     build_template(config)
     check_targets(config.logger, "logger")
-    found = [_objective(config), _optimizer(config), *check_tracking(config)]
+    found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data)]
-
-
-def _objective(config: DictConfig) -> str:
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    parts = (f"{term.weight:g} x {name}" for name, term in objective.terms.items())
-    return f"objective: {' + '.join(parts)}"
 
 
 def _optimizer(config: DictConfig) -> str:

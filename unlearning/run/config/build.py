@@ -25,6 +25,7 @@ from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
+from unlearning.module import UnlearningModule
 from unlearning.nested import walk
 from unlearning.run.process.ranks import surroundings
 from unlearning.types import Example, PromptSet
@@ -88,7 +89,9 @@ def _parameters(target: Any) -> set[str] | None:
         found |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return found - {"self"}
-        if not (inspect.isclass(owner) and issubclass(owner, ExampleDataModule)):
+        if not (
+            inspect.isclass(owner) and issubclass(owner, (ExampleDataModule, UnlearningModule))
+        ):
             return None  # takes anything
     return found - {"self"}
 
@@ -101,6 +104,21 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
     }
 
 
+def build_alternate(config: DictConfig) -> Any:
+    """Builds the alternate answers to the forget prompts: texts, a data set, or None."""
+    node = config.data.get("alternate")
+    if node is None:
+        return None
+    if OmegaConf.is_list(node):
+        return [str(text) for text in node]
+    found = build(node)
+    if not isinstance(found, ExampleDataModule):
+        raise ConfigError(
+            f"data.alternate must be a list of texts or a data set, not a {type(found).__name__}."
+        )
+    return found
+
+
 def build_template(config: DictConfig) -> PromptTemplate:
     return PromptTemplate(**OmegaConf.to_container(config.data.template))  # type: ignore[arg-type]
 
@@ -108,7 +126,7 @@ def build_template(config: DictConfig) -> PromptTemplate:
 def prompt_sets(
     config: DictConfig, data: Mapping[str, ExampleDataModule | None]
 ) -> list[PromptSet]:
-    """What is answered before and after. A set whose source is absent is left out.
+    """Builds the prompt sets. A set whose source is absent is left out.
 
     Raises:
         ConfigError: a set is empty, or asks for a source or kind that does not exist.

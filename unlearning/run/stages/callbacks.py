@@ -18,14 +18,16 @@ from unlearning.callbacks import (
     LossCurve,
     SampleGenerations,
 )
+from unlearning.callbacks.budget import LABELS
 from unlearning.callbacks.checkpoint import KeepCheckpoints
+from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.similarity import corpus_bleu
-from unlearning.objective import Objective
 from unlearning.run.config.build import build_template
+from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
-from unlearning.types import Generation, PromptSet
+from unlearning.types import Generation, PromptSet, Role
 
 Callbacks = dict[str, Callback]
 CHECKPOINTS = "checkpoints"
@@ -107,14 +109,17 @@ def _target(original: Sequence[Generation] | None, name: str, number: int) -> fl
 
 
 def build_guard(config: DictConfig) -> CollapseGuard:
-    """The guard, without limits on what this objective does not compute (a term of weight 0)."""
+    """Builds the collapse guard, without limits on what this objective does not compute (a term
+    of weight 0)."""
     settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    watched = {"retain_perplexity": "retain", "forget_nll": "forget"}
+    objective = objective_of(config)
+    if objective is None:  # a module of its own, whose metrics are not known here
+        return CollapseGuard(**{**settings, **dict.fromkeys(LABELS)})
+    watched: dict[str, Role] = {"retain_perplexity": "retain", "forget_nll": "forget"}
     absent = {limit for limit, role in watched.items() if role not in objective.roles}
     # Towards the model before fine-tuning the KL starts wherever the fine-tuning has left it.
     of_base = config.finetune is not None and config.reference.of == "base"
-    if "retain" not in objective.reference_roles or of_base:
+    if of_base or not any(watches_kl(term) for term in objective.terms.values()):
         absent.add("retain_kl")
     return CollapseGuard(**{**settings, **dict.fromkeys(absent)})
 

@@ -22,13 +22,13 @@ from unlearning.run.stages.callbacks import CHECKPOINTS
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.facts import book_facts, fingerprints
 from unlearning.run.stages.models import Judge
-from unlearning.run.stages.unlearn import MODEL, Unlearned
+from unlearning.run.stages.unlearned import MODEL, Unlearned
 from unlearning.types import Generation
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each model that was asked; None where there was none."""
+    """The answers of each model; None where there was none."""
 
     before: list[Generation]
     after: list[Generation]

@@ -1,4 +1,4 @@
-"""Keys and passwords stay out of what a run is given, and so out of everything that it writes."""
+"""Refuses keys and passwords in the configuration, so that no run writes them anywhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOTHING = {"", "null", "none", "false", "true", "???"}
 
 
 def check_secrets(arguments: Sequence[str], config: DictConfig | None = None) -> None:
-    """Refuse a key, token or password among overrides and settings, before anything is written.
+    """Raises a ConfigError for a key, token or password among overrides and settings.
 
     Found are settings that are called so, values that look so, and values that hold what a
     variable of the environment or a login file keeps secret. The message never holds the value.
@@ -94,7 +94,7 @@ def _resolved(config: DictConfig, path: str) -> Any:
 
 
 def _known() -> Iterator[str]:
-    """Secrets that this process could come by, from the environment and from login files."""
+    """Collects secrets that this process could know, from the environment and from login files."""
     for name, value in os.environ.items():
         if VARIABLES.search(name) and len(value) >= SHORTEST and value.lower() not in NOTHING:
             yield value
@@ -106,7 +106,7 @@ def _known() -> Iterator[str]:
 
 
 def logins() -> Iterator[tuple[str, str]]:
-    """Hosts with their passwords, from the netrc file that `wandb login` writes."""
+    """Reads hosts with their passwords from the netrc file that `wandb login` writes."""
     home = Path.home()
     paths = [os.environ.get("NETRC"), home / ".netrc", home / "_netrc"]
     path = next((Path(p).expanduser() for p in paths if p and Path(p).expanduser().is_file()), None)
