@@ -183,7 +183,7 @@ def _run_folder(config, folder: Path) -> Path:
 
 def test_data_that_no_prompt_set_uses_is_not_read(composed, opt_folder, tmp_path):
     config = composed(
-        "evaluate", str(opt_folder), "data.retain.source=/nowhere/retain.jsonl", "objective=npo",
+        "evaluate", str(opt_folder), "data.retain.source=/nowhere/retain.jsonl", "method=npo",
         "evaluation.prompt_sets.retain_heldout=null", f"cache_dir={tmp_path}/cache",
     )  # fmt: skip
     run(config, tmp_path / "run")
