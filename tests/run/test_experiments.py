@@ -145,7 +145,7 @@ def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, mon
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlearning.run.pipeline.compare", fail)
+        patch.setattr("unlearning.run.stages.report.compare", fail)
         with pytest.raises(OSError, match="disk full"):
             run(config, tmp_path / "broken")
         patch.undo()
