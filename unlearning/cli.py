@@ -97,11 +97,13 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from unlearning.run.config.loss_options import with_own_options
     from unlearning.run.config.one_run import check_one_run, run_composed
     from unlearning.run.config.overrides import check_overrides
 
     chosen = check_overrides(arguments)
     check_one_run(arguments)
+    arguments = with_own_options(arguments, chosen)
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:

@@ -45,6 +45,14 @@ class TokenLosses:
         hidden: [N, D], hidden states at the term's layer and the positions that predict the tokens;
             None without a layer.
         reference_hidden: [N, D], the reference's; None likewise.
+
+    Examples:
+        >>> answers = torch.tensor([0, 0, 1])  # two tokens of the first, one of the second
+        >>> tokens = TokenLosses(torch.tensor([1.0, 3.0, 4.0]), answers, num_sequences=2)
+        >>> tokens.reduce(tokens.nll)  # ((1 + 3) / 2 + 4) / 2
+        tensor(3.)
+        >>> tokens.per_sequence(tokens.nll, "sum")
+        tensor([4., 4.])
     """
 
     nll: Tensor
@@ -122,6 +130,10 @@ def gradient_ascent(tokens: TokenLosses) -> Tensor:
 
     Minimising it climbs the NLL. It has no lower bound: the further a token is forgotten, the
     larger its NLL, and nothing stops it; see `bounded_ascent`.
+
+    Examples:
+        >>> gradient_ascent(TokenLosses(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), 1))
+        tensor(-2.)
     """
     return -tokens.reduce(tokens.nll)
 
@@ -136,6 +148,11 @@ def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
 
     Raises:
         ValueError: if cap is not positive.
+
+    Examples:
+        >>> tokens = TokenLosses(torch.tensor([4.0, 20.0]), torch.tensor([0, 0]), num_sequences=1)
+        >>> bounded_ascent(tokens, cap=10.0)  # -(4 + 10) / 2
+        tensor(-7.)
     """
     if not cap > 0:
         raise ValueError(
@@ -181,6 +198,12 @@ def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
 
     Raises:
         ValueError: if no reference ran on this role.
+
+    Examples:
+        >>> same = torch.tensor([2.0])  # policy and reference agree: 2 / beta * log 2
+        >>> tokens = TokenLosses(same, torch.tensor([0]), 1, reference_nll=same)
+        >>> round(npo(tokens, beta=2.0).item(), 4)
+        0.6931
     """
     if tokens.reference_nll is None:
         raise ValueError("npo needs a reference, and tokens.reference_nll is None.")

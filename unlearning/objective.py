@@ -48,6 +48,13 @@ class Objective:
 
     Raises:
         ConfigError: no term has a weight, or a term is not well-formed.
+
+    Examples:
+        >>> objective = Objective(PAPER_TERMS)
+        >>> sorted(objective.roles), sorted(objective.reference_roles)
+        (['forget', 'mismatch', 'retain'], ['retain'])
+        >>> objective.total({"forget": -2.0, "retain": 3.0})  # 0.5 * -2 + 1 * 3
+        2.0
     """
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
