@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 
 import pytest
+from forked import run
 
 from .wandb_files import offline_runs
 from .wandb_server import wandb_server
@@ -54,10 +55,10 @@ def environment(tmp_path, address=None, **more):
 
 def track(tmp_path, address, meanwhile="", patience=20, **more):
     script = SCRIPT.replace("MEANWHILE", meanwhile).replace("PATIENCE", str(patience))
-    return subprocess.run(
+    return run(
         [sys.executable, "-c", script, str(tmp_path / "run")],
-        env=environment(tmp_path, address, **more), text=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+        env=environment(tmp_path, address, **more),
+    )
 
 
 def sync(tmp_path, address, words):

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED
-from unlearning.run.process.ranks import SPAWNED
 
+SPAWNED = "UNLEARNING_SPAWNED"  # set in the ranks that are started here
 COMMAND = [sys.executable, "-m", "unlearning.run.process.rank"]
 ORDERLY = (BAD_INPUT, INTERRUPTED, PREEMPTED)
 GRACE_SECONDS = 15  # for the other ranks to end by themselves when one has
