@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint check-wheel bench bench-gpu format clean
+.PHONY: help setup demo test test-fast lint docs check-wheel bench bench-gpu format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: setup  ## Style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup  ## Build the pages and the API reference into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 check-wheel: setup  ## Build the wheel and compose the demo from it, in an empty folder
 	$(BIN)/python tests/check_wheel.py
 
@@ -50,4 +53,4 @@ format: setup  ## Mend style
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches of tools (runs and kept results stay)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -159,7 +159,7 @@ def test_a_weight_of_zero_leaves_a_term_out():
         ({"weight": math.inf}, "got inf"),
         (
             {"role": "normal"},
-            r"Unknown role 'normal'; choose one of \('forget', 'mismatch', 'retain'",
+            r"Unknown role 'normal'; choose one of \('forget', 'alternate', 'mismatch', 'retain'",
         ),
         (
             {"loss": "unlearning.losses.gradient_asent"},

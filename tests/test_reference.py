@@ -263,7 +263,7 @@ def test_weights_trained_beside_the_adapter_are_refused(model):
 
 
 def test_cached_cannot_serve_mismatch_answers(model):
-    with pytest.raises(ConfigError, match="cannot serve a term on mismatch answers"):
+    with pytest.raises(ConfigError, match="cannot serve a term on mismatch or alternate"):
         build_reference("cached", model, roles={"mismatch"})
 
 

@@ -109,10 +109,10 @@ class CausalLMModule(OptimizedModule):
             tokens = self.trainer.strategy.reduce(tokens, reduce_op="mean")
         answers = Answers(hidden, targets, lambda nll_N: torch.ones_like(nll_N) / tokens)
         head, chunk_size = output_head(self.policy), self.hparams["chunk_size"]
-        gradient, [(nll_N, _, _)] = separable_loss(
+        gradient, [values] = separable_loss(
             [answers], head, chunk_size=chunk_size, grad_buffer=grad_buffer, tied=tied
         )
-        loss = nll_N.sum() / tokens
+        loss = values.nll.sum() / tokens
         self.log("train/nll", loss, prog_bar=True, batch_size=1, sync_dist=several)
         return self.add_penalty(loss + gradient)
 

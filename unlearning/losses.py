@@ -11,17 +11,20 @@ takes means; with means the weights e1, e2, e3 do not depend on how long answers
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearning.quantities import QuantityFunction, TokenQuantity
+
 Reduction = Literal["mean", "sum"]
-Quantity = Literal["nll", "kl"]
-Loss = Callable[..., Tensor]
+Need = Literal["kl", "reference_nll", "hidden", "reference_hidden"] | QuantityFunction
+"""What a loss looks at beside the NLL: a field of `TokenLosses`, or a token quantity."""
+F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class TokenLosses:
         kl: [N] fp32, KL(p_reference || p_theta) at the position that predicts the token, in nats;
             None where no reference ran on this role.
         reference_nll: [N] fp32, -log p_reference(token); None likewise.
+        values: [N] by token quantity; `tokens[quantity]` looks one up.
+        prompt: [S] int64, which of the batch's prompts each sequence answers: it pairs the answers
+            of two roles. None where nobody said.
+        hidden: [N, D], hidden states at the term's layer and the positions that predict the tokens;
+            None without a layer.
+        reference_hidden: [N, D], the reference's; None likewise.
     """
 
     nll: Tensor
@@ -44,6 +53,17 @@ class TokenLosses:
     reduction: Reduction = "mean"
     kl: Tensor | None = None
     reference_nll: Tensor | None = None
+    values: Mapping[TokenQuantity, Tensor] = field(default_factory=dict)
+    prompt: Tensor | None = None
+    hidden: Tensor | None = None
+    reference_hidden: Tensor | None = None
+
+    def __getitem__(self, quantity: QuantityFunction | TokenQuantity) -> Tensor:
+        """[N], the values of a token quantity that the loss has declared with `needs`."""
+        key = quantity if isinstance(quantity, TokenQuantity) else TokenQuantity.of(quantity)
+        if key not in self.values:
+            raise ValueError(f"{key.function!r} was not computed; declare it with @needs(...).")
+        return self.values[key]
 
     def reduce(self, values_N: Tensor) -> Tensor:
         """One number: over each sequence's tokens, then the mean over sequences."""
@@ -64,17 +84,33 @@ def reduce_sequences(values_S: Tensor) -> Tensor:
     return values_S.mean()
 
 
-def separable_in(quantity: Quantity) -> Callable[[Loss], Loss]:
-    """Declares that in a loss every token counts by itself, by its NLL or by its KL.
+def needs(*what: Need) -> Callable[[F], F]:
+    """Declares what a loss looks at beside the NLL, so that it is computed for it.
 
-    That is, L = sum_n f_n(nll_n): what a token's NLL changes does not depend on another's. A step
-    then makes value and gradient in one pass over the output head, see
-    `unlearning.head.fused`; without the declaration it takes two.
+    Args:
+        what: `kl`, `reference_nll`, `hidden`, `reference_hidden` or a function declared with
+            `token_quantity`. All but `hidden`, and quantities that take none, need the reference.
     """
 
-    def declare(loss: Loss) -> Loss:
-        loss.separable_in = quantity  # type: ignore[attr-defined]
+    def declare(loss: F) -> F:
+        loss.needs = frozenset(what) | getattr(loss, "needs", frozenset())  # type: ignore[attr-defined]
         return loss
+
+    return declare
+
+
+def separable_in(quantity: Literal["nll", "kl"] | QuantityFunction) -> Callable[[F], F]:
+    """Declares that in a loss every token counts by itself, by one quantity of it.
+
+    That is, L = sum_n f_n(q_n), with q the NLL, the KL or a token quantity: what a token's value
+    changes does not depend on another's. A step then makes value and gradient in one pass over the
+    output head, see `unlearning.head.fused`; without the declaration it takes two. A declaration
+    that is not true is refused when the objective is made.
+    """
+
+    def declare(loss: F) -> F:
+        loss.separable_in = quantity  # type: ignore[attr-defined]
+        return loss if quantity == "nll" else needs(quantity)(loss)  # type: ignore[arg-type]
 
     return declare
 
@@ -126,9 +162,7 @@ def kl_to_reference(tokens: TokenLosses) -> Tensor:
         ValueError: if no reference ran on this role.
     """
     if tokens.kl is None:
-        raise ValueError(
-            "kl_to_reference needs a reference; mark its term `needs_reference: true`."
-        )
+        raise ValueError("kl_to_reference needs a reference, and tokens.kl is None.")
     return tokens.reduce(tokens.kl)
 
 
@@ -138,6 +172,7 @@ def nll(tokens: TokenLosses) -> Tensor:
     return tokens.reduce(tokens.nll)
 
 
+@needs("reference_nll")
 def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
     """Negative preference optimisation (arXiv 2404.05868, Eq. 3): 2/beta log(1 + (p/p_ref)^beta).
 
@@ -147,6 +182,6 @@ def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
         ValueError: if no reference ran on this role.
     """
     if tokens.reference_nll is None:
-        raise ValueError("npo needs a reference; mark its term `needs_reference: true`.")
+        raise ValueError("npo needs a reference, and tokens.reference_nll is None.")
     log_ratio_S = tokens.per_sequence(tokens.reference_nll - tokens.nll, "sum")
     return reduce_sequences(2 / beta * functional.softplus(beta * log_ratio_S))

@@ -1,4 +1,4 @@
-"""`UnlearningModule`: the step and its optimizer, nothing else."""
+"""`UnlearningModule`: trains a causal language model with a weighted unlearning objective."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.data.token_store import token_counts
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
 from unlearning.losses import Reduction, TokenLosses
@@ -20,19 +18,29 @@ from unlearning.models.adapter import prepare_policy
 from unlearning.models.decoder import (
     CausalLM,
     check_head,
-    output_head,
     takes_tree_rows,
     tied_gradient,
     unwrap,
 )
-from unlearning.models.load import check_context, check_vocabulary, load_model
+from unlearning.models.layers import find_layer
+from unlearning.models.load import check_context, check_vocabulary
+from unlearning.models.trained import choose_trained
 from unlearning.objective import PAPER_TERMS, Objective
-from unlearning.reference import Mode, Reference, build_reference
+from unlearning.reference import Mode, Reference
+from unlearning.reference.choose import choose_reference
 from unlearning.training.base import OptimizedModule
-from unlearning.training.batch_loss import BatchLoss
+from unlearning.training.batch_loss import BatchLoss, BatchValues
 from unlearning.training.optimizers import Schedule
 from unlearning.training.settings import check_settings, plain_settings
-from unlearning.types import Batch, Role, TokenizedExample
+from unlearning.training.step_rule import (
+    Gradient,
+    StepRule,
+    TermGradients,
+    make_rule,
+    rule_settings,
+    with_gradient,
+)
+from unlearning.types import Batch, Role
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +75,10 @@ class UnlearningModule(OptimizedModule):
         keep_dropout: leave the model's dropout as it is; the KL is then above 0 from the start.
         gradient_checkpointing: recompute layers in the backward, the non-re-entrant way.
         chunk_size: positions whose logits are held at once; None chooses by device and vocabulary.
+        trained: which weights are, by patterns of their names; see `choose_trained`. None is all,
+            or with LoRA the adapter.
+        rule: how the terms' gradients become a step, see `unlearning.training.step_rule`, or its
+            `_target_` and arguments; None descends their weighted sum.
 
     Raises:
         ConfigError: for settings, models or data that do not fit together.
@@ -90,6 +102,8 @@ class UnlearningModule(OptimizedModule):
         keep_dropout: bool = False,
         gradient_checkpointing: bool = False,
         chunk_size: int | None = None,
+        trained: Sequence[str] | None = None,
+        rule: StepRule | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         terms = PAPER_TERMS if terms is None else terms
@@ -104,7 +118,7 @@ class UnlearningModule(OptimizedModule):
                 reduction=reduction, optimizer=optimizer, learning_rate=learning_rate,
                 optimizer_options=optimizer_options, schedule=schedule, warmup_steps=warmup_steps,
                 keep_dropout=keep_dropout, gradient_checkpointing=gradient_checkpointing,
-                chunk_size=chunk_size,
+                chunk_size=chunk_size, trained=trained, rule=rule_settings(rule),
             )
         )  # fmt: skip
         if model is None:
@@ -113,70 +127,68 @@ class UnlearningModule(OptimizedModule):
                 "load_from_checkpoint(path, model=<the model before unlearning>)."
             )
         self.policy = prepare_policy(model, lora, keep_dropout, gradient_checkpointing)
+        if trained is not None:
+            choose_trained(self.policy, trained)
         check_head(self.policy)
+        for layer in self.objective.layers:
+            find_layer(self.policy, layer)
         tied_gradient(self.policy)  # tried now, not in the first step
         self._batch_loss = BatchLoss(self.objective, reduction, chunk_size)
+        self.rule = make_rule(rule)
+        if self.rule is not None:
+            self.rule.check(list(self.objective.terms))
         self.reference: Reference | None = None
         # In a tuple, the model is no submodule, hence in no checkpoint and no optimizer.
         self._reference_model = (reference_model,)
         self._weights_loaded = False
 
+    # --- what it needs --------------------------------------------------------------------------
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage != "fit" or self.reference is not None:
-            return
-        check_sharded(
-            self.trainer.strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"]
-        )
+        strategy = self.trainer.strategy
+        if stage == "fit":
+            check_sharded(strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"])
+            if self.rule is not None:
+                self.rule.check_strategy(is_sharded(strategy), self.masters is not None)
         data = getattr(self.trainer, "datamodule", None)
-        sequences: dict[Role, Sequence[TokenizedExample]] = {}
-        if isinstance(data, UnlearningDataModule):
+        data = data if isinstance(data, UnlearningDataModule) else None
+        if data is not None:
             self._check_data(data)
-            wanted = self.objective.reference_roles
-            sequences = {r: items for r, items in data.sequences.items() if r in wanted}
-        if not self.objective.reference_roles:
-            return
+        if self.reference is None and self._needs_reference:
+            self.to(strategy.root_device)
+            with self.trainer.precision_plugin.forward_context():
+                self.build_reference(data, is_sharded(strategy))
+
+    @property
+    def _needs_reference(self) -> bool:
+        return bool(self.objective.reference_roles or self.objective.reference_layers)
+
+    def build_reference(
+        self, data: UnlearningDataModule | None = None, sharded: bool = False
+    ) -> None:
+        """Make the frozen reference of the policy as it is now; without a Trainer, the first call
+        of `loss` does.
+
+        Args:
+            data: what is to be trained on, set up; a cached reference is computed for it.
+            sharded: the policy will be split over ranks.
+
+        Raises:
+            ConfigError: the policy was trained already, or the mode does not serve these data.
+        """
         if self._weights_loaded and self._reference_model[0] is None:
             raise ConfigError(
                 "These weights come from a checkpoint, and the reference is the model before "
                 "unlearning. To continue, build the module from that model and call "
                 "Trainer.fit(..., ckpt_path=<the checkpoint>)."
             )
-        self.to(self.trainer.strategy.root_device)
-        self.reference = self._build_reference(sequences)
-        log.info("reference: %s", type(self.reference).__name__)
-        if sequences and data is not None:
-            with self.trainer.precision_plugin.forward_context():
-                self.reference.prepare(sequences, data.pad_token_id)
-            data.retain_apart = self.reference.runs
-        self._reference_model = (None,)  # the reference has it, or what it needs of it
-
-    def _build_reference(self, sequences: Mapping[Role, Sequence[TokenizedExample]]) -> Reference:
-        """For these training sequences; a role whose data are streamed is not among them."""
-        (other,) = self._reference_model
-        if isinstance(other, str):
-            other = load_model(other)
-        roles, mode = self.objective.reference_roles, self.hparams["reference"]
-        sharded = is_sharded(self.trainer.strategy)
-        if roles - sequences.keys() and mode in ("auto", "cached"):
-            if mode == "cached":
-                raise ConfigError(
-                    "reference=cached needs an UnlearningDataModule whose data are not streamed, "
-                    "to cache for. Use copy, or adapter_off with LoRA, or streaming=false."
-                )
-            own = isinstance(self.policy, PeftModel) and other is None
-            mode = "adapter_off" if own else "copy"
-        tokens = sum(int(token_counts(items)[1].sum()) for items in sequences.values())
-        passes = 0.0
-        if roles == {"retain"} and sequences:
-            passes = self.trainer.datamodule.retain_pairs_drawn() / len(sequences["retain"])  # type: ignore[attr-defined]
-        dtype = getattr(torch, self.hparams["reference_dtype"])
-        width = output_head(self.policy if other is None else other)[0].shape[1]
-        return build_reference(
-            mode, self.policy, cache_dir=self.hparams["cache_dir"], dtype=dtype,
-            cache_bytes=tokens * width * dtype.itemsize, passes=passes, roles=roles, model=other,
-            sharded=sharded,
+        self.reference = choose_reference(
+            self.hparams["reference"], self.policy, self._reference_model[0], self.objective, data,
+            self.hparams["cache_dir"], getattr(torch, self.hparams["reference_dtype"]), sharded,
         )  # fmt: skip
+        log.info("reference: %s", type(self.reference).__name__)
+        self._reference_model = (None,)  # the reference has it, or what it needs of it
 
     def _check_data(self, data: UnlearningDataModule) -> None:
         check_vocabulary(self.policy, data.tokenizer)
@@ -185,6 +197,11 @@ class UnlearningModule(OptimizedModule):
                 "A term is on mismatch answers, and mismatch_per_prompt=0 draws none. Raise it, or "
                 "leave the term out."
             )
+        if "alternate" in self.objective.roles and data.alternate is None:
+            raise ConfigError(
+                "A term is on alternate answers, and there are none. Give "
+                "UnlearningDataModule(alternate=...), data.alternate in a configuration."
+            )
         check_context(self.policy, data.max_length)
         if data.layout == "tree" and not takes_tree_rows(self.policy):
             raise ConfigError(
@@ -192,19 +209,65 @@ class UnlearningModule(OptimizedModule):
                 "position ids). Use UnlearningDataModule(..., layout='padded')."
             )
 
+    # --- what it does ---------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> BatchValues:
+        """The loss of a batch: `total` is what a step descends, beside the terms it is made of.
+
+        A subclass that is another method overrides this; `BatchValues(total)` is enough.
+        """
+        reference = self._reference_for(batch)
+        return self._batch_loss(self.policy, batch, reference, *self.head_memory())
+
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        total, tokens = self.loss(batch)
-        self._log(total.detach(), tokens)
+        if self.rule is None:
+            values = self.loss(batch)
+            total = values.total
+        else:
+            gradients = self.term_gradients(batch)
+            step = self.rule.gradient(gradients)
+            values = gradients.values
+            total = with_gradient(values.total, gradients.parameters, step)
+        self._log(values)
         return self.add_penalty(total)
 
-    def _log(self, total: Tensor, tokens: Mapping[Role, TokenLosses]) -> None:
+    def term_gradients(self, batch: Batch) -> TermGradients:
+        """Asked by a term's name, gives the gradient of the weighted term on the batch."""
+        reference = self._reference_for(batch)
+
+        def compute(names: tuple[str, ...]) -> BatchValues:
+            objective = self.objective.only(names)
+            loss = BatchLoss(objective, self._batch_loss.reduction, self._batch_loss.chunk_size)
+            tied = tied_gradient(self.policy)
+            return loss(self.policy, batch.only(objective.roles), reference, tied=tied)
+
+        named = {n: p for n, p in self.policy.named_parameters() if p.requires_grad}
+        return TermGradients(named, compute, list(self.objective.terms), self._average)
+
+    def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        self._log_heldout("validation", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        self._log_heldout("test", batch)
+
+    def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
+        """Per role of the objective, the policy's and the reference's losses on its answers."""
+        return self._batch_loss.token_losses(self.policy, batch, self._reference_for(batch))
+
+    def _reference_for(self, batch: Batch) -> Reference | None:
+        if self.reference is None and self._needs_reference:  # no Trainer has set it up
+            self.build_reference()
+        return self.reference
+
+    # --- what it tells --------------------------------------------------------------------------
+
+    def _log(self, values: BatchValues) -> None:
         """Every term, weighted and not, and every role's NLL; one collective for all of them."""
-        values = {name: value.detach() for name, value in self.objective(tokens).items()}
-        parts = {"train/total": total}
-        for name, value in values.items():
-            parts[f"train/{name}"] = value
-            parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value
-        for role, losses in tokens.items():
+        parts = {"train/total": values.total.detach()}
+        for name, value in values.terms.items():
+            parts[f"train/{name}"] = value.detach()
+            parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value.detach()
+        for role, losses in values.tokens.items():
             parts[f"train/nll_{role}"] = losses.nll.detach().mean()
         if self.trainer.world_size > 1:
             means = torch.stack([*parts.values()]) / self.trainer.world_size
@@ -212,13 +275,36 @@ class UnlearningModule(OptimizedModule):
             parts = dict(zip(parts, means.unbind(), strict=True))
         self.log_dict(parts, batch_size=1)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[Role, TokenLosses]]:
-        """What a step descends, and the token losses it is made of; see `BatchLoss`."""
-        return self._batch_loss(self.policy, batch, self.reference, *self.head_memory())
+    def _log_heldout(self, name: str, batch: Batch) -> None:
+        """Every term, and every role's NLL of a token, as means over the whole split."""
+        values = self.loss(batch)
+        several = self.trainer.world_size > 1
+        for term, value in values.terms.items():
+            sequences = batch.answers[self.objective.terms[term].roles[0]].num_sequences
+            self.log(f"{name}/{term}", value, batch_size=sequences, sync_dist=several)
+        for role, losses in values.tokens.items():
+            size = len(losses.nll)
+            self.log(f"{name}/nll_{role}", losses.nll.mean(), batch_size=size, sync_dist=several)
 
-    def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
-        """Per role of the objective, the policy's and the reference's losses on its answers."""
-        return self._batch_loss.token_losses(self.policy, batch, self.reference)
+    def _average(self, gradient: Gradient) -> Gradient:
+        """Over the ranks."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            world = torch.distributed.get_world_size()
+            for value in gradient.values():
+                torch.distributed.all_reduce(value.div_(world))
+        return gradient
+
+    # --- what it keeps --------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.rule is not None:
+            checkpoint["rule"] = self.rule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self.rule is not None:
+            self.rule.load_state_dict(checkpoint.get("rule", {}))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

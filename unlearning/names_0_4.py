@@ -17,6 +17,7 @@ _FIELDS = {
 }
 _METRICS = {"reference_nll": "target_nll", "right_rate": "rouge_accuracy"}
 _SETTINGS = {"right_threshold": "rouge_threshold"}
+_BOOK = {"teach": "finetune_on"}
 _SUFFIX, _NEW_SUFFIX = "_to_reference", "_to_target"
 _BY_SET = ("original", "before", "after", "change", "change_from_original")
 _BY_METRIC = ("units", "signatures")
@@ -50,8 +51,18 @@ def current_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The contents of `config.yaml`."""
     found = dict(config)
+    if "objective" in found and "method" not in found:  # `objective=` was the only choice
+        found["method"] = {"_target_": "unlearning.UnlearningModule", "trained": None, "rule": None}
     if isinstance(found.get("evaluation"), Mapping):
         found["evaluation"] = _renamed(found["evaluation"])
+    data = found.get("data")
+    if isinstance(data, Mapping) and isinstance(data.get("forget"), Mapping):
+        book = {_BOOK.get(name, name): value for name, value in data["forget"].items()}
+        found["data"] = {**data, "forget": book}
+    if "finetune" in found:
+        found.setdefault("oracle", False)
+    if isinstance(found.get("finetune"), Mapping):
+        found["finetune"] = {"sets": {"forget": "train"}, **found["finetune"]}
     sweep = found.get("sweep")
     if isinstance(sweep, Mapping) and isinstance(sweep.get("objectives"), list):
         objectives = [current_metric(str(path)) for path in sweep["objectives"]]

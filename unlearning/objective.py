@@ -8,21 +8,18 @@ and in a checkpoint; its loss is a function of `TokenLosses`, given as an import
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from unlearning.errors import ConfigError
-from unlearning.imports import import_object
-from unlearning.losses import Quantity, TokenLosses
+from unlearning.losses import TokenLosses
+from unlearning.probes import slopes
+from unlearning.quantities import Separable, TokenQuantity
+from unlearning.terms import Layer, Term
 from unlearning.types import Role
-
-LossFunction = Callable[..., Tensor]
 
 PAPER_TERMS: dict[str, dict[str, Any]] = {
     "forget": {
@@ -39,52 +36,8 @@ PAPER_TERMS: dict[str, dict[str, Any]] = {
         "loss": "unlearning.losses.kl_to_reference",
         "role": "retain",
         "weight": 1.0,
-        "needs_reference": True,
     },
 }
-
-
-@dataclass
-class Term:
-    """One named, weighted loss on the answers of one role.
-
-    Args:
-        loss: `loss(tokens: TokenLosses, **options) -> scalar Tensor`, or its import path.
-        role: forget, mismatch or retain.
-        weight: e1, e2, e3 of the paper; 0 leaves the term out.
-        options: keyword arguments of the loss.
-        needs_reference: run the reference on this role.
-    """
-
-    loss: str | LossFunction
-    role: Role
-    weight: float = 1.0
-    options: dict[str, Any] = field(default_factory=dict)
-    needs_reference: bool = False
-
-    def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise ConfigError(f"Unknown role {self.role!r}; choose one of {get_args(Role)}.")
-        if not (self.weight >= 0 and math.isfinite(self.weight)):
-            raise ConfigError(
-                f"A term's weight must be 0 or a positive number, got {self.weight}. Gradient "
-                "ascent is in the loss's sign (gradient_ascent is minus the NLL), not the weight."
-            )
-        self.function = import_object(self.loss) if isinstance(self.loss, str) else self.loss
-        try:
-            inspect.signature(self.function).bind(None, **self.options)
-        except TypeError as error:
-            raise ConfigError(
-                f"{self.loss} cannot take options {self.options}: {error}."
-            ) from error
-
-    def __call__(self, tokens: TokenLosses) -> Tensor:
-        return self.function(tokens, **self.options)
-
-    @property
-    def separable_in(self) -> Quantity | None:
-        """The quantity by which every token counts by itself, where the loss declares that."""
-        return getattr(self.function, "separable_in", None)
 
 
 class Objective:
@@ -113,37 +66,93 @@ class Objective:
                 "learned or forgotten. Give at least one term a positive weight."
             )
 
+    def only(self, names: Sequence[str]) -> Objective:
+        """The objective of some of its terms; they are the same objects, with the same weights."""
+        part = copy(self)
+        part.terms = {name: term for name, term in self.terms.items() if name in names}
+        return part
+
     @property
     def roles(self) -> set[Role]:
-        """Roles on which token losses are needed."""
-        return {term.role for term in self.terms.values()}
+        """Roles that some term is on."""
+        return {role for term in self.terms.values() for role in term.roles}
 
     @property
     def reference_roles(self) -> set[Role]:
-        """Roles on which the reference is needed, too."""
-        return {term.role for term in self.terms.values() if term.needs_reference}
+        """Roles on which the reference's logits are needed, too."""
+        return self._roles_of(lambda term: term.needs_reference and not term.in_layers)
 
-    def separable_in(self, role: Role) -> Quantity | None:
+    @property
+    def layers(self) -> dict[Layer, set[Role]]:
+        """Layers whose hidden states are needed, with the roles on which they are."""
+        return self._by_layer(lambda term: term.in_layers)
+
+    @property
+    def reference_layers(self) -> dict[Layer, set[Role]]:
+        """The same of the reference."""
+        return self._by_layer(lambda term: "reference_hidden" in term.needs)
+
+    @property
+    def uses_head(self) -> bool:
+        """Whether any term is a loss of the logits."""
+        return any(not term.in_layers for term in self.terms.values())
+
+    def _roles_of(self, wanted: Callable[[Term], Any]) -> set[Role]:
+        return {role for term in self.terms.values() if wanted(term) for role in term.roles}
+
+    def _by_layer(self, wanted: Callable[[Term], Any]) -> dict[Layer, set[Role]]:
+        found: dict[Layer, set[Role]] = {}
+        for term in self.terms.values():
+            if wanted(term) and term.layer is not None:
+                found.setdefault(term.layer, set()).update(term.roles)
+        return found
+
+    def _head_terms(self, role: Role) -> list[Term]:
+        return [t for t in self.terms.values() if role in t.roles and not t.in_layers]
+
+    def on_head(self, role: Role) -> bool:
+        """Whether some term of a role is a loss of the logits."""
+        return bool(self._head_terms(role))
+
+    def quantities(self, role: Role) -> list[TokenQuantity]:
+        """The token quantities that the terms of a role need, beside NLL and KL."""
+        terms = self._head_terms(role)
+        return list(dict.fromkeys(quantity for term in terms for quantity in term.quantities))
+
+    def separable_in(self, role: Role) -> Separable | None:
         """The quantity by which each of a role's tokens counts by itself; None if there is none, or
         more than one."""
-        found = {term.separable_in for term in self.terms.values() if term.role == role}
+        terms = self._head_terms(role)
+        found = {term.separable_in if len(term.roles) == 1 else None for term in terms}
         return found.pop() if len(found) == 1 else None
 
     def slopes(self, role: Role, tokens: TokenLosses) -> Tensor:
-        """[N]: the total's derivative by each token's NLL or KL, whichever the role's terms are
-        separable in. A token's own is right even if the others' values are not known yet."""
+        """[N]: the total's derivative by each token's value of the quantity that the role's terms
+        are separable in. A token's own is right even if the others' values are not known yet."""
         quantity = self.separable_in(role)
         assert quantity is not None, role
-        with torch.enable_grad():
-            values = getattr(tokens, quantity).detach().requires_grad_()
-            tokens = replace(tokens, **{quantity: values})
-            terms = [term for term in self.terms.values() if term.role == role]
-            total = sum((term.weight * term(tokens) for term in terms), start=values.new_zeros(()))
-            return torch.autograd.grad(total, values)[0]
+        terms = self._head_terms(role)
+        return slopes(lambda t: self._weighted(terms, t), tokens, quantity)
 
-    def __call__(self, tokens: Mapping[Role, TokenLosses]) -> dict[str, Tensor]:
-        """Each term's raw value; weigh them with `total`."""
-        return {name: term(tokens[term.role]) for name, term in self.terms.items()}
+    @staticmethod
+    def _weighted(terms: Sequence[Term], tokens: TokenLosses) -> Tensor:
+        zero = tokens.nll.new_zeros(())
+        return sum((term.weight * term(tokens) for term in terms), start=zero)
+
+    def __call__(
+        self,
+        tokens: Mapping[Role, TokenLosses],
+        states: Mapping[str, Sequence[TokenLosses]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Each term's raw value; weigh them with `total`.
+
+        Args:
+            states: for a term with a layer, by its name, what it looks at; with the hidden states.
+        """
+        return {
+            name: term(*(states or {}).get(name, [tokens[role] for role in term.roles]))
+            for name, term in self.terms.items()
+        }
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""

@@ -13,8 +13,9 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     import torch
     from torch import Tensor
 
-Role = Literal["forget", "mismatch", "retain", "train"]
-"""What an answer is for: to forget, an irrelevant answer to the same prompt, one to keep, or one to
+Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
+"""What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
+refusal, a plausible alternative); an irrelevant answer to the same prompt; one to keep; or one to
 be learned by ordinary training."""
 
 
@@ -65,6 +66,7 @@ class AnswerTokens:
         sequence: [N] int64, to which of the S sequences each token belongs.
         num_sequences: S.
         examples: the S indices of the sequences in their data set's training split.
+        prompt: [S] int64, which of the batch's prompts each sequence answers.
     """
 
     loss_index: Tensor
@@ -72,11 +74,13 @@ class AnswerTokens:
     sequence: Tensor
     num_sequences: int
     examples: tuple[int, ...] = ()
+    prompt: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnswerTokens:
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("loss_index", "targets", "sequence")
+            for name in ("loss_index", "targets", "sequence", "prompt")
+            if getattr(self, name) is not None
         }
         return replace(self, **moved)
 
@@ -96,6 +100,24 @@ class Batch:
     answers: dict[Role, AnswerTokens]
     retain_start: int = 0
     index: int = 0
+
+    def only(self, roles: set[Role]) -> Batch:
+        """The batch of some roles, with the rows that they need: the retain rows alone, or those
+        before them, where that is enough."""
+        start, end = 0, len(self.rows.input_ids)
+        if roles == {"retain"}:
+            start = self.retain_start
+        elif "retain" not in roles and self.retain_start:
+            end = self.retain_start
+        rows = Rows(*(getattr(self.rows, f.name)[start:end] for f in fields(self.rows)))
+        shift = start * self.rows.input_ids.shape[1]
+        answers = {
+            role: replace(tokens, loss_index=tokens.loss_index - shift)
+            for role, tokens in self.answers.items()
+            if role in roles
+        }
+        retain_start = max(0, self.retain_start - start)
+        return replace(self, rows=rows, answers=answers, retain_start=retain_start)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         answers = {role: tokens.to(device, non_blocking) for role, tokens in self.answers.items()}

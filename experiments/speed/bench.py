@@ -121,7 +121,7 @@ class Turns(Callback):
 
 def _bare_step(trainer: Trainer, module: Any, device: str, number: int) -> None:
     batch = trainer.datamodule.batch_at(number).to(device)  # type: ignore[attr-defined]
-    module.loss(batch)[0].backward()
+    module.loss(batch).total.backward()
     trainer.optimizers[0].step()
     module.release_gradients()
 
@@ -249,12 +249,12 @@ def quantities(
 
     def ours() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
-            loss = module.loss(batch)[0]
+            loss = module.loss(batch).total
         loss.backward()
         return loss.detach()
 
     def bare(batch: Any) -> None:
-        total = module.loss(batch)[0]
+        total = module.loss(batch).total
         total.backward()
         optimizer.step()
         module.release_gradients()
@@ -320,7 +320,7 @@ def agreement(
             noise = torch.randn_like(a) * 1e-3
             a += noise
             b += noise
-    total = module.loss(batch)[0]
+    total = module.loss(batch).total
     total.backward()
     expected = other.backward(trees)
     pairs = list(zip(module.policy.parameters(), other.model.parameters(), strict=True))

@@ -62,7 +62,7 @@ def measured(shape: Shape, batch: int, k: int, factor: float, rounds: int) -> di
     optimizer = torch.optim.AdamW(module.policy.parameters(), lr=2e-6, fused=True)
 
     def ours(number: int) -> None:
-        module.loss(data.batch_at(number))[0].backward()
+        module.loss(data.batch_at(number)).total.backward()
         optimizer.step()
         module.release_gradients()
 

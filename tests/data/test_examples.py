@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
@@ -212,8 +211,3 @@ def test_loaders_with_tokenizer_yield_batches(tmp_path: Path) -> None:
         1,
     ]
     assert list(tmp_path.rglob("*.bin"))  # tokenised once, kept by content
-
-
-def test_constructor_takes_plain_values_and_holds_no_hyperparameters() -> None:
-    # What a checkpoint stores of a data module must load with weights_only=True.
-    assert json.dumps(dict(Listed(TEN).hparams)) == "{}"

@@ -203,7 +203,7 @@ def test_the_loss_of_pairs_is_on_their_answers_and_end_tokens(
     loss = module._loss(batch)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     assert relative_error(gradients(loss, model), gradients(expected, model)) < 1e-4
-    assert len(batch.answers["retain"].targets) == sum(len(answer) for _, answer in pairs)
+    assert len(batch.answers["train"].targets) == sum(len(answer) for _, answer in pairs)
 
 
 def test_pairs_of_a_list_and_of_a_data_set_are_the_same(data_of, tokenizer, forget_examples):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearning.head import fused as separable
-from unlearning.head.fused import Answers, chunk_rows, separable_loss
+from unlearning.head import logits
+from unlearning.head.fused import Answers, separable_loss
+from unlearning.head.logits import chunk_rows
 from unlearning.head.token_losses import token_losses
 
 LN2 = math.log(2)
@@ -23,7 +24,7 @@ def test_nll_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     head = torch.eye(3, requires_grad=True)
     some = Answers(logits, torch.tensor([1]), lambda nll: 3 * ones(nll))
-    zero, [(nll, kl, reference_nll)] = separable_loss([some], (head, None))
+    zero, [(nll, kl, reference_nll, _)] = separable_loss([some], (head, None))
     zero.backward()
     assert zero.item() == 0 and kl is None and reference_nll is None
     assert nll.tolist() == pytest.approx([LN2])
@@ -39,7 +40,7 @@ def test_kl_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     reference = torch.tensor([[2.0, 1.0, 1.0]]).log()
     some = Answers(logits, torch.tensor([0]), ones, reference)
-    zero, [(nll, kl, reference_nll)] = separable_loss(
+    zero, [(nll, kl, reference_nll, _)] = separable_loss(
         [some], (torch.eye(3), None), (torch.eye(3), None)
     )
     zero.backward()
@@ -119,7 +120,7 @@ def test_kl_of_equal_heads_is_exactly_zero_and_so_is_its_gradient():
     given = inputs()
     some = Answers(given["second"], given["targets"][11:], ones, given["second"].detach())
     head = (given["weight"], given["bias"])
-    zero, [(_, kl, _)] = separable_loss([some], head, (head[0].detach(), head[1].detach()), 3)
+    zero, [(_, kl, _, _)] = separable_loss([some], head, (head[0].detach(), head[1].detach()), 3)
     assert kl is not None and torch.equal(kl, torch.zeros(7))
     for gradient in torch.autograd.grad(zero, [given["second"], *head]):
         assert gradient.abs().max() == 0
@@ -127,7 +128,7 @@ def test_kl_of_equal_heads_is_exactly_zero_and_so_is_its_gradient():
 
 def test_an_unlikely_token_has_a_finite_loss():
     logits = torch.tensor([[0.0, 200.0]], requires_grad=True)
-    zero, [(nll, _, _)] = separable_loss(
+    zero, [(nll, *_)] = separable_loss(
         [Answers(logits, torch.tensor([0]), ones)], (torch.eye(2), None)
     )
     assert nll.item() == pytest.approx(200.0)
@@ -147,13 +148,13 @@ def test_the_gradient_is_scaled_by_what_comes_from_above():
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 40])
-@pytest.mark.parametrize("vocabulary", [13, separable.BLOCK, 2 * separable.BLOCK + 7])
+@pytest.mark.parametrize("vocabulary", [13, logits.BLOCK, 2 * logits.BLOCK + 7])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocabulary, with_bias):
     hidden, weight = torch.randn(rows, 6), torch.randn(vocabulary, 6)
     bias = torch.randn(vocabulary) if with_bias else None
     expected = torch.nn.functional.linear(hidden, weight, bias)
-    torch.testing.assert_close(separable._logits(hidden, (weight, bias)), expected)
+    torch.testing.assert_close(logits.logits_of(hidden, (weight, bias)), expected)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocab
      (161, 160, [96, 65]), (5, 2, [2, 2, 1])],
 )  # fmt: skip
 def test_chunks_are_of_like_size(count, most, sizes):
-    parts = list(separable._parts(count, most))
+    parts = list(logits.chunks(count, most))
     assert [part.stop - part.start for part in parts] == sizes
     assert [n for part in parts for n in range(part.start, part.stop)] == list(range(count))
 

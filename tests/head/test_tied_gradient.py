@@ -61,7 +61,7 @@ def loss_of(policy, reference, batch, tied: bool = True) -> torch.Tensor:
     other = build_reference("copy", policy, model=reference)
     gradient = tied_gradient(policy) if tied else None
     assert (gradient is not None) == tied
-    return step(policy, batch, other, tied=gradient)[0]
+    return step(policy, batch, other, tied=gradient).total
 
 
 @pytest.mark.parametrize("architecture", ["opt", "gpt2", "llama", "gpt_neox"])

@@ -11,7 +11,7 @@ from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.checks.validate import validate
 from unlearning.run.output.store import Store
 from unlearning.run.stages.callbacks import build_guard
-from unlearning.run.stages.finetune import finetuned_model, finetuned_sets
+from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.tracking.trackers import Tracking
 
 DEMO = "experiment=copyright_demo"
@@ -58,12 +58,6 @@ def test_sets(compose_config, sets, message):
     config.finetune.sets = sets
     with pytest.raises(ConfigError, match=message):
         check_finetune(config, data)
-
-
-def test_a_configuration_of_0_4_without_sets_is_of_the_forget_set(compose_config):
-    config = compose_config(DEMO)
-    del config.finetune.sets
-    assert finetuned_sets(config) == {"forget": ("train",)}
 
 
 def test_an_adapter_of_defaults_is_described(compose_config):

@@ -97,7 +97,8 @@ def test_adapter_and_merged_model_are_both_saved(runs):
     (folder,) = (p.parent for p in (runs / "cache/finetune").glob("*/inputs.json"))
     assert (folder / "adapter/adapter_config.json").is_file()
     AutoModelForCausalLM.from_pretrained(folder / "merged")
-    assert len(list((runs / "cache/before").glob("*/inputs.json"))) == 1  # shared by both runs
+    kept = list((runs / "cache/answers").glob("*/inputs.json"))
+    assert len(kept) == 2  # of the base and of the fine-tuned model, shared by both runs
 
 
 # --- bad input, before anything is loaded or trained -------------------------------------------

@@ -56,13 +56,17 @@ def test_so_do_model_prompts_and_judge_and_a_loss_weight_does_not(compose_config
     other = [PromptSet("x", "harmful", [Example("a", "c")])]
     assert inputs_of(config, sets=other) != usual
     assert inputs_of(compose_config("experiment=demo", "objective.forget.weight=9")) == usual
-    assert inputs_of(config, stage="original") != usual
+    assert inputs_of(config, stage="original") == usual  # the same answers, whatever for
 
 
 def inputs_of_finetuning(config, base="owner/base", **book):
     with pytest.raises(AskedError) as asked:
         finetuned_model(
-            config, Recorder(), base, StoryDataModule(**book), Tracking(config, "nowhere")
+            config,
+            Recorder(),
+            base,
+            {"forget": StoryDataModule(**book)},
+            Tracking(config, "nowhere"),
         )
     return asked.value.args[0]
 

@@ -36,7 +36,7 @@ def test_the_nearest_key_is_named(override, nearest):
         ["-m", "objective.forget.weight=tag(log,interval(0.1,1))", "seed=shuffle(1,2)"],
         ["-m", "logger=none,csv", "hydra.launcher.n_jobs=2", "sweep.resume=/tmp/x"],
         ["-m", "hydra/launcher=basic", "+trainer.num_nodes=1,2"],
-        ["objective=npo", "objective.forget.options.beta=0.2"],
+        ["method=npo", "objective.forget.options.beta=0.2"],
         ["+objective.forget.options.cap=3"],
         ["model.lora={}"],
         ["hydra.run.dir=/tmp/x"],

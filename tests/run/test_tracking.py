@@ -9,15 +9,17 @@ import os
 import sys
 
 import pytest
+import wandb
 from lightning import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from unlearning.errors import ConfigError
 from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import Generation
 
-from .wandb_files import offline_runs
+from .wandb_files import offline_parts
 
 METRICS = {"after": {"s/harmful_rate": {"value": 0.25}}, "steps": 3, "reference": "Cached"}
 WANDB = {"wandb": {"_target_": "lightning.pytorch.loggers.WandbLogger", "project": "p"}}
@@ -26,8 +28,9 @@ BOARD = {"tensorboard": {"_target_": "lightning.pytorch.loggers.TensorBoardLogge
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch):
+def offline(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("waiting")))
     for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
 
@@ -53,41 +56,47 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_each_stage_is_a_run_of_its_own(tmp_path):
+def test_the_stages_share_a_run(tmp_path):
     sweep = {"name": "grid", "job": "objective.forget.weight=0.25"}
     folder = tmp_path / "7"
     with Tracking(config(WANDB, sweep=sweep), folder) as tracking:
-        log(tracking, "classifier", **{"train/loss": 1.0})
+        log(tracking, "classifier", step=9, **{"train/loss": 1.0})
         tracking.evaluated("classifier", {"accuracy": 0.75})
         log(tracking, "unlearn", step=5, **{"train/forget": 2.0})
         report(tracking, folder)
-    runs = offline_runs(folder)
-    assert {stage: len(parts) for stage, parts in runs.items()} == {"classifier": 1, "unlearn": 1}
-    for [part] in runs.values():
-        assert part.run.run_group == "grid" and part.run.display_name == sweep["job"]
-        assert part.run.project == "p" and part.exit_code == 0
-        assert part.config["sweep"] == sweep and part.config["seed"] == 1
-        assert part.of("stats"), "system metrics"
-    [main], [judge] = runs["unlearn"], runs["classifier"]
-    assert judge.history[0]["train/loss"] == 1 and judge.summary["classifier.accuracy"] == 0.75
-    assert (main.history[0]["train/forget"], main.history[0]["trainer/global_step"]) == (2, 5)
+    [run] = offline_parts(folder)
+    assert run.run.run_group == "grid" and run.run.display_name == sweep["job"]
+    assert run.run.project == "p" and run.exit_code == 0
+    assert run.config["sweep"] == sweep and run.config["seed"] == 1
+    assert run.of("stats"), "system metrics"
+    judge, main = (row for row in run.history if "trainer/global_step" in row)
+    assert (judge["classifier/train/loss"], judge["trainer/global_step"]) == (1, 9)
+    assert (main["train/forget"], main["trainer/global_step"]) == (2, 5)
     expected = {"after.s/harmful_rate.value": 0.25, "reference": "Cached", "steps": 3}
-    assert expected.items() <= main.summary.items()
-    assert main.summary["classifier.accuracy"] == 0.75, "all scores in one place"
-    [artifact] = [a for a in main.of("artifact") if a.type == "report"]
+    assert {**expected, "classifier.accuracy": 0.75}.items() <= run.summary.items()
+    [artifact] = [a for a in run.of("artifact") if a.type == "report"]
     assert sorted(entry.path for entry in artifact.manifest.contents) == [
         "metrics.json",
         "report.html",
     ]
-    waiting = [entry.local_path for entry in artifact.manifest.contents]
-    assert all(path.startswith(str(folder)) and os.path.isfile(path) for path in waiting)
+    assert json.loads((folder / "wandb.json").read_text()) == {"id": run.run.run_id}
 
 
 def test_without_a_sweep_runs_are_grouped_by_folder(tmp_path):
-    with Tracking(config(WANDB), tmp_path / "2026-01-31") as tracking:
-        log(tracking, "unlearn", a=1.0)
-    [part] = offline_runs(tmp_path / "2026-01-31")["unlearn"]
+    with Tracking(config(WANDB), tmp_path / "2026-01-31"):
+        pass
+    [part] = offline_parts(tmp_path / "2026-01-31")
     assert (part.run.run_group, part.run.display_name) == ("2026-01-31", "demo")
+
+
+def test_name_and_group_can_be_chosen_and_offline_is_the_runs_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    mine = {**WANDB["wandb"], "offline": True, "name": "mine", "group": "ours"}
+    with Tracking(config({"wandb": mine}), tmp_path):
+        pass
+    [part] = offline_parts(tmp_path)
+    assert (part.run.run_group, part.run.display_name) == ("ours", "mine")
+    assert "WANDB_MODE" not in os.environ
 
 
 def test_answers_are_a_table(tmp_path):
@@ -106,38 +115,36 @@ def test_answers_are_a_table(tmp_path):
 )
 def test_a_run_is_finished_whatever_happens(error, code, tmp_path):
     with pytest.raises(BaseException), Tracking(config(WANDB), tmp_path) as tracking:  # noqa: B017
-        log(tracking, "classifier", a=1.0)
         log(tracking, "unlearn", a=1.0)
         raise error
-    runs = offline_runs(tmp_path)
-    assert (runs["classifier"][0].exit_code, runs["unlearn"][0].exit_code) == (0, code)
-    assert bool(runs["unlearn"][0].of("preempting")) == (code == 143)
+    [part] = offline_parts(tmp_path)
+    assert part.exit_code == code
+    assert bool(part.of("preempting")) == (code == 143)
 
 
-def test_a_resumed_stage_goes_on_in_its_run(tmp_path):
+def test_a_resumed_run_goes_on_in_its_run(tmp_path):
     loggers = {**WANDB, **CSV}
     with Tracking(config(loggers), tmp_path) as tracking:
         log(tracking, "unlearn", step=1, a=1.0)
         tracking.stopped(143)
-    offline_runs(tmp_path)  # whole, as a process that resumes finds it
+    [first] = offline_parts(tmp_path)
+    (tmp_path / "wandb").rename(tmp_path / "earlier")  # W&B's names tell seconds apart, not less
     with Tracking(config(loggers), tmp_path) as tracking:
         log(tracking, "unlearn", step=2, a=2.0)
         report(tracking, tmp_path)
-    first, second = offline_runs(tmp_path)["unlearn"]
+    [second] = offline_parts(tmp_path)
     assert first.run.run_id == second.run.run_id
     assert (first.exit_code, second.exit_code) == (143, 0) and first.of("preempting")
+    assert second.summary["steps"] == 3
     assert [rows(tmp_path / f"csv/{name}/metrics.csv")[0]["a"] for name in ("unlearn", "unlearn-2")]
 
 
-def test_what_was_unlearned_before_a_resume_is_reported_in_its_run(tmp_path):
-    with Tracking(config(WANDB), tmp_path) as tracking:
-        log(tracking, "unlearn", a=1.0)
-    offline_runs(tmp_path)  # whole, as a process that resumes finds it
-    with Tracking(config(WANDB), tmp_path) as tracking:
-        report(tracking, tmp_path)
-    first, second = offline_runs(tmp_path)["unlearn"]
-    assert first.run.run_id == second.run.run_id and second.exit_code == 0
-    assert second.summary["steps"] == 3
+def test_a_run_of_version_0_4_goes_on_in_the_run_of_its_unlearning(tmp_path):
+    (tmp_path / "wandb.json").write_text('{"base": "one", "unlearn": "two"}')
+    with Tracking(config(WANDB), tmp_path):
+        pass
+    [part] = offline_parts(tmp_path)
+    assert part.run.run_id == "two"
 
 
 def test_csv_and_tensorboard_have_folders_by_stage(tmp_path):
@@ -188,71 +195,44 @@ def test_lightning_trains_with_it_and_the_configuration_stays(tmp_path):
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         trainer.fit(Module(seed={"of": "the module"}))
-    [run] = offline_runs(tmp_path)["unlearn"]
+    [run] = offline_parts(tmp_path)
     assert [row["trainer/global_step"] for row in run.history] == [1, 3]
     assert all("train/loss" in row for row in run.history)
     assert run.config["seed"] == 1, "a module's argument lay on the configuration's key"
     assert len(rows(tmp_path / "csv/unlearn/metrics.csv")) == 2
 
 
-def test_a_tracker_that_fails_ends_nothing(tmp_path, monkeypatch, caplog):
+def test_a_tracker_that_fails_at_the_end_ends_nothing(tmp_path, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise ConnectionError("gone\nand more")
+
     with (
         caplog.at_level(logging.WARNING, "unlearning"),
         Tracking(config(WANDB), tmp_path) as tracking,
     ):
         [logger] = tracking.loggers("unlearn")
-
-        def broken(*_, **__):
-            raise ConnectionError("gone\nand more")
-
-        for name in ("log", "log_artifact", "finish"):
-            monkeypatch.setattr(type(logger.experiment), name, broken)
         run = logger.experiment
-        logger.log_metrics({"a": 1.0})
+        for name in ("log", "log_artifact", "finish"):
+            monkeypatch.setattr(type(run), name, broken)
         tracking.generations([], [])
         report(tracking, tmp_path)
-    assert [record.getMessage().count("gone") for record in caplog.records] == [1] * 4
-    assert "wandb sync" in caplog.records[-1].getMessage()
+    assert [record.getMessage().count("gone") for record in caplog.records] == [1] * 3
+    assert f"wandb sync {tmp_path}/wandb/offline-run-" in caplog.records[-1].getMessage()
     assert all("\n" not in record.getMessage() for record in caplog.records)
     monkeypatch.undo()
     run.finish()
 
 
-def test_no_start_no_tracking_and_one_line(tmp_path, monkeypatch, caplog):
-    import unlearning.run.tracking.wandb_logger as module
-
+def test_a_run_that_cannot_be_started_is_said_before_any_work(tmp_path, monkeypatch):
     def broken(**_):
-        raise OSError("no space")
+        raise wandb.errors.CommError("the server\ndoes not answer")
 
-    monkeypatch.setattr(module, "start_run", broken)
-    with Tracking(config({**WANDB, **CSV}), tmp_path) as tracking:
-        assert [type(x).__name__ for x in tracking.loggers("base")] == ["CSVLogger"]
-        assert len(tracking.loggers("unlearn")) == 1
-        report(tracking, tmp_path)
-    assert [r.getMessage() for r in caplog.records if "no space" in r.getMessage()] == [
-        "W&B could not be started, and tracks nothing: no space"
-    ]
-
-
-def test_the_environment_is_left_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "false")
-    before = dict(os.environ)
-    with Tracking(config(WANDB), tmp_path):
-        assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
-        assert os.environ["WANDB_SILENT"] == "false", "the user's own"
-    assert dict(os.environ) == before
-
-
-def test_a_missing_key_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    with Tracking(config(WANDB), tmp_path / "run") as tracking:
-        log(tracking, "base", a=1.0)
-        log(tracking, "unlearn", a=1.0)
-    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(told) == 1 and "WANDB_API_KEY" in told[0] and "wandb sync" in told[0]
-    assert set(offline_runs(tmp_path / "run")) == {"base", "unlearn"}
+    monkeypatch.setattr(wandb, "init", broken)
+    with (
+        pytest.raises(ConfigError, match=r"could not start a run: the server. .*offline=true"),
+        Tracking(config(WANDB), tmp_path),
+    ):
+        pytest.fail("work has started")
 
 
 def test_wandb_is_imported_only_where_it_is_wanted(tmp_path):

@@ -17,6 +17,14 @@ WANDB = {"_target_": "lightning.pytorch.loggers.WandbLogger"}
 CSV = {"_target_": "lightning.pytorch.loggers.CSVLogger"}
 
 
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
 @pytest.mark.parametrize(
     ("choice", "names"),
     [("none", []), ("wandb", ["wandb"]), ("csv", ["csv"]), ("tensorboard", ["tensorboard"]),
@@ -28,6 +36,24 @@ def test_one_logger_or_several(choice, names, compose_config, tmp_path):
     assert check_tracking(config) == ([f"logger: {', '.join(names)}"] if names else [])
     if "wandb" not in names:  # what is composed can be made
         assert len(Tracking(config, tmp_path).loggers("unlearn")) == len(names)
+
+
+def test_a_missing_key_is_said_and_found_wherever_wandb_finds_it(monkeypatch, tmp_path):
+    node = OmegaConf.create({"logger": {"wandb": WANDB}})
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example:8080/")
+    assert check_tracking(node)  # offline
+    monkeypatch.delenv("WANDB_MODE")
+    assert check_tracking(OmegaConf.create({"logger": {"wandb": {**WANDB, "offline": True}}}))
+    netrc = tmp_path / ".netrc"
+    for login in ("", "machine elsewhere login user password x"):
+        netrc.write_text(login)
+        with pytest.raises(ConfigError, match="WANDB_API_KEY or run `wandb login`"):
+            check_tracking(node)
+    netrc.write_text("machine wandb.example login user password x")
+    assert check_tracking(node)
+    netrc.unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert check_tracking(node)
 
 
 def test_settings_of_one_among_several(compose_config):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .wandb_files import offline_runs
+from .wandb_files import offline_parts
 
 KEYS = {
     "WANDB_API_KEY": "plantedwandbplantedwandbplantedwandbplanted",
@@ -57,12 +57,12 @@ def test_no_key_is_in_anything_that_was_written(tmp_path):
     assert holding(tmp_path) == [tmp_path / "notes"]
     assert not any(key in result.stdout + result.stderr for key in KEYS.values())
 
-    runs = offline_runs(run)
-    assert set(runs) == {"classifier", "base", "unlearn"}
-    assert all(part.exit_code == 0 for [part] in runs.values())
-    [main] = runs["unlearn"]
+    [main] = offline_parts(run)
+    assert main.exit_code == 0
     assert main.run.run_group == "run" and main.config["objective"]["forget"]["weight"] == 0.25
-    assert {"train/forget", "train/retain"} <= {key for row in main.history for key in row}
+    logged = {key for row in main.history for key in row}
+    assert {"train/forget", "train/retain"} <= logged
+    assert {"classifier", "base"} <= {key.partition("/")[0] for key in logged}
     assert "after.harmful_heldout/harmful_rate.value" in main.summary
     assert {"report", "run_table"} <= {artifact.type for artifact in main.of("artifact")}
     assert (run / "csv/unlearn/metrics.csv").is_file()

@@ -10,7 +10,7 @@ from conftest import tiny_opt
 from unlearning.models.adapter import add_lora
 from unlearning.models.decoder import evaluating
 from unlearning.models.load import load_model, load_tokenizer
-from unlearning.run.stages.unlearn import Unlearned, find_unlearned, is_unlearned, keep_unlearned
+from unlearning.run.stages.unlearned import Unlearned, find_unlearned, is_unlearned, keep_unlearned
 
 IDS = torch.arange(3, 12)[None]
 

@@ -77,14 +77,6 @@ class OfflineRun:
         return ends[-1].exit_code if ends else None
 
 
-def offline_runs(folder: Path, patience: float = 120.0) -> dict[str, list[OfflineRun]]:
-    """By stage, the parts of a resumed one in their order, once they are written to the end.
-
-    Args:
-        patience: seconds to wait for the end; 0 where a run was killed and has none.
-    """
-    found: dict[str, list[OfflineRun]] = {}
-    for path in sorted(folder.glob("wandb/offline-run-*")):
-        run = OfflineRun(path, patience)
-        found.setdefault(run.run.job_type, []).append(run)
-    return found
+def offline_parts(folder: Path) -> list[OfflineRun]:
+    """The offline parts of a run folder's W&B run in their order, each written to its end."""
+    return [OfflineRun(path) for path in sorted(folder.glob("wandb/offline-run-*"))]

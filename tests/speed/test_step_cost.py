@@ -60,7 +60,7 @@ def test_flops_are_near_the_least_and_far_below_the_textbook(started, batch_size
     overheads, ratios = [], []
     for number in range(6):
         batch, trees = data.batch_at(number), data.trees_at(number)
-        ours = flops(lambda batch=batch: module.loss(batch)[0].backward())
+        ours = flops(lambda batch=batch: module.loss(batch).total.backward())
         rows, length = batch.rows.input_ids.shape
         # Forward 2 products of L x L x D, backward 5.
         assert ours["attention"] == LAYERS * 7 * 2 * rows * length**2 * WIDTH
@@ -115,7 +115,7 @@ def test_logits_are_never_held_for_more_than_a_chunk(started, settings):
                 sizes[tuple(tensor.shape)] += 1
 
     with Watch(saw):
-        module.loss(data.batch_at(3))[0].backward()
+        module.loss(data.batch_at(3)).total.backward()
     heads = {(VOCABULARY, WIDTH), (WIDTH, VOCABULARY)}  # the head, transposed, and its gradient
     logits = {shape for shape in sizes if shape not in heads}
     assert max(torch.Size(shape).numel() for shape in logits) == 32 * VOCABULARY
@@ -134,11 +134,11 @@ def test_no_memory_as_large_as_the_head_is_asked_for_in_a_step(started):
     module, data = started(2)
     for number in (1, 2):
         batch = data.batch_at(number)
-        assert allocations(lambda batch=batch: module.loss(batch)[0].backward(), size) == 0
+        assert allocations(lambda batch=batch: module.loss(batch).total.backward(), size) == 0
         module.release_gradients()
     module, data = started(2, lora=LORA)
     batch = data.batch_at(1)
-    assert allocations(lambda: module.loss(batch)[0].backward(), size) == 0
+    assert allocations(lambda: module.loss(batch).total.backward(), size) == 0
 
 
 class Counted(Callback):
@@ -206,7 +206,7 @@ def test_off_the_cpu_a_loss_and_its_gradient_ask_for_no_value(started, monkeypat
     # Autocast does not know this device.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    loss, _ = module.loss(data.batch_at(1).to("meta"))
+    loss = module.loss(data.batch_at(1).to("meta")).total
     loss.backward()
     assert next(p for p in module.policy.parameters() if p.requires_grad).grad.is_meta
     with pytest.raises(RuntimeError, match="meta"):

@@ -88,7 +88,7 @@ def test_an_objective_that_is_not_there_is_told(stand_in, capsys):
         (["-x"], "overrides only"),
         (["hydra.launcher.n_jobs=0"], "n_jobs=0"),
         (["model=tiny", "model.base.vocab_sise=1,2"], "model.base.vocab_size"),
-        (["objective=paper,npo", "objective.forget.options.beta=1"], "options.beta"),
+        (["method=paper,npo", "objective.forget.options.beta=1"], "options.beta"),
     ],
 )
 def test_bad_input_is_one_sentence_before_any_job(words, said, stand_in, capsys, monkeypatch):

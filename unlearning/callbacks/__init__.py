@@ -1,4 +1,5 @@
-"""What may happen beside the training: evaluations, guards, samples, tables, Ctrl-C.
+"""Lightning callbacks: evaluation during training, collapse guard, samples, loss curve,
+checkpoints, signals.
 
 In a `Trainer`, `CollapseGuard` comes first, so that nobody saves weights that it is about to take
 back, and `GracefulStop` last, so that a checkpoint holds everybody's state of the step it is of.

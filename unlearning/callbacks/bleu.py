@@ -1,4 +1,4 @@
-"""How much of a text the model still continues, seen while it is being trained."""
+"""Measures during training how much of a text the model still continues."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class BleuEvaluation(StepCallback):
             self._judge(found["bleu/forget"], self.stop_at, trainer, step)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> float:
-        """The BLEU, over all ranks' completions. Collective: every rank has to call it."""
+        """Computes the BLEU over all ranks' completions. Collective: every rank has to call it."""
         mine = shard(len(self.examples), trainer)
         forward = trainer.precision_plugin.forward_context()
         with gathered(trainer, pl_module) as policy, forward:

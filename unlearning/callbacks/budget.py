@@ -1,4 +1,4 @@
-"""How far unlearning may go, and which limit it broke."""
+"""Limits on how far unlearning may go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Breach:
-    """A limit that was broken. Value and budget are None where something is not finite."""
+    """A limit that was exceeded. Value and budget are None where something is not finite."""
 
     limit: str
     value: float | None = None
@@ -31,7 +31,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits; None sets none. That everything is finite is always asked for.
+    """Upper limits of logged values; None sets no limit. Values have to be finite in any case.
 
     Args:
         retain_kl: nats, of the KL term on retain answers (a token's mean with `reduction: mean`).
@@ -42,6 +42,10 @@ class Budget:
 
     Raises:
         ConfigError: a limit that the untrained model would break already.
+
+    Examples:
+        >>> [str(breach) for breach in Budget(retain_kl=0.5).breaches({"retain_kl": 0.75})]
+        ['the KL to the reference on retain answers (nats) is 0.75, above its budget of 0.5']
     """
 
     retain_kl: float | None = None
@@ -59,12 +63,13 @@ class Budget:
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that are set."""
+        """Returns the limits that are set."""
         limits = {name: getattr(self, name) for name in LABELS}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def breaches(self, values: Mapping[str, float]) -> list[Breach]:
-        """The limits that `values`, by limit's name, are above. What is not finite breaks any."""
+        """Returns the limits that `values`, by limit's name, exceed; a value that is not finite
+        exceeds any."""
         if not all(math.isfinite(value) for value in values.values()):
             return [Breach("finite")]
         limits = self.limits

@@ -1,4 +1,4 @@
-"""Checkpoints every so many steps: the last few and the best."""
+"""Saves checkpoints every n steps, and keeps the last few and the best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stops gradient ascent before it breaks the model, and keeps the last good weights."""
+"""Stops gradient ascent before it breaks the model, and restores the last good weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ STATE = ("events", "reason", "weights", "baseline", "failures", "lowerings")
 
 
 class CollapseGuard(StepCallback):
-    """Checks the losses against a `Budget`; where it is broken, the last good weights come back.
+    """Checks the losses against a `Budget`, and restores the last good weights where they exceed
+    it.
 
     A check looks at means over the last `window` steps, in the middle of a step: after its losses
     are known and before the optimizer uses them. Weights are therefore kept as good only when
@@ -39,7 +40,9 @@ class CollapseGuard(StepCallback):
     own parts of them: there the checkpoint's own weights are the ones to go back to.
 
     Args:
-        retain_kl, retain_perplexity, forget_nll: see `Budget`.
+        retain_kl: see `Budget`.
+        retain_perplexity: see `Budget`.
+        forget_nll: see `Budget`.
         action: `stop`, or `lower` the weight of every term of role forget by `factor`.
         factor: of lowering, 0..1.
         every_n_steps: steps between checks. Each copies the trained weights to the host.
@@ -49,7 +52,9 @@ class CollapseGuard(StepCallback):
         max_lowerings: the next breach stops.
         kl_metric: what is logged as the retain KL; default: `train/<term>` of the one term of role
             retain that needs the reference.
-        retain_nll_metric, forget_nll_metric, loss_metric: names of the others.
+        retain_nll_metric: what is logged as the retain NLL.
+        forget_nll_metric: what is logged as the forget NLL.
+        loss_metric: what is logged as the total.
 
     Attributes:
         reason: why weights were put back the last time, in words; None where they never were.
@@ -178,7 +183,7 @@ class CollapseGuard(StepCallback):
             self._act(trainer, trainer.global_step, "stop")
 
     def _check(self, trainer: Trainer) -> list[Breach]:
-        """What is broken, the same on every rank."""
+        """Returns the limits that are exceeded, the same on every rank."""
         finite, means = self._good.finite(), torch.zeros(0, device=trainer.strategy.root_device)
         if self._losses:
             means, losses_finite = self._losses.means()

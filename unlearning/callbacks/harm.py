@@ -1,4 +1,4 @@
-"""How harmful the model's answers still are, seen while it is being trained."""
+"""Measures during training how harmful the model's answers still are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unlearning.metrics.harm import harmful
 
 
 class Scorer(Protocol):
-    """What is needed of a `HarmScorer`."""
+    """Protocol of what is needed of a `HarmScorer`."""
 
     threshold: float
 
@@ -69,7 +69,7 @@ class HarmEvaluation(StepCallback):
             logger.log_metrics(rates, step=step)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """The rates, over all ranks' prompts. Collective: every rank has to call it."""
+        """Computes the rates over all ranks' prompts. Collective: every rank has to call it."""
         mine = shard(len(self.prompts), trainer)
         with isolate_rng():
             forward = trainer.precision_plugin.forward_context()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the step, save a checkpoint to resume from, and say how."""
+"""Stops training at Ctrl-C or SIGTERM after the current step, with a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ of processes, and the one that started the others may pass it on besides."""
 
 
 class GracefulStop(StepCallback):
-    """While training, SIGINT (Ctrl-C) and SIGTERM ask for a stop after the current step.
+    """Ends the training after the current step at SIGINT (Ctrl-C) or SIGTERM, and saves a
+    checkpoint.
 
     Then `<folder>/step=<n>.ckpt` is written and the trainer stops. A second Ctrl-C raises
     `KeyboardInterrupt` at once; further SIGTERMs change nothing, since schedulers repeat them while

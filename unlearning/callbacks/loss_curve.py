@@ -1,13 +1,12 @@
-"""The loss parts of every step, as a table."""
+"""Writes the loss terms of every step to a CSV file."""
 
 from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from unlearning.callbacks.step import StepCallback
 from unlearning.callbacks.step_metrics import StepMetrics, on_host
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write, sync
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class LossCurve(StepCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _is_recorded(self, trainer: Trainer) -> bool:
-        """Whether the step that this batch is of gets a row."""
+        """Whether the step of this batch gets a row."""
         stepped = trainer.global_step > self._steps_seen
         return (trainer.global_step + (not stepped)) % self.every_n_steps == 0
 
@@ -112,26 +112,21 @@ class LossCurve(StepCallback):
         else:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerows(rows)
-                _sync(file)
+            # A checkpoint that outlives a power cut must not know more than the file.
+            sync(self.path)
 
     def _rewrite(self, rows: Iterable[dict[str, str]]) -> None:
-        aside = self.path.with_name(self.path.name + ".partial")
-        with aside.open("w", encoding="utf-8", newline="") as file:
+        with (
+            atomic_write(self.path) as aside,
+            aside.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-            _sync(file)
-        aside.replace(self.path)
-
-
-def _sync(file: IO[str]) -> None:
-    """Down to the disk: a checkpoint that outlives a power cut must not know more than the file."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a loss table; a last line that a crash cut short is left out.
+    """Reads columns and rows of a loss table, without a last line that a crash cut short.
 
     Raises:
         ConfigError: the file is no loss table.

@@ -1,4 +1,4 @@
-"""Means of logged values over the last optimizer steps."""
+"""Running means of logged values over the last optimizer steps."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class LossWindow:
     Args:
         length: steps that are kept.
         mean_over: steps, the last ones, that a mean is over.
+
+    Examples:
+        >>> window = LossWindow(length=2, mean_over=2)
+        >>> window.names = ("train/total",)
+        >>> for value in (1.0, 2.0, 4.0):
+        ...     window.add_batch({"train/total": torch.tensor(value)})
+        ...     window.end_step()
+        >>> window.means()
+        (tensor([3.]), tensor(True))
     """
 
     def __init__(self, length: int, mean_over: int) -> None:
@@ -31,7 +40,7 @@ class LossWindow:
         return len(self._rows)
 
     def add_batch(self, logged: Mapping[str, Tensor]) -> None:
-        """What a batch logged, out of which `names` are kept.
+        """Adds what a batch logged, of which `names` are kept.
 
         Raises:
             ConfigError: one of them was not logged.
@@ -44,14 +53,15 @@ class LossWindow:
         self._step.add({name: logged[name] for name in self.names})
 
     def end_step(self) -> None:
-        """The batches since the last call were one optimizer step."""
+        """Ends an optimizer step: the batches since the last call belong to it."""
         self._rows.append(self._step.pop())
 
     def clear(self) -> None:
         self._rows.clear()
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """[names] means over the last steps, and whether all that is kept is finite (bool)."""
+        """Returns [names] means over the last steps, and whether all kept values are finite
+        (bool)."""
         table = torch.stack([torch.stack([row[n] for n in self.names]) for row in self._rows])
         return table[-self.mean_over :].float().mean(0), table.isfinite().all()
 

@@ -1,9 +1,8 @@
-"""What the model says while it is being trained, to read rather than to measure."""
+"""Writes completions during training to a file, for reading."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
+from unlearning.files import write_text
 from unlearning.fsdp import gathered
 from unlearning.generation.generate import generate
 
@@ -74,18 +74,14 @@ class SampleGenerations(StepCallback):
             self._drop_after(trainer.global_step)
 
     def _drop_after(self, step: int) -> None:
-        """Of a run that begins anew, everything goes; so does a line that was cut in writing."""
+        """Removes lines after the step that a run resumes from (all, for a new run), and partial
+        lines."""
         text = self.path.read_text(encoding="utf-8", errors="replace")
         # Not `splitlines`, which ends a line at separators that may stand in a completion, too.
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
         kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
         if kept != lines:
-            aside = self.path.with_name(f".{self.path.name}.tmp")
-            with aside.open("w", encoding="utf-8") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path)
+            write_text(self.path, "".join(kept))
 
     def _write(self, step: int, pairs: list[tuple[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +92,7 @@ class SampleGenerations(StepCallback):
 
 
 def _step(line: str) -> float:
-    """Of which step a line is; of none where it is no such line."""
+    """Returns the step of a line, or None for a line without one."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

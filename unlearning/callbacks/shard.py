@@ -1,4 +1,4 @@
-"""Shards prompts over ranks and gathers the results, on every rank.
+"""Shards prompts over ranks and gathers the results.
 
 For data parallelism, where each rank holds the whole model. Collective: all ranks have to call
 `gather`, with whatever they have, be it nothing.
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def shard(count: int, trainer: Trainer) -> range:
-    """The numbers below `count` that are this rank's; a rank may get none."""
+    """Returns the numbers below `count` that are this rank's; a rank may get none."""
     return range(trainer.global_rank, count, trainer.world_size)
 
 
 def gather(found: Mapping[int, T], trainer: Trainer) -> list[T]:
-    """All ranks' results by ascending number, each number once."""
+    """Gathers all ranks' results on every rank, in ascending order, each number once."""
     parts: list[Any] = [dict(found)]
     if trainer.world_size > 1:
         parts = [None] * trainer.world_size

@@ -1,4 +1,4 @@
-"""A copy of the trained weights to go back to."""
+"""Copies the trained weights to the host, to restore them later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unlearning.training.master_weights import MasterWeights
 
 
 class Snapshot:
-    """The trainable weights, and on request the optimizer's state, in the host's memory.
+    """A copy of the trainable weights, and optionally the optimizer's state, in the host's memory.
 
     Of weights that are split over ranks, each rank keeps and puts back its own parts.
 
@@ -46,7 +46,7 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self, step: int) -> None:
-        """Remember the current weights as those after `step` updates."""
+        """Copies the current weights, those after `step` updates."""
         self.step = step
         for kept, parameter in zip(self._weights, self._parameters, strict=True):
             # No wait needed: whatever changes or reads either of them later is queued behind.
@@ -56,7 +56,7 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put back what `take` remembered. Learning rates stay as they are now."""
+        """Restores the copied weights. Learning rates stay as they are now."""
         for kept, parameter in zip(self._weights, self._parameters, strict=True):
             parameter.copy_(kept)
         if self._masters is not None:
@@ -67,13 +67,13 @@ class Snapshot:
             self._optimizer.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered, for a checkpoint that is written at once; of this rank alone."""
+        """Returns the copy of this rank, for a checkpoint that is written at once."""
         if any(kept.is_pinned() for kept in self._weights):
             torch.cuda.synchronize()  # the host is about to read what may be on its way still
         return {"step": self.step, "weights": self._weights, "optimizer": self._state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember what a run before a resume did."""
+        """Takes over the copy of a run before a resume."""
         self.step, self._state = state["step"], state["optimizer"]
         for kept, saved in zip(self._weights, state["weights"], strict=True):
             kept.copy_(saved)

@@ -1,4 +1,4 @@
-"""Counting optimizer steps instead of batches."""
+"""Base class of callbacks that count optimizer steps instead of batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unlearning.errors import ConfigError
 
 
 class StepCallback(Callback, ABC):
-    """Does something after every n-th optimizer step.
+    """Calls `on_step` after every n-th optimizer step.
 
     Lightning's hooks count batches; with gradient accumulation most of them end without a step.
     A step's number is that of the updates made so far, so 0 is the model before training.
@@ -32,7 +32,7 @@ class StepCallback(Callback, ABC):
 
     @abstractmethod
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        """Called on every rank, after the optimizer and the learning-rate schedule moved on."""
+        """Called on every rank, after optimizer and learning-rate schedule have stepped."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._steps_seen = trainer.global_step

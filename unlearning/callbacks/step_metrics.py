@@ -1,4 +1,4 @@
-"""Logged values, averaged over the batches of one optimizer step and left on their device."""
+"""Averages logged values over the batches of one optimizer step, on their device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def on_host(scalars: Iterable[float | Tensor]) -> list[Any]:
-    """The scalars as numbers, in one transfer: to read them one by one is to wait for each."""
+    """Copies scalars to the host in one transfer: reading one by one would wait for each."""
     found: list[Any] = list(scalars)
     tensors = {place: value for place, value in enumerate(found) if isinstance(value, Tensor)}
     for device in {value.device for value in tensors.values()}:
@@ -22,7 +22,7 @@ def on_host(scalars: Iterable[float | Tensor]) -> list[Any]:
 
 
 class StepMetrics:
-    """Collects what each batch of a step logged; nothing is read by the host.
+    """Collects what each batch of a step logged, without a transfer to the host.
 
     With gradient accumulation a step's loss is the mean over its batches, while Lightning shows
     the last batch's alone.
@@ -32,11 +32,11 @@ class StepMetrics:
         self._values: dict[str, list[Tensor]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """One batch's scalars."""
+        """Adds one batch's scalars."""
         for name, value in metrics.items():
             self._values.setdefault(name, []).append(value.detach())
 
     def pop(self) -> dict[str, Tensor]:
-        """The step's means; the next step starts empty."""
+        """Returns the step's means, and starts the next step."""
         values, self._values = self._values, {}
         return {n: v[0] if len(v) == 1 else torch.stack(v).mean() for n, v in values.items()}

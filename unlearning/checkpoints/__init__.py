@@ -1,4 +1,4 @@
-"""Checkpoints that survive: each whole or not there, the last few and the best of them kept."""
+"""Atomic, checksummed checkpoints, and which of them are kept."""
 
 from unlearning.checkpoints.folder import (
     BEST,

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which is the newest whole one, and which stay."""
+"""The checkpoints of a run: finds the newest whole one, and removes old ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Kept = Literal["all", "last", "none"]
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` updates lies."""
+    """Returns the path of the checkpoint after `step` updates."""
     return folder / f"step={step}.ckpt"
 
 
 def by_step(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a folder by their step, the newest first; not looked into."""
+    """Lists the checkpoints of a folder by step, the newest first, without reading them."""
     found = {}
     for path in folder.glob("step=*.ckpt"):
         if match := re.fullmatch(r"step=(\d+)\.ckpt", path.name):
@@ -33,7 +33,7 @@ def by_step(folder: Path) -> dict[int, Path]:
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole.
+    """Returns the newest checkpoint that is whole.
 
     Returns:
         Its path, None where there is none; and of each newer one its path and why it was skipped.
@@ -48,7 +48,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def save(trainer: Trainer, folder: Path) -> Path:
-    """Save all that a resume needs, whole. Collective: every rank has to call it."""
+    """Saves a whole checkpoint to resume from. Collective: every rank has to call it."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody chose another one
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
     path = checkpoint_path(folder, trainer.global_step)
@@ -62,7 +62,7 @@ def save(trainer: Trainer, folder: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """A checkpoint, file or folder."""
+    """Removes a checkpoint, a file or a folder."""
     if path.is_dir():
         # Its sums first: half of it must not count as whole.
         (path / SUMS).unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def remove(path: Path) -> None:
 
 
 def prune(folder: Path, step: int, keep: int, best: int | None) -> None:
-    """Remove all but the last `keep` checkpoints up to `step`, and the best one.
+    """Removes all but the last `keep` checkpoints up to `step`, and the best one.
 
     Those beyond `step` are left: a resume has found them broken, and the run will write them again.
     """
@@ -82,7 +82,7 @@ def prune(folder: Path, step: int, keep: int, best: int | None) -> None:
 
 
 def clean(folder: Path, kept: Kept) -> None:
-    """Remove checkpoints of a run that is finished.
+    """Removes checkpoints of a finished run.
 
     Args:
         kept: `all`; `last`, with the best where one was marked; or `none`.
@@ -102,7 +102,7 @@ def clean(folder: Path, kept: Kept) -> None:
 
 
 def check_kept(kept: object) -> None:
-    """Raises ConfigError for what `clean` does not take."""
+    """Raises a ConfigError for a value that `clean` does not take."""
     if kept not in get_args(Kept):
         raise ConfigError(
             f"callbacks.checkpoint.finished={kept!r}: which checkpoints of a finished run to keep; "
@@ -111,7 +111,7 @@ def check_kept(kept: object) -> None:
 
 
 def mark_best(folder: Path, step: int) -> None:
-    """Let `best.ckpt` stand for the checkpoint after `step` updates."""
+    """Makes `best.ckpt` the checkpoint after `step` updates."""
     aside = folder / f".{BEST}.partial"
     aside.unlink(missing_ok=True)
     aside.symlink_to(checkpoint_path(folder, step).name)
@@ -119,6 +119,7 @@ def mark_best(folder: Path, step: int) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """What a run left that was killed while it wrote. Only for the one run that owns the folder."""
+    """Removes partial files of a run killed while writing. Only for the run that owns the
+    folder."""
     for path in folder.glob(".*.ckpt.partial"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""A whole checkpoint: written aside, synced, renamed, and verified before it is read.
+"""Writes checkpoints atomically with a checksum, and verifies them before they are read.
 
 It is one file as `torch.save` writes it, a zip archive; the archive's comment is the SHA-256 of the
 rest. File and sum are one, so one rename makes both appear, and torch reads the file as ever. What
@@ -20,6 +20,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write, sync, write_json
 
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64  # bytes
@@ -29,7 +30,7 @@ SUMS = "sha256.json"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's plugin that writes and reads whole checkpoints, on a local disk.
+    """Lightning plugin that writes and reads whole checkpoints on a local disk.
 
     Only rank 0 is asked to write.
     """
@@ -51,49 +52,27 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def write_whole(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint: at every moment there is the old file, or none, or the whole new one.
+    """Writes a checkpoint atomically: at every moment there is the old file, none, or the whole new
+    one.
 
     Raises:
         OSError: the disk is full, for example; nothing is left of the attempt.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        with aside.open("wb") as file:
-            _write_summed(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)  # else a power cut may undo the rename
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        _write_summed(checkpoint, file)
 
 
 def write_sums(folder: Path) -> None:
-    """Make a folder whole that a strategy has written: without its sums it counts as cut short."""
+    """Writes the checksums of a folder that a strategy has written; without them it counts as
+    partial."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    for path in files:
-        _sync(path)
-    sums = {str(path.relative_to(folder)): _sum_of_file(path) for path in files}
-    aside = folder / f".{SUMS}.partial"
-    aside.write_text(json.dumps(sums, indent=1), encoding="utf-8")
-    _sync(aside)
-    aside.replace(folder / SUMS)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder)
+    write_json(folder / SUMS, {str(path.relative_to(folder)): _sum_of_file(path) for path in files})
 
 
 class _Summed:
-    """What torch writes to. It keeps an error for later: torch would hide it behind one of its own,
-    which says nothing of a full disk."""
+    """File object that sums what torch writes. It keeps an error for later: torch would hide it
+    behind one of its own, which says nothing of a full disk."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sum = file, hashlib.sha256()
@@ -122,7 +101,7 @@ def _write_summed(checkpoint: dict[str, Any], file: BinaryIO) -> None:
 
 
 def problem(path: Path) -> str | None:
-    """Why this is no whole checkpoint, in words; None where it is one."""
+    """Explains why this is not a whole checkpoint; None where it is one."""
     try:
         if path.is_dir():
             return _problem_of_folder(path)
@@ -163,7 +142,7 @@ def _sum_of_file(path: Path) -> str:
 
 
 def _sum(file: BinaryIO, rest: int) -> str:
-    """Of the first `rest` bytes and the comment's length before there was a comment."""
+    """Sums the first `rest` bytes and the comment's length before there was a comment."""
     digest = hashlib.sha256()
     file.seek(0)
     while rest > 0:

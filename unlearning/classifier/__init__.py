@@ -1,4 +1,4 @@
-"""The harm classifier: training on labelled comments, and scoring of completions."""
+"""The harm classifier: trains it on labelled comments, and scores completions with it."""
 
 from unlearning.classifier.jigsaw import JIGSAW_LABELS, JigsawDataModule
 from unlearning.classifier.module import HarmClassifierModule, harm_loss

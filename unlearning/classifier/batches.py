@@ -1,4 +1,4 @@
-"""From labelled comments to padded batches: the collate function and the order of the rows."""
+"""Collates labelled comments into padded batches, and groups them by length."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Comment:
 
 @dataclass(frozen=True)
 class CommentCollator:
-    """Tokenise a batch when it is drawn, and pad it to its longest row.
+    """Tokenises a batch when it is drawn, and pads it to its longest row.
 
     Nothing is tokenised ahead, so a large file costs no start-up time and no memory.
     """
@@ -55,7 +55,7 @@ class CommentCollator:
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """A shuffled order in which neighbours have similar lengths, so that batches pad little.
+    """Shuffled sampler in which neighbours have similar lengths, to save padding.
 
     The rows are shuffled, cut into windows of `window` batches, each window is sorted by length
     and cut into batches, and the batches are shuffled. The order is a function of (seed, epoch);

@@ -1,4 +1,4 @@
-"""Jigsaw toxic comments: what the harm classifier of arXiv 2405.15152 is trained on."""
+"""Jigsaw toxic comments, the training data of the harm classifier in arXiv 2405.15152."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LabelledText = tuple[str, tuple[float, ...]]
 
 
 class JigsawDataModule(LightningDataModule):
-    """Labelled comments with six labels, or one: `labels=("toxic",)`.
+    """Labelled comments as a LightningDataModule, with six labels, or one: `labels=("toxic",)`.
 
     Paper settings (arXiv 2405.15152): six labels, batch 32, at most 128 tokens. The
     0.8/0.1/0.1 split is ours: drawn by text, with the share of harmful comments kept.
@@ -40,7 +40,10 @@ class JigsawDataModule(LightningDataModule):
             class. About one Jigsaw comment in ten is toxic. Validation and test stay as they are,
             so that their scores are those of the real mixture.
         length_grouped: batches of similar lengths; on a CPU this saves most of the padding.
-        split, config_name, revision, data_files: for a hub data set.
+        split: of a hub data set.
+        config_name: of a hub data set.
+        revision: of a hub data set.
+        data_files: of a hub data set.
 
     Raises:
         ConfigError: a setting is out of its range, or (on reading) a label is not 0 or 1, a text
@@ -101,7 +104,7 @@ class JigsawDataModule(LightningDataModule):
                 raise ConfigError(f"{name}={value} must be at least 1")
 
     def read(self) -> list[LabelledText]:
-        """All comments with their labels (0.0 or 1.0, in the order of `labels`)."""
+        """Reads all comments with their labels (0.0 or 1.0, in the order of `labels`)."""
         records = read_records(
             self.source,
             columns=(self.text_column, *self.labels),
@@ -134,7 +137,7 @@ class JigsawDataModule(LightningDataModule):
         return text, tuple(values)
 
     def check(self) -> None:
-        """Read and split local comments; load no tokenizer, no model and nothing from a hub.
+        """Reads and splits local comments; loads no tokenizer, no model and nothing from a hub.
 
         Raises:
             ConfigError: the comments cannot be trained on.
@@ -155,18 +158,19 @@ class JigsawDataModule(LightningDataModule):
         self._parts = parts
 
     def comments(self, part: str) -> list[Comment]:
-        """The comments of `train`, `validation` or `test`."""
+        """Returns the comments of `train`, `validation` or `test`."""
         if part not in PARTS:
             raise ConfigError(f"part={part!r} must be one of {PARTS}")
         self.setup()
         return self._parts[part]
 
     def train_texts(self) -> list[str]:
-        """What a tokenizer of one's own may be trained on."""
+        """Returns the texts that a tokenizer may be trained on."""
         return [comment.text for comment in self.comments("train")]
 
     def fingerprint(self) -> str:
-        """Hash of the comments of each part: of everything here that decides what is learned."""
+        """Returns a hash of the comments of each part and the settings that decide what is
+        learned."""
         settings = [self.labels, self.max_length, self.batch_size, self.length_grouped, self.seed]
         parts = {part: [(c.text, c.labels) for c in self.comments(part)] for part in PARTS}
         content = json.dumps([settings, parts], ensure_ascii=True)

@@ -1,4 +1,4 @@
-"""Training of the harm classifier: one forward, one loss, one optimizer."""
+"""Trains the harm classifier: one forward, one loss, one optimizer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,25 @@ NOT_MODEL_INPUTS = ("labels", "index")
 
 
 def harm_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over examples and labels, in fp32.
+    """Computes the binary cross-entropy, mean over examples and labels, in fp32.
 
         -mean( y log sigmoid(z) + (1 - y) log(1 - sigmoid(z)) )
 
     Args:
         logits: [n, labels].
         targets: [n, labels], 0 or 1.
+
+    Examples:
+        >>> logits = torch.tensor([[0.0, 0.0]])
+        >>> round(harm_loss(logits, torch.tensor([[1.0, 0.0]])).item(), 4)  # log 2
+        0.6931
     """
     return binary_cross_entropy_with_logits(logits.float(), targets.float())
 
 
 class HarmClassifierModule(LightningModule):
-    """A sequence classifier with one logit per label; a text may carry several labels or none.
+    """Trains a sequence classifier with one logit per label; a text may have several labels or
+    none.
 
     Paper settings (arXiv 2405.15152): BERT-base-uncased on Jigsaw's six labels, lr 5e-5, batch 32
     and 128 tokens (`JigsawDataModule`), 5 epochs (`Trainer(max_epochs=5)`, as `train_classifier`
@@ -82,7 +88,7 @@ class HarmClassifierModule(LightningModule):
         self.model.train()
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits [n, labels]."""
+        """Computes logits [n, labels]."""
         logits: Tensor = self.model(**inputs).logits
         return logits
 
@@ -109,7 +115,7 @@ class HarmClassifierModule(LightningModule):
         self.test_metric.update(probabilities, batch["labels"], batch["index"])
 
     def on_test_epoch_end(self) -> None:
-        """Keep the whole table in `test_scores`; log the figures on "any label"."""
+        """Keeps the whole table in `test_scores`, and logs the figures on "any label"."""
         scores = self.test_metric.compute()
         self.test_metric.reset()
         self.test_scores = scores
@@ -118,7 +124,7 @@ class HarmClassifierModule(LightningModule):
         self.log_dict({f"test/{name}": value for name, value in figures.items()}, sync_dist=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW and a linear schedule; biases and norm weights do not decay."""
+        """Builds AdamW with a linear schedule; biases and norm weights do not decay."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.ndim > 1]},
@@ -138,7 +144,7 @@ class HarmClassifierModule(LightningModule):
 
 
 def _with_labels(model: PreTrainedModel | str, labels: list[str]) -> PreTrainedModel:
-    """The model with a head of one logit per label, and a configuration that says so.
+    """Gives the model a head of one logit per label, and a configuration that says so.
 
     With `multi_label_classification`, any Hugging Face user of the saved folder applies the
     sigmoid that the model was trained with, for a single label too.

@@ -1,4 +1,4 @@
-"""Load a sequence-classification model by hub id or path, with errors that name the remedy."""
+"""Loads sequence-classification models by hub id or path; errors name the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHT_FILES = (
 
 
 def check_model_folder(name_or_path: str) -> None:
-    """Check that a local model folder is complete, without reading a weight.
+    """Checks that a local model folder is complete, without reading a weight.
 
     A name that is no folder here is taken for a hub id; only loading it can tell.
 
@@ -51,7 +51,7 @@ def check_model_folder(name_or_path: str) -> None:
 
 
 def load_classifier(name_or_path: str, *, trained: bool = True, **overrides: Any) -> Model:
-    """Load a sequence-classification model in fp32.
+    """Loads a sequence-classification model in fp32.
 
     transformers 5 loads the stored dtype, and a half-precision classifier neither trains with
     plain AdamW nor gives the same probabilities on every machine.
@@ -86,7 +86,7 @@ def load_classifier(name_or_path: str, *, trained: bool = True, **overrides: Any
 
 
 def load_tokenizer(name_or_path: str) -> Tokenizer:
-    """Load a tokenizer by hub id or local path.
+    """Loads a tokenizer by hub id or local path.
 
     Raises:
         ConfigError: there is none.
@@ -102,7 +102,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
 
 
 def check_fit(model: Model, tokenizer: Tokenizer, max_length: int) -> None:
-    """Check that a tokenizer's output is something the model has embeddings for.
+    """Checks that the model has embeddings for the tokenizer's output.
 
     Raises:
         ConfigError: the tokenizer has more tokens than the model, no padding token, or max_length

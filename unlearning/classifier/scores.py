@@ -1,4 +1,4 @@
-"""How good a harm classifier is on comments it never saw: decisions and calibration."""
+"""Held-out scores of a harm classifier: decisions and calibration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BINS = 10
 
 
 def binary_scores(probabilities: Tensor, targets: Tensor, threshold: float) -> dict[str, Any]:
-    """Scores of one yes/no question.
+    """Computes the scores of one yes/no question.
 
     A precision or recall whose denominator is 0 counts as 0, as is the custom; `positives` and
     `examples` tell such a 0 from a failure. ROC-AUC has no such custom and is None where a class
@@ -53,7 +53,7 @@ def binary_scores(probabilities: Tensor, targets: Tensor, threshold: float) -> d
 
 
 def reliability_bins(probabilities: Tensor, targets: Tensor) -> list[dict[str, Any]]:
-    """Per bin of the predicted probability: how many, what was predicted, what was true.
+    """Bins predictions by probability: how many, the mean prediction, the observed rate.
 
     Empty bins are left out: they have neither a mean prediction nor a rate.
     """
@@ -78,7 +78,8 @@ def reliability_bins(probabilities: Tensor, targets: Tensor) -> list[dict[str, A
 def harm_scores(
     probabilities: Tensor, targets: Tensor, labels: Sequence[str], threshold: float = 0.5
 ) -> dict[str, Any]:
-    """Scores of "is any label set?", the question that the harmful rate asks, and of each label.
+    """Computes the scores of "is any label set?", the question of the harmful rate, and of each
+    label.
 
     arXiv 2405.15152 counts a text as harmful where any label exceeds 0.5, so the probability of
     "any" is the largest over the labels.
@@ -108,7 +109,7 @@ def harm_scores(
 
 
 class HarmScores(Metric):
-    """`harm_scores` over batches and processes.
+    """Torchmetrics version of `harm_scores`, over batches and processes.
 
     Each row comes with its index, and a row that several processes saw counts once: samplers
     repeat rows to give every process equally many.
@@ -144,7 +145,7 @@ class HarmScores(Metric):
 
 
 def reliability_diagram(scores: Mapping[str, Any], path: Path) -> None:
-    """Draw predicted probability against observed rate, a curve per question, as png or svg.
+    """Draws predicted probability against observed rate, a curve per question, as png or svg.
 
     Args:
         scores: what `harm_scores` returned.

@@ -1,4 +1,4 @@
-"""Divide labelled comments into training, validation and test parts, by text and by class."""
+"""Splits labelled comments into train, validation and test, by text and by class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _normalised(text: str) -> str:
 
 
 def _rank(text: str, seed: int) -> str:
-    """Where a text stands in the seeded order; it depends on nothing but the text and the seed."""
+    """Returns where a text stands in the seeded order; depends on nothing but text and seed."""
     return hashlib.sha256(f"{seed}\n{_normalised(text)}".encode()).hexdigest()
 
 
@@ -27,7 +27,8 @@ def split_comments(
     seed: int,
     max_rows: int | None = None,
 ) -> dict[str, list[Comment]]:
-    """Split so that no text stands on two sides and each side has the classes' natural shares.
+    """Splits comments so that no text is in two parts and each part has the classes' natural
+    shares.
 
     Rows whose texts differ only in case or white space are one text and stay together. A text is
     in the harmful stratum where any label of any of its rows is 1. Texts are ranked by a hash, so
@@ -74,7 +75,7 @@ def split_comments(
 
 
 def balance_classes(comments: Sequence[Comment]) -> list[Comment]:
-    """Keep as many of the larger class, harmful or harmless, as there are of the smaller one.
+    """Undersamples the larger class, harmful or harmless, to the size of the smaller one.
 
     The first rows of the larger class are kept, in their order: a random sample of what
     `split_comments` returns.

@@ -1,4 +1,5 @@
-"""The labelled comments that ship in the package: the embedded default of the harm classifier."""
+"""The labelled comments that come with the package, the demo's training data of the harm
+classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from unlearning.data.synthetic import comments
 
 
 class SyntheticCommentsDataModule(JigsawDataModule):
-    """Harmful and harmless one-line comments with the one label `toxic`; no file, no hub.
+    """Harmful and harmless one-line comments with the one label `toxic`; needs no file and no hub.
 
     Takes the settings of `JigsawDataModule` except those that say where the comments are.
     """

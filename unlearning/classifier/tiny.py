@@ -1,4 +1,4 @@
-"""A tiny BERT from scratch: the harm classifier of the embedded default, without any hub."""
+"""A tiny BERT from scratch, the demo's harm classifier; needs no hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def word_piece_tokenizer(
     texts: Iterable[str], vocab_size: int = 4000, max_length: int = 128
 ) -> BertTokenizer:
-    """Lower-casing tokenizer of whole words: those that stand at least twice in the texts.
+    """Builds a lower-casing tokenizer of the words that occur at least twice in the texts.
 
     Every other word is `[UNK]`, in training as well, so that the model learns to judge a text by
     the words it knows. With single characters for rare words it judged unseen ones by chance: over
@@ -54,7 +54,7 @@ def tiny_bert(
     seed: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> tuple[BertForSequenceClassification, PreTrainedTokenizerBase]:
-    """An untrained BERT with its tokenizer; by default less than 1 M parameters.
+    """Returns an untrained BERT with its tokenizer; by default less than 1 M parameters.
 
     It learns from scratch, so it takes a rate of about 1e-3 where BERT-base takes 5e-5. On a
     few thousand comments seeds differ by several points of accuracy: judge a setting by several.

@@ -1,10 +1,7 @@
-"""Train a harm classifier and save it as a Hugging Face folder with its held-out scores."""
+"""Trains a harm classifier, and saves it as a Hugging Face folder with its held-out scores."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +15,7 @@ from unlearning.classifier.module import HarmClassifierModule
 from unlearning.classifier.pretrained import check_fit, load_tokenizer
 from unlearning.classifier.scores import reliability_diagram
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write, write_json
 
 SCORES_FILE = "scores.json"
 FIGURE_FILE = "calibration.png"
@@ -36,7 +34,7 @@ def train_classifier(
     output: Path,
     trainer_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fit, score on the test part, save.
+    """Trains a classifier, scores it on the test part, and saves it.
 
     Args:
         module_kwargs: arguments of `HarmClassifierModule`; the labels are the data module's.
@@ -83,7 +81,7 @@ def train_classifier(
 def _tokenizer(
     module: HarmClassifierModule, datamodule: JigsawDataModule, model: Any
 ) -> PreTrainedTokenizerBase:
-    """The data module's tokenizer, loaded, and checked against the model."""
+    """Loads the data module's tokenizer, and checks it against the model."""
     name = datamodule.tokenizer
     if name is None and isinstance(model, str):
         name = model
@@ -101,18 +99,10 @@ def _save(
     scores: Mapping[str, Any],
     output: Path,
 ) -> None:
-    """Write a sibling folder and rename it, so that an interrupted save leaves no half a model."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    """Saves the classifier atomically, so that an interrupted save leaves no half a model."""
+    with atomic_write(output) as aside:
         module.model.train(False)
-        module.model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        text = json.dumps(scores, indent=2, allow_nan=False)
-        (partial / SCORES_FILE).write_text(text + "\n", encoding="utf-8")
-        reliability_diagram(scores, partial / FIGURE_FILE)
-        partial.chmod(0o755)  # mkdtemp makes it private
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+        module.model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        write_json(aside / SCORES_FILE, scores)
+        reliability_diagram(scores, aside / FIGURE_FILE)

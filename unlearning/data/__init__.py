@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules, each usable alone, and the stream that combines two."""
+"""Data sets as LightningDataModules, and the one that joins a forget and a retain set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A corpus of normal text to retain: BookCorpus (arXiv 1506.06724), or anybody's own files."""
+"""BookCorpus (arXiv 1506.06724) or any other plain text as a retain set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from unlearning.types import Example
 
 
 class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
-    """Windows of whole sentences: the first fifth is the prompt, the rest the answer.
+    """Cuts a corpus into windows of whole sentences; the first fifth of each is the prompt.
 
     With `streaming`, memory stays the same however large the corpus is: `stream()` reads the
     training split block by block, of the held-out splits a bounded number is kept. Without, it is
@@ -99,7 +99,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         self.windows.corpus.check()
 
     def read(self) -> Iterator[Example]:
-        """All windows; only without streaming."""
+        """Yields all windows; only without streaming."""
         self._sides = array("b")
         for number, split in enumerate(SPLITS):
             for part in range(len(self.windows.names)):
@@ -108,7 +108,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
                     yield example
 
     def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
-        """By section, as the stream does; in an order by hash, so that a few are a sample.
+        """Splits by section, as the stream does, in hash order, so that the first few are a sample.
 
         Args:
             examples: as `setup` gives them, some of those that were read.
@@ -128,7 +128,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             super().setup(stage)
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """The examples of a split; when streaming, at most `held_out_limit` of a held-out one.
+        """Returns the examples of a split; when streaming, at most `held_out_limit` of a held-out
+        one.
 
         Raises:
             ConfigError: the training split is streamed.
@@ -151,17 +152,17 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         )  # fmt: skip
 
     def texts(self) -> Iterator[str]:
-        """The windows of the training split, one at a time."""
+        """Yields the windows of the training split, one at a time."""
         return self.windows.texts("train")
 
     def fingerprint(self) -> str:
-        """sha256 of settings and text; of a hub's text, only the name and the revision."""
+        """Returns a sha256 of settings and text; of a hub's text, of name and revision only."""
         order = [self.streaming, self.buffer_size, self.mismatch_pool, self.held_out_limit]
         content = [*self.windows.settings(), *(order if self.streaming else order[:1])]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def train_dataloader(self) -> Any:
-        """When streaming, a `StreamLoader`, which resumes exactly."""
+        """Returns a loader of this data set alone; when streaming, a resumable `StreamLoader`."""
         if not self.streaming:
             return super().train_dataloader()
         trainer = self.trainer
@@ -187,7 +188,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             self._loader_of_stream.load_state_dict(state_dict)
 
     def _find(self, split: Split) -> Iterator[Example]:
-        """The first windows of a held-out split, from as many parts as there are, if it may be."""
+        """Returns the first windows of a held-out split, from as many parts of the corpus as
+        possible."""
         if self.fractions[SPLITS.index(split)] == 0:
             return  # or all of the corpus would be searched for nothing
         parts = list(range(len(self.windows.names)))
@@ -209,7 +211,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         return [found[number] for number in order]
 
     def _ranked_text(self, example: Example) -> str:
-        """By whose hash the examples of a split are ordered."""
+        """Returns the text by whose hash the examples of a split are ordered."""
         return f"{self.seed}\n{example.prompt}{example.response}"
 
 

@@ -1,4 +1,4 @@
-"""A large corpus of plain text, in parts that `datasets` reads as streams.
+"""Reads a large corpus of plain text in parts, as streams.
 
 A part is a local file or a shard of a hub data set. Which text a part holds never changes, so that
 a place in the corpus can be found again; memory does not grow with the corpus.
@@ -29,7 +29,7 @@ REVISIONS = {"bookcorpus/bookcorpus": "refs/convert/parquet"}
 
 
 class Corpus:
-    """Lines of text files or rows of tables, a part at a time.
+    """Streams the lines of text files, or the rows of tables, a part at a time.
 
     Args:
         source: a hub id, or a .txt, .jsonl or .parquet file, or a folder of files of one such kind
@@ -61,7 +61,7 @@ class Corpus:
 
     @property
     def plain_lines(self) -> bool:
-        """Whether a record is a line of a text file, rather than a row."""
+        """Whether a record is a line of a text file, rather than a row of a table."""
         return not self.on_hub and self.files[0].suffix.lower() == ".txt"
 
     @property
@@ -72,14 +72,14 @@ class Corpus:
 
     @property
     def names(self) -> list[str]:
-        """A name for each part, which does not depend on where a folder lies."""
+        """Returns a name for each part, independent of where its folder lies."""
         if self.on_hub:
             return [str(number) for number in range(self._load().num_shards)]
         root = Path(self.source).expanduser()
         return [f.relative_to(root).as_posix() if f != root else f.name for f in self.files]
 
     def records(self, part: int) -> Iterator[str]:
-        """The texts of one part. Local files are checked for their encoding before."""
+        """Yields the texts of one part. The encoding of local files is checked before."""
         where = f"{self.source}, part {part}" if self.on_hub else str(self.files[part])
         if not self.on_hub:
             self._digest(self.files[part])
@@ -96,7 +96,7 @@ class Corpus:
                 yield text or ""
 
     def check(self) -> None:
-        """Every local file is UTF-8, and one of them has text. A hub is not asked."""
+        """Checks that every local file is UTF-8 and at least one has text. The hub is not asked."""
         if self.on_hub:
             return
         for path in self.files:
@@ -105,13 +105,13 @@ class Corpus:
             raise ConfigError(f"{self.source} holds no text.")
 
     def content(self) -> list[Any]:
-        """What tells this corpus from another: the files' contents, or the hub's revision."""
+        """Returns what identifies the corpus: the digests of its files, or the hub's revision."""
         if self.on_hub:
             return [self.source, self.config_name, self.records_split, self.revision]
         return [[n, self._digest(f)] for n, f in zip(self.names, self.files, strict=True)]
 
     def _digest(self, path: Path) -> str:
-        """sha256 of a file, whose encoding is checked on the way; once."""
+        """Returns the sha256 of a file, checking its encoding on the way; computed once."""
         if path not in self._digests:
             self._digests[path] = file_digest(path, is_text=path.suffix.lower() != ".parquet")
         return self._digests[path]
@@ -156,7 +156,7 @@ class Corpus:
 
 
 def corpus_files(source: str) -> list[Path]:
-    """The text files of a local source, in the order of their paths.
+    """Lists the text files of a local source, in the order of their paths.
 
     Raises:
         ConfigError: there is none, or they are of several kinds.

@@ -1,22 +1,26 @@
-"""`UnlearningDataModule`: a forget set and a retain set become one stream of training batches."""
+"""Joins a forget set and a retain set to one stream of training batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.alternates import Alternates
 from unlearning.data.example_stream import StreamedExamples
 from unlearning.data.examples import ExampleDataModule
+from unlearning.data.heldout import HeldOut, HeldOutBatches
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.source import fingerprint
+from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.data.template import PromptTemplate
@@ -48,6 +52,11 @@ class UnlearningDataModule(BatchStreamDataModule):
         layout: `tree` rows share a prompt among its answers; `padded` for models without 4-D masks.
         cache_dir: where tokenised data is kept, 4 bytes a token and 16 a pair; None puts it into a
             temporary file.
+        alternate: other answers to the forget prompts, for terms on that role: texts that suit
+            every prompt (refusals), or Examples of the forget prompts; see `Alternates`.
+        alternates_per_prompt: of these, for each forget prompt.
+        validate: the Trainer validates and tests on the splits of these names; without it, hand
+            `heldout(split)` to `Trainer.validate`.
 
     Raises:
         ConfigError: from `setup`, for data that cannot be trained on.
@@ -66,18 +75,22 @@ class UnlearningDataModule(BatchStreamDataModule):
         max_length: int = 512,
         layout: Layout = "tree",
         cache_dir: str | Path | None = None,
+        alternate: ExampleSource | Sequence[str] | None = None,
+        alternates_per_prompt: int = 1,
+        validate: bool = False,
     ) -> None:
         super().__init__(tokenizer)
-        if batch_size < 1 or mismatch_per_prompt < 0:
+        if min(batch_size, alternates_per_prompt) < 1 or mismatch_per_prompt < 0:
             raise ConfigError(
-                f"batch_size={batch_size} must be at least 1 and "
-                f"mismatch_per_prompt={mismatch_per_prompt} at least 0."
+                f"batch_size={batch_size} and alternates_per_prompt={alternates_per_prompt} must "
+                f"be at least 1 and mismatch_per_prompt={mismatch_per_prompt} at least 0."
             )
         if layout not in get_args(Layout) or seed < 0:
             raise ConfigError(
                 f"layout={layout!r} must be one of {get_args(Layout)} and seed={seed} at least 0."
             )
-        self.forget, self.retain = forget, retain
+        self.forget, self.retain, self.alternate = forget, retain, alternate
+        self.alternates_per_prompt, self.validate = alternates_per_prompt, validate
         self.template = template or PromptTemplate()
         self.mismatch_per_prompt, self.batch_size, self.seed = mismatch_per_prompt, batch_size, seed
         self.retain_batch_size = batch_size if retain_batch_size is None else retain_batch_size
@@ -87,9 +100,13 @@ class UnlearningDataModule(BatchStreamDataModule):
         self.retain_apart = True  # a module whose reference runs at no step sets it to False
         self.sequences: dict[Literal["forget", "retain"], Sequence[TokenizedExample]] = {}
         self.truncated: dict[str, int] = {}
+        self.alternates: Alternates | None = None
+        if validate:  # else Lightning would take held-out batches in every training
+            self.val_dataloader = partial(self.heldout, "validation")  # type: ignore[method-assign]
+            self.test_dataloader = partial(self.heldout, "test")  # type: ignore[method-assign]
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check and tokenise both training splits, once."""
+        """Reads, checks and tokenises both training splits, once."""
         if self.sequences:
             return
         forget = _training_examples(self.forget)
@@ -98,12 +115,23 @@ class UnlearningDataModule(BatchStreamDataModule):
             self.pairs: RetainPairs = self._streamed_pairs(forget, self.retain)
         else:
             self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
+        self.alternates = self.make_alternates(forget)
+
+    def make_alternates(self, forget: Sequence[Example]) -> Alternates | None:
+        """Draws alternate answers for these forget examples, where there are any."""
+        if self.alternate is None:
+            return None
+        answers: Iterable[str | Example] = self.alternate  # type: ignore[assignment]
+        if isinstance(self.alternate, ExampleDataModule):
+            answers = chain.from_iterable(self.alternate.examples(split) for split in SPLITS)
+        tokenize = partial(self.tokenize, "alternate")
+        return Alternates(answers, forget, tokenize, self.alternates_per_prompt, self.seed)
 
     def _listed_pairs(self, forget: Sequence[Example], retain: Sequence[Example]) -> RetainPairs:
         self.check(forget, retain, self.mismatch_per_prompt)
         self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
-        self.sequences = {"forget": self._tokenize("forget", forget)}
-        self.sequences["retain"] = self._tokenize("retain", retain)
+        self.sequences = {"forget": self.tokenize("forget", forget)}
+        self.sequences["retain"] = self.tokenize("retain", retain)
         return ListedPairs(
             self.sequences["retain"],
             ShuffledOrder(len(retain), "retain", self.seed),
@@ -118,7 +146,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         examples = [example for _, example in pool]
         self.check(forget, examples, self.mismatch_per_prompt)
         sampler = MismatchSampler(examples, self.mismatch_per_prompt, self.seed)
-        self.sequences = {"forget": self._tokenize("forget", forget)}
+        self.sequences = {"forget": self.tokenize("forget", forget)}
         tokenize = partial(
             tokenize_windows, tokenizer=self.tokenizer, template=self.template,
             max_length=self.max_length,
@@ -129,7 +157,7 @@ class UnlearningDataModule(BatchStreamDataModule):
     def check(
         forget: Sequence[Example], retain: Sequence[Example], mismatch_per_prompt: int
     ) -> None:
-        """Whether the two can be trained on together.
+        """Checks whether the two sets can be trained on together.
 
         Raises:
             ConfigError: one is empty, they overlap, or there are too few mismatch answers.
@@ -142,7 +170,8 @@ class UnlearningDataModule(BatchStreamDataModule):
         check_disjoint(forget, retain)
         MismatchSampler(retain, mismatch_per_prompt)
 
-    def _tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
+    def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
+        """The examples in tokens, cut to `max_length`; `truncated[name]` counts those cut."""
         tokenized = tokenize_examples(
             examples, self.tokenizer, self.template, self.max_length, self.cache_dir
         )
@@ -156,7 +185,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         return -(-len(self.sequences["forget"]) // per_step) * accumulated
 
     def retain_pairs_drawn(self) -> float:
-        """In the whole training that the Trainer is set for, by all ranks; may be infinite."""
+        """Returns how many retain pairs all ranks draw in the whole training; may be infinite."""
         trainer, (_, world, accumulated) = self.trainer, self.world()
         assert trainer is not None
         steps = math.inf if trainer.max_steps < 0 else trainer.max_steps * accumulated
@@ -169,7 +198,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         return make_batch(trees, self.layout, self.pad_token_id, number, self.retain_apart)
 
     def trees_at(self, number: int) -> list[Tree]:
-        """Prompts and answers of that batch, before they are laid out."""
+        """Returns the prompts and answers of a batch, before they are laid out in rows."""
         rank, world, _ = self.world()
         place = number * world + rank
         trees = [self._forget_tree(n) for n in _positions(place, self.batch_size)]
@@ -180,16 +209,34 @@ class UnlearningDataModule(BatchStreamDataModule):
     def _forget_tree(self, position: int) -> Tree:
         epoch, number = self.order[position]
         forget = self.sequences["forget"][number]
+        alternates = [] if self.alternates is None else self.alternates.draw(number, epoch)
+        others = {"alternate": alternates, "mismatch": self.pairs.mismatches(number, epoch)}
+        return self.forget_tree(forget, number, others)
+
+    def forget_tree(
+        self,
+        forget: TokenizedExample,
+        number: int,
+        others: Mapping[Any, Iterable[tuple[int, TokenizedExample]]],
+    ) -> Tree:
+        """A forget prompt with its answer, and with others by role."""
         answers = [Answer("forget", number, forget.response_ids)]
-        for other, sequence in self.pairs.mismatches(number, epoch):
-            # The mismatch answer was cut to fit its own prompt; here it has to fit this one.
-            room = self.max_length - len(forget.prompt_ids)
-            answers.append(Answer("mismatch", other, sequence.response_ids[:room]))
+        # Those were cut to fit prompts of their own; here they have to fit this one.
+        room = self.max_length - len(forget.prompt_ids)
+        answers += [
+            Answer(role, other, sequence.response_ids[:room])
+            for role, found in others.items()
+            for other, sequence in found
+        ]
         return Tree(forget.prompt_ids, tuple(answers))
+
+    def heldout(self, split: HeldOut = "validation") -> HeldOutBatches:
+        """Batches of a split that is not trained on, with the roles of training."""
+        return HeldOutBatches(self, split)
 
 
 def _positions(place: int, batch_size: int) -> range:
-    """Where batch `place` of all ranks' batches stands in an endless order."""
+    """Returns the positions of batch number `place` in an endless order of examples."""
     return range(place * batch_size, (place + 1) * batch_size)
 
 

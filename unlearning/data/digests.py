@@ -1,4 +1,4 @@
-"""Digests of texts in a flat array: they tell texts apart when none of the texts is held.
+"""Finds duplicate texts by their digests, without holding the texts in memory.
 
 Sixteen bytes of a sha256: of 10^9 texts, two have the same ones with a chance below 10^-20.
 """
@@ -17,7 +17,7 @@ SIZE = 16
 
 
 def digests(texts: Iterable[str], count: int = -1) -> Digests:
-    """The first 16 bytes of each text's sha256; sorting them is sorting by the whole hash.
+    """Returns the first 16 bytes of each text's sha256; they sort as the whole hash does.
 
     Args:
         count: how many texts there are, where that is known: the array need not grow then, which
@@ -29,14 +29,14 @@ def digests(texts: Iterable[str], count: int = -1) -> Digests:
 
 
 def firsts(found: Digests) -> NDArray[np.int64]:
-    """The places at which a digest stands for the first time, in ascending order."""
+    """Returns the indices at which a digest occurs for the first time, in ascending order."""
     places = np.unique(found, return_index=True)[1]
     places.sort()
     return places
 
 
 def contained(wanted: Digests, among: Digests) -> NDArray[np.bool_]:
-    """For each digest, whether it is among the others, which are *sorted in place*."""
+    """Tells for each digest whether it is among the others, which are *sorted in place*."""
     if not len(among):
         return np.zeros(len(wanted), dtype=np.bool_)
     among.sort()

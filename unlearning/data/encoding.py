@@ -1,4 +1,4 @@
-"""Whether a file of any size is UTF-8, and what identifies it, read block by block."""
+"""Computes digests of files of any size, and checks that they are UTF-8, block by block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEDY = "Convert it, for example: iconv -f {} -t UTF-8 OLD > NEW"
 
 
 def file_digest(path: Path, is_text: bool = True, block_size: int = BLOCK) -> str:
-    """sha256 of a file; of text, with a check that it is UTF-8.
+    """Returns the sha256 of a file; of text, checks that it is UTF-8.
 
     Raises:
         ConfigError: it is in another encoding; says at which byte it stops being UTF-8.
@@ -27,7 +27,7 @@ def file_digest(path: Path, is_text: bool = True, block_size: int = BLOCK) -> st
 
 
 def check_utf8(path: Path, block_size: int = BLOCK) -> None:
-    """Read a file through.
+    """Reads a file through and checks that it is UTF-8.
 
     Raises:
         ConfigError: it is in another encoding; says at which byte it stops being UTF-8.

@@ -1,4 +1,4 @@
-"""An endless order over Examples that are read as a stream, addressed by position.
+"""Random access by position to Examples that are read as a shuffled stream.
 
 What stands at a position is a function of (seed, position) and the text, as with `ShuffledOrder`,
 so a run resumes exactly from its batch counter. A shuffling buffer that is refilled one by one
@@ -56,7 +56,7 @@ class ExampleStream:
 
     @property
     def size(self) -> int | None:
-        """Examples in an epoch, once all parts were read."""
+        """Returns the number of Examples in an epoch, once all parts were read."""
         return sum(self.sizes.values()) if len(self.sizes) == self.num_parts else None
 
     def __getitem__(self, position: int) -> tuple[int, int, Example]:
@@ -66,7 +66,7 @@ class ExampleStream:
         return self._epoch, number, example
 
     def head(self, most: int) -> list[Numbered]:
-        """What stands at the first positions, `most` of them at most and none twice."""
+        """Returns the Examples of the first positions, at most `most` and none twice."""
         found: list[Numbered] = []
         while len(found) < most and (self.size is None or len(found) < self.size):
             epoch, number, example = self[len(found)]
@@ -100,7 +100,7 @@ class ExampleStream:
         self._to_come = (epoch, block + 1)
 
     def _examples(self, epoch: int, skip: int) -> Generator[Numbered, None, None]:
-        """An epoch's Examples in the order of reading, from the one after `skip`."""
+        """Yields an epoch's Examples in the order of reading, from the one after `skip`."""
         for part in map(int, self._generator("parts", epoch).permutation(self.num_parts)):
             if self.sizes.get(part, skip + 1) <= skip:
                 skip -= self.sizes[part]
@@ -120,7 +120,7 @@ class ExampleStream:
         self._to_come, self._reader = (-1, -1), self._examples(0, 0)
 
     def __getstate__(self) -> dict[str, object]:
-        """For workers that are started afresh: an open file does not travel."""
+        """Pickles the stream for worker processes; an open file cannot be pickled."""
         kept = ("open_part", "num_parts", "buffer_size", "name", "key", "sizes")
         return {name: getattr(self, name) for name in kept}
 
@@ -130,9 +130,9 @@ class ExampleStream:
 
 
 class StreamedExamples(ABC):
-    """A data set whose training split can be had as a stream.
+    """Base of data sets whose training split can be read as a stream.
 
-    Args:
+    Attributes:
         streaming: whether it is to be; `examples("train")` is refused then.
         mismatch_pool: how many Examples, from the stream's head, mismatch answers are drawn from.
     """
@@ -142,11 +142,11 @@ class StreamedExamples(ABC):
 
     @abstractmethod
     def stream(self, seed: int | None = None) -> ExampleStream:
-        """The training split, in an order of the given seed (None: the data set's own)."""
+        """Returns the training split as a stream, shuffled by a seed (None: the data set's own)."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Of everything that the stream depends on but its order's seed."""
+        """Returns a hash of everything that the stream depends on but the seed of its order."""
 
 
 def no_training_window(name: str) -> ConfigError:

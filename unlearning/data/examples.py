@@ -1,4 +1,4 @@
-"""The base of every data set here: prompt/answer pairs, split by prompt."""
+"""Base class of the data sets: prompt/answer pairs, split by prompt."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
 from unlearning.data.source import fingerprint
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class ExampleSettings(TypedDict, total=False):
-    """The arguments that every data set here passes on to `ExampleDataModule`."""
+    """Arguments that every data set passes on to `ExampleDataModule`."""
 
     fractions: Sequence[float]
     seed: int
@@ -44,7 +45,7 @@ class ExampleSettings(TypedDict, total=False):
 
 
 class ExampleDataModule(LightningDataModule, ABC):
-    """Pairs of a prompt and an answer, from one source, in three splits.
+    """Base class of data sets of prompt/answer pairs from one source, in three splits.
 
     A subclass says how its records become Examples (`read`). Usable alone: with a tokenizer the
     loaders yield `Batch`, all answers in the role `retain` (plain language modelling); without
@@ -77,6 +78,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         skip_empty: bool = False,
     ) -> None:
         super().__init__()
+        save_plain_hyperparameters(self)
         self.fractions = checked_fractions(fractions)
         self.seed = seed
         self.tokenizer = tokenizer
@@ -91,15 +93,15 @@ class ExampleDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def read(self) -> Iterable[Example]:
-        """All examples of the source, in its order. Called once, and best a generator: what it
-        yields is written to a file, and nothing of it is held."""
+        """Yields all examples of the source, in its order. Called once; a generator, since each
+        example is written to a file and none is held in memory."""
 
     def check(self) -> None:
-        """Find what is wrong with the inputs without loading them; `validate=true` calls it."""
+        """Checks the inputs without loading them; `validate=true` calls it."""
         return None
 
     def example(self, prompt: Any, response: Any, *, row: int, column: str) -> Iterator[Example]:
-        """The Example of one record, or none where its answer is empty and may be skipped.
+        """Builds the Example of one record, or None where its answer is empty and may be skipped.
 
         Args:
             row: number of the record in its source, from 1, a header not counted.
@@ -122,7 +124,7 @@ class ExampleDataModule(LightningDataModule, ABC):
             )
 
     def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
-        """`split_by_prompt` with this module's fractions and seed.
+        """Splits the examples by prompt, with this module's fractions and seed.
 
         Raises:
             ConfigError: nothing is left for training.
@@ -160,7 +162,7 @@ class ExampleDataModule(LightningDataModule, ABC):
             yield example
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """The examples of one split; all answers to a prompt stand together.
+        """Returns the examples of one split; all answers to a prompt stand together.
 
         They are read from a file one by one, and may be more than memory holds; where a list is
         needed, take `list(...)` of them or of a slice.
@@ -173,7 +175,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         return list(found) if isinstance(found, list) else found  # a list is the caller's own
 
     def fingerprint(self) -> str:
-        """sha256 of all splits: equal exactly where the same run would see the same data."""
+        """Returns a sha256 of all splits: equal exactly where a run would see the same data."""
         parts = "".join(fingerprint(self.examples(name)) for name in SPLITS)
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -214,7 +216,7 @@ class ExampleDataModule(LightningDataModule, ABC):
 
 @dataclass(frozen=True)
 class _Numbered:
-    """Sequences with their numbers, as a map-style data set."""
+    """Tokenised examples with their numbers, as a map-style data set."""
 
     sequences: Sequence[TokenizedExample]
 

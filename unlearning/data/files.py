@@ -1,4 +1,4 @@
-"""Records from local files, with errors that say where in the file the trouble is.
+"""Reads records from csv, JSON and parquet files; errors name the place in the file.
 
 The standard csv and json readers are used, rather than those of `datasets`, because they can name
 the line. A record is a dict from column to value; csv values are text.
@@ -26,7 +26,7 @@ START = 1 << 16
 
 
 def iterate_file(path: Path) -> Iterator[Record]:
-    """The records of one csv, JSON or parquet file, one by one; a JSON array is read whole.
+    """Yields the records of one csv, JSON or parquet file; a JSON array is read whole.
 
     The encoding is checked at once, throughout, before the first record.
 
@@ -50,7 +50,7 @@ def iterate_file(path: Path) -> Iterator[Record]:
 
 
 def read_text(path: Path) -> str:
-    """The whole file as UTF-8, without the byte order mark it may begin with.
+    """Reads a whole file as UTF-8, without a byte order mark.
 
     Raises:
         ConfigError: it is in another encoding; says at which byte it stops being UTF-8.
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
 
 
 def _first_character(path: Path) -> str:
-    """The first one that is no white space, or nothing."""
+    """Returns the first character that is not white space, or an empty string."""
     with path.open(encoding=TEXT, newline="") as file:
         while text := file.read(START):
             if found := text.lstrip():

@@ -1,4 +1,4 @@
-"""Training batches for fine-tuning: prompt/answer pairs, or windows of running text."""
+"""Training batches for fine-tuning, on prompt/answer pairs or windows of running text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unlearning.types import Batch, Example, TokenizedExample
 
 
 class WindowSource(Protocol):
-    """Running text that cuts itself into windows: a `LOTRDataModule`, say."""
+    """Protocol of running text that can be cut into windows, such as `LOTRDataModule`."""
 
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
@@ -30,7 +30,7 @@ FinetuningSource = Sequence[Example] | Sequence[TokenizedExample] | ExampleDataM
 
 
 class FinetuningDataModule(BatchStreamDataModule):
-    """Fine-tunes on every example once an epoch, in an order that is a function of (seed, epoch).
+    """Serves every example once an epoch, in an order that is a function of (seed, epoch).
 
     The loss is on the tokens of the answer: of a pair those of its response and the end token, of a
     window all but its start token. An epoch is split evenly into as few optimizer steps as hold it,
@@ -82,7 +82,7 @@ class FinetuningDataModule(BatchStreamDataModule):
         self.truncated = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Tokenise and check the data, once."""
+        """Tokenises and checks the data, once."""
         if self.examples:
             return
         tokenized = tokenize_source(
@@ -125,7 +125,7 @@ def tokenize_source(
     split: Split = "train",
     cache_dir: str | Path | None = None,
 ) -> Tokenized:
-    """One split of a data set as tokenised examples, see `FinetuningDataModule`.
+    """Tokenises one split of a data set, see `FinetuningDataModule`.
 
     Raises:
         ConfigError: a prompt alone fills the context, or an answer has no token.
@@ -145,12 +145,12 @@ def tokenize_source(
 
 
 def has_windows(source: object) -> TypeGuard[WindowSource]:
-    """Whether a data set is running text that cuts itself into windows."""
+    """Whether a data set is running text that can be cut into windows."""
     return callable(getattr(source, "windows", None))
 
 
 def check_trainable(examples: Sequence[TokenizedExample], context_length: int) -> None:
-    """Refuse what cannot be trained on.
+    """Raises a ConfigError for data that cannot be trained on.
 
     Raises:
         ConfigError: no example, an empty one, or one that is too long.
@@ -172,5 +172,5 @@ def check_trainable(examples: Sequence[TokenizedExample], context_length: int) -
 
 
 def _share(total: int, number: int, parts: int) -> tuple[int, int]:
-    """Begin and end of part `number`, where a total is cut into parts as even as can be."""
+    """Returns begin and end of part `number` of a total that is cut as evenly as possible."""
     return number * total // parts, (number + 1) * total // parts

@@ -1,4 +1,4 @@
-"""Anybody's own forget or retain set."""
+"""Forget and retain sets from files of one's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unlearning.types import Example
 
 
 class JsonlDataModule(ExampleDataModule):
-    """Records with a prompt column and a response column.
+    """Reads prompt/response pairs from two columns of a JSON lines, csv or parquet file.
 
     Despite its name it takes every kind of source: a local jsonl, json, csv or parquet file, a
     folder of them, or a hub id.

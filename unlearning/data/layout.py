@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import neg
 from typing import Literal
@@ -56,6 +56,7 @@ class Tree:
 
     prompt_ids: tuple[int, ...]
     answers: tuple[Answer, ...]
+    number: int = 0  # of its prompt in the batch
 
     @cached_property
     def length(self) -> int:
@@ -78,12 +79,23 @@ def make_batch(
 
     Raises:
         ValueError: for an unknown layout, or a tree with an empty prompt or answer.
+
+    Examples:
+        >>> tree = Tree((5, 6), (Answer("forget", 0, (7, 2)), Answer("mismatch", 3, (8, 9, 2))))
+        >>> batch = make_batch([tree], "tree", pad_token_id=1)
+        >>> batch.rows.input_ids.tolist(), batch.rows.position_ids.tolist()
+        ([[5, 6, 7, 8, 9]], [[0, 1, 2, 2, 3]])
+        >>> batch.answers["mismatch"].targets.tolist()
+        [8, 9, 2]
+        >>> batch.answers["mismatch"].loss_index.tolist()  # 8: after the prompt
+        [1, 3, 4]
     """
     for tree in trees:
         if not tree.prompt_ids or not all(answer.ids for answer in tree.answers):
             raise ValueError("A prompt and each of its answers need at least one token.")
+    trees = [replace(tree, number=number) for number, tree in enumerate(trees)]
     if layout == "padded":
-        trees = [Tree(tree.prompt_ids, (answer,)) for tree in trees for answer in tree.answers]
+        trees = [replace(tree, answers=(answer,)) for tree in trees for answer in tree.answers]
     elif layout != "tree":
         raise ValueError(f"Unknown layout {layout!r}; choose 'tree' or 'padded'.")
     retain = [tree for tree in trees if tree.answers[0].role == "retain"]
@@ -112,7 +124,13 @@ def padded_batch(
 
 
 def pack(trees: Sequence[Tree], capacity: int) -> list[list[Tree]]:
-    """First-fit-decreasing: trees into as few rows of at most `capacity` positions as it finds."""
+    """First-fit-decreasing: trees into as few rows of at most `capacity` positions as it finds.
+
+    Examples:
+        >>> trees = [Tree(tuple(range(n)), (Answer("forget", 0, (7,)),)) for n in (2, 5, 3, 4)]
+        >>> [[tree.length for tree in row] for row in pack(trees, capacity=7)]
+        [[5, 2], [4, 3]]
+    """
     order = sorted(range(len(trees)), key=lambda n: -trees[n].length)
     rows = _first_fit([trees[n].length for n in order], capacity)
     return [[trees[order[n]] for n in row] for row in rows]
@@ -187,7 +205,13 @@ def _lay_out(
 
 def tree_mask(tree_RL: Tensor, branch_RL: Tensor) -> Tensor:
     """[R, 1, L, L] bool: position i sees j where j is not later, of the same tree, and of its trunk
-    or of the same branch. Padding sees padding, so that no row of the softmax is empty."""
+    or of the same branch. Padding sees padding, so that no row of the softmax is empty.
+
+    Examples:
+        >>> tree, branch = torch.tensor([[1, 1, 1]]), torch.tensor([[0, 1, 2]])  # two answers
+        >>> tree_mask(tree, branch)[0, 0].int().tolist()
+        [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    """
     tree, branch = tree_RL.numpy(), branch_RL.numpy()
     stride = int(branch.max()) + 1
     small = np.min_scalar_type((int(tree.max()) + 1) * stride)  # few bytes to compare
@@ -209,13 +233,15 @@ class _Collected:
     index: list[Ints]
     targets: list[Ints]
     examples: list[int]
+    prompts: list[int]
 
     def finish(self) -> AnswerTokens:
         count = len(self.examples)
         sequence = np.repeat(np.arange(count), [len(each) for each in self.targets])
         joined = (np.concatenate(self.index), np.concatenate(self.targets), sequence)
         index, targets, sequences = map(torch.from_numpy, joined)
-        return AnswerTokens(index, targets, sequences, count, tuple(self.examples))
+        prompts = torch.tensor(self.prompts)
+        return AnswerTokens(index, targets, sequences, count, tuple(self.examples), prompts)
 
 
 class _Table:
@@ -249,8 +275,9 @@ class _Table:
                 branches[fed] = branch
                 index = np.arange(offset + at - 1, offset + fed.stop)
                 index[0] = trunk_end
-                role = collected.setdefault(answer.role, _Collected([], [], []))
+                role = collected.setdefault(answer.role, _Collected([], [], [], []))
                 role.index.append(index)
                 role.targets.append(tokens)
                 role.examples.append(answer.example)
+                role.prompts.append(tree.number)
                 at = fed.stop

@@ -1,4 +1,4 @@
-"""Random mismatch: irrelevant answers for the forget prompts, drawn from the retain set.
+"""Random mismatch: draws irrelevant answers for the forget prompts from the retain set.
 
 It is data, not a loss (arXiv 2405.15152, Section 3.1): each forget prompt meets K answers of the
 retain set's training split, drawn anew every epoch from a seed that names the example and the
@@ -16,7 +16,7 @@ from unlearning.types import Example
 
 
 class MismatchSampler:
-    """Draws K retain examples with K different answers.
+    """Draws K retain examples with K different answers for a forget prompt.
 
     Args:
         retain: the retain set's training split.
@@ -25,6 +25,12 @@ class MismatchSampler:
 
     Raises:
         ConfigError: the retain set has fewer than K different answers.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> retain = [Example("What is 1 plus 1?", "2"), Example("Is the sky blue?", "yes")]
+        >>> sorted(MismatchSampler(retain, per_prompt=2).draw(example=7, epoch=0))
+        [0, 1]
     """
 
     def __init__(self, retain: Sequence[Example], per_prompt: int, seed: int = 0) -> None:
@@ -39,7 +45,7 @@ class MismatchSampler:
             )
 
     def draw(self, example: int, epoch: int) -> list[int]:
-        """K numbers of retain examples for one forget example in one epoch."""
+        """Returns the numbers of K retain examples for one forget example in one epoch."""
         generator = random.Random(f"mismatch/{self.seed}/{epoch}/{example}")
         # A sample of places is the sample of what stands there.
         places = generator.sample(range(len(self.pool)), self.per_prompt)

@@ -1,4 +1,4 @@
-"""Text that stands in two places, found by the n-grams of words that both have."""
+"""Finds text that two sets have in common, by the n-grams of words they share."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ SHOWN_WORDS = 40
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as they are compared: normalised, without any punctuation.
+    """Splits a text into words as they are compared: normalised, without punctuation.
 
     What an apostrophe joins is one word, however the apostrophe is set; a dash parts words.
+
+    Examples:
+        >>> words("The road's end, at last!")
+        ['the', 'roads', 'end', 'at', 'last']
     """
     return WORD.findall(APOSTROPHE.sub("", normalise(text)))
 
 
 def ngrams(text: str, n: int) -> Iterator[int]:
-    """Hashes of a text's word n-grams, in order; equal within one process only."""
+    """Hashes a text's word n-grams, in order; hashes are equal within one process only."""
     found = words(text)
     return (hash(tuple(found[k : k + n])) for k in range(len(found) - n + 1))
 
 
 def shared_ngram(a_texts: Iterable[str], b_texts: Iterable[str], n: int = 13) -> str | None:
-    """The first n words of a text of `b_texts` that also stand in a row in one of `a_texts`."""
+    """Finds the first n-gram of words that a text of `b_texts` shares with one of `a_texts`.
+
+    Examples:
+        >>> shared_ngram(["So the fox ran home."], ["A dog. The fox ran: home!"], n=3)
+        'the fox ran'
+    """
     known = {gram for text in a_texts for gram in ngrams(text, n)}
     for text in b_texts:
         for place, gram in enumerate(ngrams(text, n)):
@@ -46,7 +55,7 @@ def check_no_shared_text(
     share: float = 1e-3,
     names: tuple[str, str] = ("book", "retain corpus"),
 ) -> None:
-    """Refuse to forget a book that also stands in the corpus to be kept.
+    """Raises a ConfigError where a book to forget also stands in the corpus to retain.
 
     Each side is read as one running text, because corpora come a sentence a row and a sentence
     alone is often shorter than n words. The corpus streams through: memory is the book's.
@@ -91,7 +100,7 @@ def check_no_shared_text(
 
 
 class _Stretch:
-    """The first run of shared words, as far as it goes on (or is shown)."""
+    """The first run of shared words, extended as far as both texts agree."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -117,7 +126,8 @@ class _Stretch:
 
 
 def _running_ngrams(texts: Iterable[str], n: int) -> Iterator[tuple[int, int, int, list[str]]]:
-    """(text, word, hash, words) of each n-gram; text and word, from 1, say where it begins."""
+    """Yields (text, word, hash, words) of each n-gram; text and word, from 1, say where it
+    begins."""
     window: list[str] = []
     begins: list[tuple[int, int]] = []
     for number, text in enumerate(texts, start=1):

@@ -1,4 +1,4 @@
-"""When two texts count as the same, and what follows: no duplicates, no text on both sides."""
+"""Compares normalised texts: drops duplicates, and keeps forget and retain sets disjoint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ SHOWN = 80
 
 
 def normalise(text: str) -> str:
-    """The form in which texts are compared: Unicode NFKC, case folded, white space collapsed."""
+    """Normalises a text for comparison: Unicode NFKC, case folded, white space collapsed.
+
+    Examples:
+        >>> normalise("  The   Old ROAD ")
+        'the old road'
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def drop_duplicates(examples: Sequence[Example]) -> Sequence[Example]:
-    """The first of every normalised (prompt, response), in the order given."""
+    """Keeps the first of every normalised (prompt, response), in the order given.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> examples = [Example("A", "x"), Example("a ", "X"), Example("b", "x")]
+        >>> [example.prompt for example in drop_duplicates(examples)]
+        ['A', 'b']
+    """
     # No normal form holds a line end, so that none blurs the border.
     pairs = (f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
     return take(examples, firsts(digests(pairs, len(examples))))
@@ -30,7 +42,7 @@ def check_disjoint(
     retain: Collection[Example],
     names: tuple[str, str] = ("forget", "retain"),
 ) -> None:
-    """Refuse to forget and to retain the same text.
+    """Raises a ConfigError where the same text is both to forget and to retain.
 
     Compared are the prompts, and prompt and response read as one text, so that a passage cut
     into prompt and continuation at another place is found too.
@@ -58,6 +70,6 @@ def check_disjoint(
 
 
 def _forms(examples: Collection[Example]) -> Digests:
-    """[Examples, 2]: of the prompt, and of prompt and response as one text."""
+    """Returns [Examples, 2] digests: of the prompt, and of prompt and response as one text."""
     forms = (normalise(text) for e in examples for text in (e.prompt, f"{e.prompt} {e.response}"))
     return digests(forms, 2 * len(examples)).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Where retain pairs and mismatch answers come from: a list, or a stream."""
+"""Draws retain pairs and mismatch answers, from a list or from a stream."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NumberedSequence = tuple[int, TokenizedExample]
 
 
 class RetainPairs(ABC):
-    """Tokenised retain pairs, with their numbers in the training split."""
+    """Interface: tokenised retain pairs, with their numbers in the training split."""
 
     @abstractmethod
     def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
-        """The pairs at these positions of the endless order."""
+        """Returns the pairs at some positions of the endless order."""
 
     @abstractmethod
     def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
-        """K pairs with different answers for one forget example in one epoch."""
+        """Draws K pairs with different answers for one forget example in one epoch."""
 
 
 class ListedPairs(RetainPairs):
-    """Pairs that are all tokenised, each found by its number."""
+    """Retain pairs that are all tokenised beforehand."""
 
     def __init__(
         self, sequences: Sequence[TokenizedExample], order: ShuffledOrder, sampler: MismatchSampler
@@ -45,7 +45,7 @@ class ListedPairs(RetainPairs):
 
 
 class StreamedPairs(RetainPairs):
-    """Pairs of a stream, tokenised when they are needed.
+    """Retain pairs of a stream, tokenised when they are needed.
 
     Mismatch answers are drawn from a pool that stays: drawn from the block in memory, they would
     depend on how fast the two streams move.

@@ -20,8 +20,8 @@ FALSE = ("false", "0")
 
 
 class PKUDataModule(ExampleDataModule):
-    """One Example per answer of the wanted kind; the unsafe ones are the forget set of
-    arXiv 2405.15152.
+    """Reads PKU-SafeRLHF, one Example per answer of the wanted kind; the unsafe ones are the forget
+    set of arXiv 2405.15152.
 
     Args:
         source: hub id, or a local file or folder with the columns of PKU-SafeRLHF.
@@ -84,7 +84,8 @@ class PKUDataModule(ExampleDataModule):
 def select_answers(
     records: list[Record], answers: Answers, source: str
 ) -> Iterator[tuple[int, int, Record]]:
-    """(row number from 1, answer number 0 or 1, record) of every answer of the wanted kind."""
+    """Yields (row number from 1, answer number 0 or 1, record) of every answer of the wanted
+    kind."""
     safe = [
         tuple(parse_flag(record[flag], f"{source}, row {row}, column {flag!r}") for flag in FLAGS)
         for row, record in enumerate(records, start=1)
@@ -103,10 +104,14 @@ def select_answers(
 
 
 def parse_flag(value: Any, where: str) -> bool:
-    """A bool as JSON, parquet or csv spell it. Strict: `bool("False")` would be True.
+    """Parses a bool as JSON, parquet or csv spell it. Strict: `bool("False")` would be True.
 
     Raises:
         ConfigError: anything that is not plainly true or false.
+
+    Examples:
+        >>> parse_flag("False", "row 1")
+        False
     """
     # bool, 0 and 1 become "true", "false", "0" and "1"; 1.0 and None match nothing.
     text = str(value).strip().casefold()

@@ -1,4 +1,4 @@
-"""What a base model is trained on from scratch: pairs and plain text, in batches of like length."""
+"""Data to train a base model on from scratch: pairs and plain text, in length-grouped batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unlearning.types import Batch, Example, TokenizedExample
 
 
 class PretrainingDataModule(LightningDataModule):
-    """The training splits of some data sets, and windows of plain text.
+    """Joins the training splits of several data sets and windows of plain text.
 
     Args:
         examples: data sets whose training split the base model shall know.
@@ -50,22 +50,22 @@ class PretrainingDataModule(LightningDataModule):
         self.cache_dir: str | Path | None = None
 
     def check(self) -> None:
-        """Find what is wrong with the inputs without loading them."""
+        """Checks the inputs without loading them."""
         for source in self.sources:
             source.check()
         if self.text is not None:
             text_files(self.text)
 
     def examples(self) -> Iterator[Example]:
-        """All pairs."""
+        """Returns all prompt/answer pairs."""
         return chain.from_iterable(source.examples("train") for source in self.sources)
 
     def passages(self) -> list[str]:
-        """All plain text, a file each."""
+        """Returns all plain text, one string per file."""
         return [] if self.text is None else [read_text(path) for path in text_files(self.text)]
 
     def texts(self) -> Iterator[str]:
-        """Everything as text, for a tokenizer of one's own."""
+        """Returns everything as text, to train a tokenizer on."""
         for example in self.examples():
             yield self.template.prompt(example.prompt) + self.template.answer(example.response)
         for passage in self.passages():
@@ -114,7 +114,7 @@ def _joined(parts: list[Sequence[TokenizedExample]]) -> ConcatDataset[TokenizedE
 
 
 class LengthBatches:
-    """Batches of sequences of like length, of about as many tokens each; a batch sampler.
+    """Batch sampler: groups sequences of similar length into batches of about as many tokens each.
 
     Sorting by length within shuffled pools saves most of the padding and keeps batches mixed.
 

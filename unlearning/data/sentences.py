@@ -1,4 +1,4 @@
-"""Sentences of plain text, by a few rules; no model, no language package.
+"""Splits plain text into sentences by a few rules; no model, no language package.
 
 The pieces of a text joined give the text again, so nothing downstream can lose a character. The
 rules are meant for prose in Latin script; where they are unsure they do not cut, since two
@@ -25,7 +25,13 @@ _ABBREVIATIONS = frozenset(
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a text, each with the white space after it; joined they are the text."""
+    """Splits a text into sentences, each with the white space after it; joined they are the
+    text.
+
+    Examples:
+        >>> list(sentences("It rained. Mr. Smith stayed in!"))
+        ['It rained. ', 'Mr. Smith stayed in!']
+    """
     start = 0
     for border in _BORDER.finditer(text):
         end = border.end()
@@ -38,7 +44,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _ends(text: str, start: int, border: re.Match[str]) -> bool:
-    """Whether a possible border is one."""
+    """Whether a possible sentence border is one."""
     if _BLANK_LINE.search(border.group()):
         return True
     if _GOES_ON.match(text, border.end()):

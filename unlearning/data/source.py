@@ -1,4 +1,4 @@
-"""From the name of a source (local file, local folder, hub id) to its records."""
+"""Reads records from a local file, a local folder or a hub id."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def iterate_records(
     revision: str | None = None,
     data_files: str | None = None,
 ) -> Iterator[Record]:
-    """The records of a source one by one, each with at least the `columns`.
+    """Yields the records of a source, each with at least the `columns`.
 
     Args:
         source: a local csv, jsonl, json or parquet file, a folder of files of one such kind, or a
@@ -62,7 +62,7 @@ def read_records(
     revision: str | None = None,
     data_files: str | None = None,
 ) -> list[Record]:
-    """All of `iterate_records`, in memory."""
+    """Reads all records of a source into memory, see `iterate_records`."""
     return list(
         iterate_records(
             source, columns=columns, split=split, config_name=config_name, revision=revision,
@@ -74,7 +74,7 @@ def read_records(
 def check_source(
     source: str, *, columns: Sequence[str], split: str | None = "train"
 ) -> list[str] | None:
-    """What can be known about a source without loading it; `validate=true` asks this.
+    """Checks a source without loading it; `validate=true` asks this.
 
     Every local file is read up to its first record, whose columns are returned, and its encoding is
     checked throughout. A hub id is checked for its form only, and not looked up: None.
@@ -95,7 +95,7 @@ def check_source(
 
 
 def require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -> None:
-    """Raises ConfigError where a wanted column is missing; names those present and the nearest."""
+    """Raises a ConfigError for a missing column; names those present and the nearest."""
     names = list(present)
     for column in wanted:
         if column in names:
@@ -110,14 +110,14 @@ def require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a source is to be looked for on the hub: `owner/name`, and no such local path."""
+    """Whether a source is a hub id: `owner/name`, and no such local path."""
     if Path(source).expanduser().exists() or Path(source).suffix.lower() in SUFFIXES:
         return False
     return HUB_ID.fullmatch(source) is not None
 
 
 def local_files(source: str, split: str | None) -> list[Path]:
-    """The data files that a local source stands for.
+    """Lists the data files that a local source stands for.
 
     Raises:
         ConfigError: the path does not exist, or the folder holds no data files, those of several
@@ -196,7 +196,7 @@ def _hub_records(
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """sha256 (hex) of the prompts and responses, in their order."""
+    """Returns the sha256 (hex) of prompts and responses, in their order."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(json.dumps([example.prompt, example.response]).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Train, validation and test, by prompt."""
+"""Splits examples into train, validation and test by prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 def split_by_prompt(
     examples: Sequence[Example], fractions: tuple[float, float, float], seed: int
 ) -> dict[Split, Sequence[Example]]:
-    """Deal the prompts out, so that all answers to one prompt are on one side.
+    """Splits examples so that all answers to one prompt are in one split.
 
     Prompts are ranked by a hash of (seed, normalised prompt) and cut at the rounded cumulative
     fractions. The split depends on the seed and the texts alone, never on the order of records,
@@ -30,6 +30,13 @@ def split_by_prompt(
 
     Returns:
         Of `StoredExamples` views of them, of any other sequence lists.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> examples = [Example(f"What is {n} plus 1?", str(n + 1)) for n in range(10)]
+        >>> splits = split_by_prompt(examples, (0.7, 0.1, 0.2), seed=0)
+        >>> [len(splits[name]) for name in ("train", "validation", "test")]
+        [7, 1, 2]
     """
     texts = (normalise(text) for e in examples for text in (e.prompt, e.response))
     ranked = (f"{seed}\n{text}" for text in texts)
@@ -44,10 +51,14 @@ def split_by_prompt(
 
 
 def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
-    """Three shares as floats.
+    """Checks and returns three shares as floats.
 
     Raises:
         ConfigError: they are no shares of 1, or the train share is 0.
+
+    Examples:
+        >>> checked_fractions((0.5, 0.25, 0.25))
+        (0.5, 0.25, 0.25)
     """
     shares = tuple(float(share) for share in fractions)
     valid = len(shares) == 3 and min(shares) >= 0 and math.isclose(sum(shares), 1, abs_tol=1e-6)

@@ -1,4 +1,4 @@
-"""Examples whose text lies in a file, read by memory map; in memory is where each one begins.
+"""Examples whose text lies in a memory-mapped file; only offsets are in memory.
 
 The file has no name, so nothing can be stale or left behind: its room on the disk, about that of
 the text as UTF-8, is free again when the last reader has gone.
@@ -23,7 +23,7 @@ BLOCK = 1000  # Examples that are made at a time where all are gone through
 
 
 class StoredExamples(Sequence[Example]):
-    """Some of the Examples of a file, in an order of their own; made by `store`.
+    """A selection of the Examples of a file, in an order of its own; made by `store`.
 
     Takes 24 bytes of memory an Example. An Example is made when it is asked for. A fork shares the
     map; a pickle carries the text.
@@ -44,7 +44,7 @@ class StoredExamples(Sequence[Example]):
         self.rows = np.arange(len(starts) // 2) if rows is None else rows
 
     def take(self, numbers: NDArray[np.int64]) -> StoredExamples:
-        """These of them, in this order; copies no text."""
+        """Returns these examples, in this order; copies no text."""
         return StoredExamples(self._text, self._starts, self.rows[numbers])
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class StoredExamples(Sequence[Example]):
         return self._text[start:end].decode("utf-8", ERRORS)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other holds the same Examples, as a list of them does, too."""
+        """Whether the other holds the same Examples; it may be a list."""
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
@@ -87,7 +87,7 @@ class StoredExamples(Sequence[Example]):
 
 
 def store(examples: Iterable[Example], folder: str | Path | None = None) -> StoredExamples:
-    """Write Examples to a file without a name; no two are in memory at a time.
+    """Writes Examples to a file without a name; one at a time is in memory.
 
     Args:
         folder: on whose disk; None takes the system's for temporary files (`TMPDIR`).
@@ -109,7 +109,7 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
 
 
 def take(examples: Sequence[Example], numbers: NDArray[np.int64]) -> Sequence[Example]:
-    """These Examples, in this order: of stored ones without their text, else as a list."""
+    """Returns these Examples, in this order: stored ones without copying text, else a list."""
     if isinstance(examples, StoredExamples):
         return examples.take(numbers)
     return [examples[number] for number in numbers]

@@ -1,4 +1,4 @@
-"""The step-indexed stream of Batches, which resumes exactly at any step.
+"""The stream of Batches, addressed by number, which resumes exactly at any step.
 
 What a batch holds is a function of (seed, rank, world size, its number), and of nothing that
 happened before. A checkpoint therefore needs one integer, and there is no worker state to lose.
@@ -18,17 +18,23 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.errors import ConfigError
 from unlearning.types import Batch
 
 
 class ShuffledOrder:
-    """An endless order over a data set: every epoch a fresh permutation of it.
+    """An endless order over a data set: every epoch is a fresh permutation.
 
     Args:
         size: of the data set.
         name: tells two data sets with one seed apart.
         seed: of the permutations.
+
+    Examples:
+        >>> order = ShuffledOrder(3, "forget", seed=0)
+        >>> sorted(order[position] for position in range(6))  # two epochs
+        [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     """
 
     def __init__(self, size: int, name: str, seed: int) -> None:
@@ -36,7 +42,7 @@ class ShuffledOrder:
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        """(epoch, example number) at a position of the endless order."""
+        """Returns (epoch, example number) at a position of the endless order."""
         epoch, offset = divmod(position, self.size)
         if epoch != self._epoch:
             generator = np.random.default_rng([*self.key, epoch])
@@ -45,7 +51,7 @@ class ShuffledOrder:
 
 
 class BatchStream:
-    """Iterates over one epoch from the batch at which the counter stands.
+    """Iterates over one epoch, from the batch at which the counter stands.
 
     Args:
         batch_at: a batch's number in this rank's stream -> the Batch.
@@ -85,7 +91,7 @@ class BatchStream:
 
 
 def unfinished_batches(trainer: Trainer | None) -> int:
-    """How many batches were handed out for a step that is not made yet."""
+    """Counts the batches that were handed out for an optimizer step not made yet."""
     if trainer is None:
         return 0
     progress = trainer.fit_loop.epoch_loop.batch_progress.current
@@ -93,7 +99,7 @@ def unfinished_batches(trainer: Trainer | None) -> int:
 
 
 def pinned(batch: Batch) -> Batch:
-    """The batch in memory from which a GPU can fetch it by itself."""
+    """Returns the batch in pinned memory, from which a GPU can copy it asynchronously."""
 
     def pin(part: Any) -> Any:
         found = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
@@ -104,7 +110,7 @@ def pinned(batch: Batch) -> Batch:
 
 
 class BatchStreamDataModule(LightningDataModule, ABC):
-    """Trains on a `BatchStream`, whose place is all that a checkpoint keeps.
+    """Base of DataModules that train on a `BatchStream` and checkpoint its position.
 
     Args:
         tokenizer: of the model.
@@ -112,18 +118,19 @@ class BatchStreamDataModule(LightningDataModule, ABC):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
+        save_plain_hyperparameters(self)
         self.tokenizer = tokenizer
         self.stream: BatchStream | None = None
         self._next_batch = 0
 
     @abstractmethod
     def batch_at(self, number: int) -> Batch:
-        """Batch `number` of this rank's stream."""
+        """Returns batch `number` of this rank's stream."""
 
     @abstractmethod
     def batches_per_epoch(self) -> int:
-        """Of one rank, in whole optimizer steps: at an epoch's end Lightning steps, however little
-        has accumulated."""
+        """Returns the batches of one rank in an epoch, in whole optimizer steps: at an epoch's
+        end Lightning steps, however little has accumulated."""
 
     def train_dataloader(self) -> BatchStream:
         self.setup("fit")
@@ -136,13 +143,13 @@ class BatchStreamDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """A GPU fetches a batch while the host goes on: from pinned memory, without a wait."""
+        """Copies a batch to a GPU asynchronously, from pinned memory."""
         if device.type != "cuda" or not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return pinned(batch).to(device, non_blocking=True)
 
     def world(self) -> tuple[int, int, int]:
-        """Rank, number of ranks, batches of a rank in an optimizer step."""
+        """Returns rank, number of ranks, and batches of a rank in an optimizer step."""
         trainer = self.trainer
         if trainer is None:
             return 0, 1, 1
@@ -150,7 +157,7 @@ class BatchStreamDataModule(LightningDataModule, ABC):
 
     @property
     def pad_token_id(self) -> int:
-        """What fills rows; never attended to, so any token would do."""
+        """Returns the padding token; padding is never attended to, so any token would do."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
 

@@ -1,4 +1,4 @@
-"""Batches of a stream for a loop of one's own or a Trainer, dealt to ranks and workers."""
+"""Batches of a stream, sharded over ranks and workers, for a plain loop or a Trainer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from unlearning.types import Batch, Example
 
 @dataclass
 class BatchMaker:
-    """Numbered Examples to a Batch, every answer in the role `retain`; or, without a tokenizer, to
-    the list of Examples."""
+    """Collates numbered Examples to a Batch, with every answer in the role `retain`; without a
+    tokenizer, to the list of Examples."""
 
     tokenizer: PreTrainedTokenizerBase | None
     template: PromptTemplate
@@ -40,7 +40,7 @@ class BatchMaker:
 
 
 class StreamBatches(IterableDataset):
-    """One epoch of a rank's batches, from batch `first` on.
+    """Iterates over one epoch of a rank's batches, from batch `first` on.
 
     Batch n of rank r holds the same Examples whatever the number of workers, worker w of W makes
     the batches n = w (mod W), and a DataLoader takes them in turn: their order is the same, too.
@@ -77,7 +77,7 @@ class StreamBatches(IterableDataset):
 
 
 class StreamLoader:
-    """Iterates over one epoch from the batch at which the counter stands, as `BatchStream` does.
+    """Iterates over one epoch, from the batch at which the counter stands, as `BatchStream` does.
 
     Not a DataLoader, so Lightning leaves it alone, but one makes the batches where there are
     workers. Workers are started for each epoch and read the text from its beginning; from the

@@ -1,4 +1,4 @@
-"""How a prompt and an answer are written down for a model that knows no chat format."""
+"""Prompt templates: how prompt and answer are written for a model without a chat format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLACEHOLDER = "{prompt}"
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """The text around a prompt, and what stands between it and the answer.
+    """The text around a prompt, and between it and the answer.
 
     The default is the question/answer form with which arXiv 2310.10683 writes PKU-SafeRLHF for
     OPT, which has no chat format of its own (its released code has a further space before the
@@ -26,6 +26,11 @@ class PromptTemplate:
 
     Raises:
         ConfigError: `{prompt}` is missing or stands there more than once.
+
+    Examples:
+        >>> template = PromptTemplate("Question: {prompt} Answer:")
+        >>> template.prompt("How do I cheat?") + template.answer("Look around.")
+        'Question: How do I cheat? Answer: Look around.'
     """
 
     prompt_format: str = "### Question: {prompt}\n### Answer:"
@@ -41,8 +46,10 @@ class PromptTemplate:
             )
 
     def prompt(self, text: str) -> str:
+        """Puts a prompt into the template."""
         # Not str.format: a prompt or a template may hold braces that mean nothing.
         return self.prompt_format.replace(PLACEHOLDER, text)
 
     def answer(self, text: str) -> str:
+        """Puts an answer into the template; the end token is added when it is tokenised."""
         return self.answer_prefix + text

@@ -1,4 +1,4 @@
-"""Plain text in windows: what a base model is trained on beside question/answer pairs."""
+"""Cuts plain text into token windows, for pretraining."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["read_text", "text_files", "text_windows"]
 
 
 def text_files(source: str | Path) -> list[Path]:
-    """A .txt file, or all .txt files of a folder.
+    """Lists a .txt file, or all .txt files of a folder.
 
     Raises:
         ConfigError: there is none.
@@ -29,7 +29,8 @@ def text_files(source: str | Path) -> list[Path]:
 def text_windows(
     text: str, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> list[TokenizedExample]:
-    """Consecutive windows of `length` tokens, each after the start token; the last may be short.
+    """Cuts a text into consecutive windows of `length` tokens, each after the start token; the last
+    may be short.
 
     Args:
         length: tokens of a window, its start token included.

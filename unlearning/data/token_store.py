@@ -1,4 +1,4 @@
-"""Token sequences in one flat file, read by memory map: of them nothing is in memory.
+"""Token sequences in one memory-mapped file.
 
 The file holds the tokens (int32), prompt and response in turn; where each of them begins (int64,
 one more for the end); and three int64: how many tokens and sequences, and how many answers were
@@ -22,7 +22,8 @@ TAIL = 3 * WORD
 
 
 class TokenStore(Sequence[TokenizedExample]):
-    """Sequences, each made when it is asked for. A pickle carries the tokens.
+    """A sequence of TokenizedExamples, read from the file when asked for. A pickle carries the
+    tokens.
 
     Args:
         tokens: [total tokens] int32, prompt and response in turn.
@@ -49,7 +50,7 @@ class TokenStore(Sequence[TokenizedExample]):
         return TokenizedExample(ids[: middle - start], ids[middle - start :])
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other holds the same sequences, as a list of them does, too."""
+        """Whether the other holds the same sequences; it may be a list."""
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
@@ -61,7 +62,7 @@ class TokenStore(Sequence[TokenizedExample]):
 
 
 def write_tokens(file: IO[bytes], blocks: Iterable[tuple[Iterable[TokenizedExample], int]]) -> None:
-    """Write a token file.
+    """Writes a token file.
 
     Args:
         blocks: sequences, and how many answers of the block were cut; one block is in memory.
@@ -80,7 +81,8 @@ def write_tokens(file: IO[bytes], blocks: Iterable[tuple[Iterable[TokenizedExamp
 
 
 def read_tokens(file: IO[bytes]) -> tuple[TokenStore, int]:
-    """The sequences of a token file, and how many answers were cut; the file may be closed then."""
+    """Reads a token file: its sequences, and how many answers were cut. The file may be closed
+    then."""
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     tail = np.frombuffer(content, np.int64, offset=len(content) - TAIL)
     num_tokens, num_starts, truncated = tail.tolist()
@@ -92,7 +94,7 @@ def read_tokens(file: IO[bytes]) -> tuple[TokenStore, int]:
 def token_counts(
     sequences: Iterable[TokenizedExample],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tokens of each prompt and of each response: two arrays [sequences]."""
+    """Returns the number of tokens of each prompt and of each response: two arrays [sequences]."""
     if isinstance(sequences, TokenStore):
         starts = sequences.starts
         return starts[1::2] - starts[:-1:2], starts[2::2] - starts[1::2]

@@ -1,4 +1,4 @@
-"""Examples to token sequences, cached on disk by content."""
+"""Tokenises Examples, cached on disk by content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BLOCK = 1000
 
 @dataclass(frozen=True)
 class Tokenized:
-    """Sequences in the order of their Examples.
+    """Tokenised examples, in the order of their Examples.
 
     Args:
         sequences: one for each Example.
@@ -46,7 +46,7 @@ def tokenize_examples(
     max_length: int,
     cache_dir: str | Path | None = None,
 ) -> Tokenized:
-    """Tokenise prompts (with the tokenizer's own start tokens) and answers, apart.
+    """Tokenises prompts (with the tokenizer's own start tokens) and answers, separately.
 
     Apart, because a prompt that is tokenised together with its answer can merge with it, and then
     the prompts of a tree row's branches would differ. Too long an Example loses the end of its
@@ -97,7 +97,7 @@ def to_sequences(
     max_length: int,
     first: int = 0,
 ) -> Tokenized:
-    """What `tokenize_examples` gives, as a list in memory, without its cache and its log.
+    """Tokenises Examples into a list in memory, as `tokenize_examples` without its cache and log.
 
     Args:
         first: the number of the first Example, for errors.
@@ -160,7 +160,7 @@ def _key(
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of what the tokenizer does, not of where it lies: its vocabulary and its rules."""
+    """Returns a hash of a tokenizer's vocabulary and rules, independent of where it lies."""
     rules = getattr(tokenizer, "backend_tokenizer", None)
     content = (
         rules.to_str() if rules is not None else json.dumps(sorted(tokenizer.get_vocab().items()))

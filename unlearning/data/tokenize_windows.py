@@ -1,4 +1,4 @@
-"""Windows to token sequences, by the rules of `tokenize_examples`, a few at a time.
+"""Tokenises windows of running text as they are needed, by the rules of `tokenize_examples`.
 
 Nothing is kept, and no window is refused: a run should not end at step 900 because a table of
 figures stands somewhere in a corpus. A prompt that fills `max_length` gives its end to the answer.
@@ -22,7 +22,7 @@ def tokenize_windows(
     template: PromptTemplate,
     max_length: int,
 ) -> Tokenized:
-    """Sequences of windows, and how many answers were cut to fit."""
+    """Tokenises windows; also returns how many answers were cut to fit."""
 
     def fitting(example: Example) -> Example:
         while len(example.prompt) > 1:

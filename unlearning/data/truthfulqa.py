@@ -27,8 +27,8 @@ HUB_COLUMNS = {
 
 
 class TruthfulQADataModule(ExampleDataModule):
-    """One Example per question (`best`) or per answer; the best ones are the retain set of
-    arXiv 2405.15152, split 0.7/0.1/0.2 as there.
+    """Reads TruthfulQA, one Example per question (`best`) or per answer; the best answers are the
+    retain set of arXiv 2405.15152, split 0.7/0.1/0.2 as there.
 
     Args:
         source: hub id, or the authors' CSV, or a local copy in either form.
@@ -82,7 +82,8 @@ class TruthfulQADataModule(ExampleDataModule):
         return examples
 
     def _columns(self, present: Iterable[str]) -> tuple[str, str]:
-        """The question's and the wanted answers' column, in whichever of the two forms."""
+        """Returns the columns of the question and of the wanted answers, in either of the two
+        forms."""
         names = list(present)
         layout = CSV_COLUMNS if CSV_COLUMNS["question"] in names else HUB_COLUMNS
         wanted = layout["question"], layout[self.answers]
@@ -91,9 +92,13 @@ class TruthfulQADataModule(ExampleDataModule):
 
 
 def split_answers(cell: Any) -> list[Any]:
-    """The answers of a cell: a list already (hub), or joined by semicolons (CSV).
+    """Splits a cell into answers: a list already (hub), or joined by semicolons (CSV).
 
     Some cells end with a separator; the nothing after it is not an answer.
+
+    Examples:
+        >>> split_answers("Nothing happens; You digest them;")
+        ['Nothing happens', 'You digest them']
     """
     if cell is None or isinstance(cell, list):
         return cell or []

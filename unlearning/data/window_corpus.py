@@ -1,4 +1,4 @@
-"""The windows of a corpus, each a numbered Example in one of three splits."""
+"""Cuts a corpus into numbered windows, each in one of three splits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART = 1 << 32
 
 
 class WindowCorpus:
-    """Cuts the parts of a corpus into windows and deals these to the splits.
+    """Cuts the parts of a corpus into windows and assigns these to the splits.
 
     Dealt are sections, runs of consecutive windows of one part, by a hash of (seed, part, section):
     neighbouring text is on one side, and no pass over the corpus is needed to know which.
@@ -60,25 +60,26 @@ class WindowCorpus:
 
     @property
     def names(self) -> list[str]:
-        """Of the parts."""
+        """Returns the names of the corpus's parts."""
         if self._names is None:
             self._names = self.corpus.names
         return self._names
 
     def examples(self, part: int, split: Split) -> Iterator[tuple[int, Example]]:
-        """(number, Example) of one part's windows in a split; numbers are unique in the corpus."""
+        """Yields (number, Example) of one part's windows in a split; numbers are unique in the
+        corpus."""
         for number, window in self._windows(part, split):
             example = window_example(window, self.prompt_share)
             if example is not None:
                 yield number, example
 
     def texts(self, split: Split) -> Iterator[str]:
-        """The windows of a split as they stand in the corpus."""
+        """Yields the windows of a split as they stand in the corpus."""
         for part in range(len(self.names)):
             yield from (window_text(window) for _, window in self._windows(part, split))
 
     def settings(self) -> list[Any]:
-        """All that the windows and their splits depend on, the text included."""
+        """Returns everything that the windows and their splits depend on, the text included."""
         return [
             RULES, self.corpus.content(), self.corpus.text_column, self.records, self.words,
             self.prompt_share, self.section, list(self.fractions), self.seed,

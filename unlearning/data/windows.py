@@ -1,4 +1,4 @@
-"""Running text to windows of whole sentences, and windows to Examples.
+"""Cuts running text into windows of whole sentences, and windows into Examples.
 
 Words are counted rather than tokens, so that the windows are the same for every model. A window is
 `prompt + response`, cut between two sentences: an answer that is drawn as a mismatch is therefore
@@ -30,7 +30,7 @@ _WORD = re.compile(r"\S{1,100}\s*")
 class Piece(NamedTuple):
     """A sentence or a part of one.
 
-    Args:
+    Attributes:
         gap: what stands between the piece before and this one.
         text: without white space around it.
         words: how many.
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 
 def text_units(lines: Iterable[str | None], records: Records) -> Iterator[str]:
-    """Lines to the texts that are split into sentences: each line, or each paragraph.
+    """Groups lines into the texts that are split into sentences: each line, or each paragraph.
 
     Args:
         lines: of a file, or the lines of a table's rows; None ends a row.
@@ -65,7 +65,8 @@ def text_units(lines: Iterable[str | None], records: Records) -> Iterator[str]:
 
 
 def pieces(units: Iterable[str], records: Records, most: int) -> Iterator[Piece]:
-    """Sentences with what stood between them; one of more than `most` words comes in parts."""
+    """Yields sentences with what stood between them; one of more than `most` words comes in
+    parts."""
     split: Callable[[str], Iterable[str]] = sentences if records != "sentences" else _whole
     for unit in units:
         gap = JOINED_BY[records]
@@ -80,9 +81,16 @@ def pieces(units: Iterable[str], records: Records, most: int) -> Iterator[Piece]
 
 
 def windows(stream: Iterable[Piece], words: int) -> Iterator[list[Piece]]:
-    """Consecutive windows of about `words` words: from half of that to one and a half.
+    """Yields consecutive windows of about `words` words: from half of that to one and a half.
 
     The end of the text, where it is shorter than half a window, goes to the window before.
+
+    Examples:
+        >>> text = "One two three. Four five six. Seven eight nine. Ten."
+        >>> for window in windows(pieces([text], "lines", most=6), words=6):
+        ...     print(window_text(window))
+        One two three. Four five six.
+        Seven eight nine. Ten.
     """
     held: list[Piece] = []  # the window before, until it is known whether it grows
     window: list[Piece] = []
@@ -101,11 +109,12 @@ def windows(stream: Iterable[Piece], words: int) -> Iterator[list[Piece]]:
 
 
 def window_text(window: list[Piece]) -> str:
+    """Joins the pieces of a window to its text."""
     return window[0].text + "".join(piece.gap + piece.text for piece in window[1:])
 
 
 def window_example(window: list[Piece], share: float) -> Example | None:
-    """A window as prompt and response; None for a single word.
+    """Cuts a window into prompt and response; None for a single word.
 
     The prompt is the first sentence or sentences, nearest to `share` of the words. Where the first
     sentence leaves less than half of the window, it is cut at a word's end.
@@ -129,7 +138,7 @@ def window_example(window: list[Piece], share: float) -> Example | None:
 
 
 def shorter_prompt(example: Example) -> Example:
-    """The same window with half the prompt, cut at a word's end if it has several words."""
+    """Halves the prompt of a window, cut at a word's end if it has several words."""
     words = list(_WORD.finditer(example.prompt))
     cut = len(example.prompt) // 2
     if len(words) > 1:

@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer state split over the ranks (FSDP, arXiv 2304.11277).
+"""Weights, gradients and optimizer state sharded over the ranks (FSDP, arXiv 2304.11277).
 
 For models whose optimizer state outgrows one device: each rank keeps a part of everything, and
 gathers the weights of a layer just before it computes with them. The losses, checkpoints and saved

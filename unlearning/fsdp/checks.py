@@ -1,4 +1,4 @@
-"""What cannot be split over ranks, refused before anything is loaded or trained."""
+"""Checks what cannot be sharded over ranks, before anything is loaded or trained."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def check_sharded(
     guard_action: str | None = None,
     devices: int | None = None,
 ) -> None:
-    """Refuse settings that a Trainer's strategy cannot serve; under DDP and alone all can be.
+    """Checks that a Trainer's strategy can serve the settings; DDP and a single process can serve
+    all.
 
     Args:
         strategy: a strategy, its name, or a mapping with its `_target_`.
@@ -79,7 +80,7 @@ def check_sharded(
 
 
 def sharding(strategy: Any) -> Kind:
-    """How a strategy keeps the model.
+    """Returns how a strategy keeps the model.
 
     Raises:
         ConfigError: in a way that the losses here do not work with.
@@ -109,12 +110,12 @@ def sharding(strategy: Any) -> Kind:
 
 
 def is_sharded(strategy: Strategy) -> bool:
-    """Whether a rank sees a part of the weights only, outside of a training step."""
+    """Whether each rank holds only a part of the weights outside of a training step."""
     return isinstance(strategy, FSDPStrategy)
 
 
 def check_module(module: LightningModule, devices: int) -> None:
-    """`check_sharded` for a module that stands.
+    """Runs `check_sharded` for an existing module.
 
     Raises:
         ConfigError: its policy cannot be split, or has no second device to be split over.
@@ -126,7 +127,7 @@ def check_module(module: LightningModule, devices: int) -> None:
 
 
 def check_optimizer(optimizer: type[Optimizer]) -> None:
-    """`check_sharded` for an optimizer that stands.
+    """Runs `check_sharded` for an existing optimizer.
 
     Raises:
         ConfigError: its state cannot be split.

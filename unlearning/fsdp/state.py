@@ -1,4 +1,4 @@
-"""The whole weights and optimizer state to and from the ranks' parts."""
+"""Gathers whole weights and optimizer state from the ranks' shards, and scatters them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ WRAPPED = "_fsdp_wrapped_module."
 
 
 def plain_name(name: str) -> str:
-    """The name that a weight has in a model that is not split."""
+    """Returns the name that a weight has in a model that is not sharded."""
     return name.replace(WRAPPED, "")
 
 
 def offloads(root: FSDP) -> bool:
-    """Whether gathered weights have to be moved to the host. From a CPU torch moves them nowhere,
+    """Whether gathered weights have to be moved to the host. On a CPU torch moves them nowhere,
     and frees what it believes to have copied."""
     return torch.device(root.compute_device or "cpu").type != "cpu"
 
 
 @contextmanager
 def full_state(root: FSDP) -> Iterator[None]:
-    """Within: states are whole, in the host's memory, and rank 0's alone."""
+    """Context in which state dicts are whole, in the host's memory, and on rank 0 only."""
     offload = offloads(root)
     with warnings.catch_warnings():
         # Torch announces an interface that covers both generations of FSDP; this one is stable.
@@ -49,7 +49,7 @@ def full_state(root: FSDP) -> Iterator[None]:
 
 
 def optimizer_state(root: FSDP, optimizer: Optimizer) -> dict[str, Any]:
-    """On rank 0 the whole state, numbered as the optimizer would in one process; collective."""
+    """Gathers the whole optimizer state on rank 0, numbered as in one process; collective."""
     with full_state(root):
         state = FSDP.optim_state_dict(root, optimizer)
         if distributed.get_rank() > 0:
@@ -58,7 +58,7 @@ def optimizer_state(root: FSDP, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(root: FSDP, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Deal out what `optimizer_state` returned; collective.
+    """Scatters what `optimizer_state` returned; collective.
 
     Args:
         state: rank 0's; what the others give is not looked at.
@@ -78,7 +78,7 @@ def load_optimizer_state(root: FSDP, optimizer: Optimizer, state: Mapping[str, A
 
 @torch.no_grad()
 def load_weights(root: FSDP, state: Mapping[str, Tensor]) -> None:
-    """Deal out whole weights by their ordinary names; collective.
+    """Scatters whole weights by their ordinary names; collective.
 
     Args:
         state: rank 0's; what the others give is not looked at.
@@ -107,5 +107,5 @@ def load_weights(root: FSDP, state: Mapping[str, Tensor]) -> None:
 
 
 def _named_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights, each once, and buffers; in the same order on every rank."""
+    """Yields weights, each once, and buffers; in the same order on every rank."""
     return chain(root.named_parameters(), root.named_buffers())

@@ -1,4 +1,4 @@
-"""Lightning's FSDP strategy, made to agree with DDP."""
+"""Lightning's FSDP strategy, made to give the same results as DDP."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ WEIGHTS, OPTIMIZERS = "state_dict", "optimizer_states"
 
 
 class ShardedPrecision(FSDPPrecision):
-    """Mixed precision by autocast over fp32 weights, as under DDP, and clipping by the norm.
+    """Mixed precision by autocast over fp32 weights, as under DDP, with clipping by the global
+    norm.
 
     Lightning would cast weights, gradients and buffers to bf16. The residual stream would then be
     rounded after every layer, gradients before they are summed, and rotary positions for good; and
@@ -55,12 +56,12 @@ class ShardedPrecision(FSDPPrecision):
         return torch.autocast(self._strategy.root_device.type, dtype=torch.bfloat16)
 
     def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:  # type: ignore[override]
-        """By the norm over all ranks' parts, of which each rank sees its own only."""
+        """Clips by the norm over all ranks' shards."""
         self._strategy.root.clip_grad_norm_(clip_val)
 
 
 class ShardedStrategy(FSDPStrategy):
-    """FSDP for an `OptimizedModule`, or another module with a Hugging Face `policy`.
+    """FSDP strategy for an `OptimizedModule`, or another module with a Hugging Face `policy`.
 
     Against Lightning's strategy: it wraps the layers of any decoder, clips by the norm, keeps
     mixed precision what it is under DDP, runs on CPUs too, and writes checkpoints that a run under
@@ -112,7 +113,8 @@ class ShardedStrategy(FSDPStrategy):
             check_optimizer(type(optimizer))
 
     def _setup_model(self, model: nn.Module) -> FSDP:
-        """As Lightning does, but also on CPUs, which FSDP has to be told by name."""
+        """Wraps the model as Lightning does, but also on CPUs, which FSDP has to be told by
+        name."""
         policy = getattr(model, "policy", None)
         return FSDP(
             model, sharding_strategy=self.sharding_strategy, device_id=self.root_device,
@@ -121,7 +123,8 @@ class ShardedStrategy(FSDPStrategy):
         )  # fmt: skip
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """On rank 0 the whole weights by their ordinary names; of an adapter, those alone."""
+        """Returns on rank 0 the whole weights by their ordinary names; of an adapter, those
+        alone."""
         with full_state(self.root):
             state: dict[str, Any] = self.root.state_dict()
         if isinstance(getattr(self.lightning_module, "policy", None), PeftModel):
@@ -146,7 +149,7 @@ class ShardedStrategy(FSDPStrategy):
         return self.broadcast({**rest, WEIGHTS: {}, OPTIMIZERS: []})
 
     def _read(self, path: str | Path, weights_only: bool | None) -> dict[str, Any]:
-        """The checkpoint on rank 0: one copy a rank might be more than the host's memory."""
+        """Reads the checkpoint on rank 0 only: one copy per rank might exceed the host's memory."""
         whole: dict[str, Any] = {}
         failure: Exception | None = None
         if self.global_rank == 0:
@@ -161,6 +164,6 @@ class ShardedStrategy(FSDPStrategy):
 
     @property
     def root(self) -> FSDP:
-        """The module in its wrapper, once it is set up."""
+        """The module in its FSDP wrapper, once it is set up."""
         assert isinstance(self.model, FSDP)
         return self.model

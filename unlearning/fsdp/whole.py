@@ -1,4 +1,4 @@
-"""The whole model out of its parts: for a while on every rank, or for good on rank 0."""
+"""Gathers the whole model from its shards: temporarily on every rank, or for good on rank 0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARK = "_is_fsdp_managed_module"
 
 @contextmanager
 def gathered(trainer: Trainer, module: LightningModule) -> Iterator[CausalLM]:
-    """The policy of a module in training, whole and without FSDP's wrappers, for the block.
+    """Context in which the policy of a module in training is whole, without FSDP's wrappers.
 
     In it a rank may run as many forwards as it likes; through the wrappers all ranks would have to
     make the same number. The weights are to be read: changes are lost. Where the model is split,
@@ -39,7 +39,7 @@ def gathered(trainer: Trainer, module: LightningModule) -> Iterator[CausalLM]:
 
 
 def whole_policy(trainer: Trainer, module: LightningModule) -> CausalLM | None:
-    """After the training: the policy, an ordinary model to be saved, on rank 0; else None.
+    """Returns the trained policy on rank 0 as an ordinary model to be saved; None on the others.
 
     Where the model is split, all ranks have to call it, and the module is used up: what comes back
     lies in the host's memory, needs no process group, and cannot be trained on by this module.
@@ -72,7 +72,7 @@ def _root(trainer: Trainer) -> FSDP | None:
 
 
 def _unwrap(policy: nn.Module) -> list[tuple[nn.Module, str, FSDP]]:
-    """Take the wrappers out of the tree; where they hung."""
+    """Removes the FSDP wrappers from the module tree, and returns where they were."""
     units = [
         (owner, name, child)
         for owner in policy.modules()
@@ -86,7 +86,7 @@ def _unwrap(policy: nn.Module) -> list[tuple[nn.Module, str, FSDP]]:
 
 
 def _mark(policy: nn.Module, managed: bool) -> None:
-    """FSDP's mark, by which `generate` of transformers keeps going until all ranks are done."""
+    """Sets FSDP's mark, by which `generate` of transformers continues until all ranks are done."""
     for module in policy.modules():
         if MARK in vars(module):
             setattr(module, MARK, managed)

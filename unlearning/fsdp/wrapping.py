@@ -1,4 +1,4 @@
-"""Which modules are gathered on their own."""
+"""Chooses which modules FSDP gathers as units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WrapPolicy = Callable[[nn.Module, bool, int], bool]
 
 
 def wrap_policy(policy: CausalLM) -> WrapPolicy:
-    """Each layer of the decoder is a unit, and each factor of an adapter.
+    """Returns the wrap policy: each layer of the decoder is a unit, and each factor of an adapter.
 
     What is left, embeddings and head among it, is the root's, which is whole during a training
     step: the losses use the head's weight without calling the head.
@@ -33,7 +33,8 @@ def wrap_policy(policy: CausalLM) -> WrapPolicy:
 
 
 def decoder_layers(policy: CausalLM) -> list[nn.Module]:
-    """The repeated layers: the children of the list of modules that holds most of the weights."""
+    """Returns the repeated layers: the children of the module list that holds most of the
+    weights."""
     lists = [m for m in unwrap(policy).get_decoder().modules() if isinstance(m, nn.ModuleList)]
     sizes = [sum(p.numel() for p in each.parameters()) for each in lists]
     return list(lists[sizes.index(max(sizes))]) if lists else []

@@ -1,1 +1,1 @@
-"""Answers of a model."""
+"""Batched generation, and likelihoods of known answers."""

@@ -1,4 +1,4 @@
-"""How many rows are worked on at once, from the memory that is free."""
+"""Chooses batch sizes from the memory that is free."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARE = 0.5
 def bytes_a_row(
     config: PretrainedConfig, prompt_tokens: int, new_tokens: int, element: int = 4
 ) -> int:
-    """What one row of a batch takes at most while its prompt is read and continued.
+    """Estimates the memory that one row of a batch takes while its prompt is read and continued.
 
     The keys and values of all its tokens; its logits, as they are made and in fp32; and of the
     prompt what one layer holds at a time: six states as wide as the model, and the inside of its
@@ -50,17 +50,22 @@ def bytes_a_row(
 
 
 def rows_that_fit(row_bytes: int, free_bytes: int, most: int = MOST_ROWS) -> int:
-    """A power of two, at least 1: a little more or less free memory changes nothing.
+    """Returns how many rows fit in memory, as a power of two of at least 1: a little more or less
+    free memory changes nothing.
 
     Where rows are computed in bf16, their number can tip the choice between two tokens that are
     all but equally likely, and a run shall say the same when it is repeated.
+
+    Examples:
+        >>> rows_that_fit(row_bytes=1, free_bytes=40)
+        16
     """
     rows = min(int(free_bytes * SHARE) // max(row_bytes, 1), most)
     return 1 << max(rows, 1).bit_length() - 1
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had there; what torch keeps for itself unused counts as free."""
+    """Returns the bytes that can still be allocated on a device, torch's unused cache included."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -73,13 +78,19 @@ def free_memory(device: torch.device) -> int:
 
 
 def in_batches(numbers: Sequence[int], size: int, work: Callable[[list[int]], None]) -> None:
-    """`work` on the numbers in turn, `size` of them at once.
+    """Calls `work` on the numbers in batches of at most `size`.
 
     Half as many, from there on, whenever CUDA runs out of memory; `work` is then called again with
     the first half of the same numbers.
 
     Raises:
         torch.OutOfMemoryError: not even one fits.
+
+    Examples:
+        >>> batches = []
+        >>> in_batches(range(5), 2, batches.append)
+        >>> batches
+        [[0, 1], [2, 3], [4]]
     """
     start = 0
     while start < len(numbers):

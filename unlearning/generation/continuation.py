@@ -1,4 +1,4 @@
-"""Completions beside the true answers, like with like.
+"""Generates completions with their targets: the true answers, cut to comparable length.
 
 An answer to a question ends where the model ends it. A passage of running text goes on for ever,
 so that the completion is cut where the true continuation ends, and the continuation where the model
@@ -20,7 +20,7 @@ from unlearning.types import Example
 
 @dataclass(frozen=True)
 class Target:
-    """The true answer, as far as a completion can be held against it.
+    """The target of a completion: the true answer, as far as it can be compared.
 
     Args:
         text: the data set's own answer, or the beginning of a passage's continuation.
@@ -40,11 +40,12 @@ def complete(
     batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[tuple[Completion, Target]]:
-    """What the model says to each Example's prompt, greedily, and what it should be held against.
+    """Generates a completion of each Example's prompt, and the target to compare it with.
 
     Args:
         template: one without an end token (`append_eos=False`) makes the examples running text.
-        batch_size, on_answered: see `generate`.
+        batch_size: see `generate`.
+        on_answered: see `generate`.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
@@ -66,7 +67,7 @@ def targets(
     template: PromptTemplate,
     max_new_tokens: int,
 ) -> list[Target]:
-    """The answers; of running text, the first `max_new_tokens` tokens."""
+    """Returns the answers; of running text, their first `max_new_tokens` tokens."""
     if not examples:
         return []
     texts = [template.answer(example.response) for example in examples]
@@ -83,7 +84,8 @@ def targets(
 
 
 def cut(completion: Completion, length: int, tokenizer: PreTrainedTokenizerBase) -> Completion:
-    """Its first `length` tokens; then the model did not end it, whatever it did later."""
+    """Cuts a completion to its first `length` tokens; it then counts as not finished by the
+    model."""
     if completion.num_tokens <= length:
         return completion
     kept = completion.ids[:length]

@@ -1,4 +1,4 @@
-"""One batch of prompts to their continuations, where a row that has ended costs no more."""
+"""Decodes one batch of prompts, dropping rows that have ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def continuations(
     end: int | None,
     options: dict[str, Any],
 ) -> list[list[int]]:
-    """The new tokens of each row; after an end token, anything.
+    """Generates the new tokens of each row; what follows an end token is arbitrary.
 
     Hugging Face computes ended rows on until the last one has ended. Here the batch stops when a
     part of its rows has, and the others go on without them, from the keys and values they have.
@@ -63,7 +63,8 @@ def _going_on(cache: Cache | None) -> dict[str, Any]:
 
 
 def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
-    """The keys and values of these rows; None where more is kept than keys and values."""
+    """Selects the keys and values of some rows; None for a cache that holds more than keys and
+    values."""
     plain = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
     if not (isinstance(cache, DynamicCache) and all(type(lay) in plain for lay in cache.layers)):
         return None
@@ -72,7 +73,7 @@ def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
 
 
 class Ended(StoppingCriteria):
-    """Which rows of a batch have ended; stops it once a quarter of them have, or four of a few.
+    """Stopping criterion: a quarter of the rows have ended, and at least four. Records which.
 
     To start again without them costs about as much as a step of a few rows.
     """

@@ -1,4 +1,4 @@
-"""Prompts to completions, known answers to likelihoods; done once and shared by every metric."""
+"""Generates completions, and scores known answers by their likelihood."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from unlearning.types import TokenizedExample
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model said to a prompt.
+    """A model's completion of a prompt.
 
     Args:
         text: without the prompt and without special tokens.
@@ -43,7 +43,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """What a model makes of a known answer, each token given the prompt and the true ones before.
+    """The likelihood of a known answer, each token given the prompt and the true tokens before it.
 
     Args:
         nll: summed over the tokens, in nats.
@@ -60,7 +60,8 @@ class AnswerScore:
 
 @contextmanager
 def inference_mode(model: CausalLM) -> Iterator[None]:
-    """Eval mode, no gradients, and random numbers as if nothing had been drawn."""
+    """Context of eval mode without gradients, which leaves the random number generators
+    unchanged."""
     with evaluating(model), isolate_rng(), torch.inference_mode():
         yield
 
@@ -74,7 +75,8 @@ def generate(
     on_answered: Callable[[int], None] | None = None,
     **options: Any,
 ) -> list[Completion]:
-    """Complete templated prompts, greedily unless `options` (of `model.generate`) say otherwise.
+    """Completes templated prompts in batches, greedily unless `options` (of `model.generate`) say
+    otherwise.
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
     would be for each prompt alone.
@@ -119,7 +121,8 @@ def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
 
 
 def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: int) -> None:
-    """Before the first batch: past the context, the model fails with an IndexError of its own."""
+    """Checks prompt lengths before the first batch: past its context, a model fails with an
+    IndexError."""
     context = getattr(unwrap(model).config, "max_position_embeddings", None)
     if context is not None and length + max_new_tokens > context:
         raise ConfigError(
@@ -136,7 +139,7 @@ def _completion(row: list[int], end: int | None, tokenizer: PreTrainedTokenizerB
 
 
 def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """A completion's text."""
+    """Decodes the text of a completion."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
@@ -152,7 +155,7 @@ def answer_scores(
     pad_token_id: int,
     batch_size: int | None = None,
 ) -> list[AnswerScore]:
-    """How likely each answer is given its prompt, and how much of it is known by heart.
+    """Computes how likely each answer is given its prompt, and how much of it is memorised.
 
     Args:
         batch_size: see `generate`.
@@ -183,7 +186,7 @@ def answer_scores(
 
 
 def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
-    """[N] the most likely token at each position; the logits of `chunk_size` are held at once."""
+    """Returns the most likely token at each of N positions, in chunks of `chunk_size` positions."""
     weight, bias = (None if part is None else part.to(hidden_ND.dtype) for part in head)
     assert weight is not None
     parts = hidden_ND.split(chunk_size)

@@ -1,4 +1,4 @@
-"""Keys and values in memory that has room for the tokens to come.
+"""A key/value cache that is allocated once for all tokens to come.
 
 Hugging Face's cache makes a new tensor for every token and copies all of the old ones into it.
 """
@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values, [B, H, L, D] each: the first L of `tokens` places.
+    """Keys and values of one layer, [B, H, L, D] each: the first L of `tokens` allocated places.
 
     Args:
         tokens: for how many there is room at first; more are taken, at the price of a copy.
@@ -44,7 +44,8 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def _has_room(self, end: int) -> bool:
-        """Not after the rows were picked out or put in another order: then keys lie elsewhere."""
+        """Whether the next tokens fit in the allocated memory; not after rows were selected or
+        reordered."""
         if self._room is None or self.keys is None:
             return False
         keys, _ = self._room
@@ -59,8 +60,8 @@ class RoomyLayer(DynamicLayer):
 
 
 def roomy_cache(model: PreTrainedModel, tokens: int) -> DynamicCache | None:
-    """An empty cache with room for so many tokens; None for a model that keeps other things than
-    every token's keys and values, or that is set to keep them in another way."""
+    """Returns an empty cache with room for so many tokens; None for a model whose cache holds
+    other things than every token's keys and values, or that is set to another cache."""
     supported = getattr(model, "_supports_default_dynamic_cache", None)
     settings = getattr(model, "generation_config", None)
     if supported is None or not supported() or settings is None or settings.cache_implementation:

@@ -1,23 +1,27 @@
-"""A loss in which every token counts by itself: value and gradient in one pass over the head.
+"""Fused, chunked linear NLL, KL and token quantities for losses that are separable over tokens.
 
 The paper's objective is one: sums of the tokens' NLL and KL, each with a weight. What a chunk's
 logits change of such a loss is known as soon as they are there, so their gradient is made at once
-and none of them is computed twice or kept. `unlearning.head.token_losses` serves every other
-objective.
+and none of them is computed twice or kept. `unlearning.head.token_losses` and
+`unlearning.head.quantity` serve every other objective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unlearning.head.gradients import HeadGradients
+from unlearning.head.logits import chunk_rows, chunks, logits_of
+from unlearning.head.quantity import value_and_gradient
 from unlearning.head.tied_gradient import TiedGradient
 from unlearning.head.token_losses import Head, cast_head
+from unlearning.quantities import TokenQuantity
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,28 @@ class Answers:
     Args:
         hidden: [N, D], the policy's, at the positions that predict the targets.
         targets: [N], the tokens to predict.
-        slopes: the N tokens' NLL, or their KL where there is a reference -> [N], the loss's
-            derivative by each. It is asked when only some are known; the others are 0.
+        slopes: the N tokens' values -> [N], the loss's derivative by each: of the quantity, or the
+            KL where there is a reference, or the NLL. It is asked when only some are known; the
+            others are 0.
         reference_hidden: [N, D], the reference's at the same positions; None where the loss is one
-            of the NLL.
+            of the NLL, or of a quantity without it.
+        quantity: what the loss is separable in, where that is neither NLL nor KL.
     """
 
     hidden: Tensor
     targets: Tensor
     slopes: Callable[[Tensor], Tensor]
     reference_hidden: Tensor | None = None
+    quantity: TokenQuantity | None = None
+
+
+class Values(NamedTuple):
+    """[N] each, without gradient; None what was not computed."""
+
+    nll: Tensor
+    kl: Tensor | None = None
+    reference_nll: Tensor | None = None
+    quantity: Tensor | None = None
 
 
 def separable_loss(
@@ -46,13 +62,13 @@ def separable_loss(
     chunk_size: int | None = None,
     grad_buffer: Tensor | None = None,
     tied: TiedGradient | None = None,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor | None, Tensor | None]]]:
+) -> tuple[Tensor, list[Values]]:
     """The gradient of a loss with the given slopes, and the tokens' losses.
 
     Args:
         head: the policy's output head.
         reference_head: the reference's; needed where answers have hidden states of it.
-        chunk_size: positions whose logits are held at once; None chooses, see `chunk_rows`.
+        chunk_size: positions whose logits are held at once; None chooses, see `logits.chunk_rows`.
         grad_buffer: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that
             size costs more than filling it.
         tied: where the head's weight is the embedding's, too, and embedded the rows: it is given
@@ -60,21 +76,21 @@ def separable_loss(
 
     Returns:
         A scalar 0, differentiable once in the policy's hidden states and head: added to the loss's
-        value it gives it its gradient. And for each of the answers nll_N, kl_N and
-        reference_nll_N, without gradient, in fp32 (fp64 for fp64 input).
+        value it gives it its gradient. And for each of the answers its tokens' values, in fp32
+        (fp64 for fp64 input).
 
     Raises:
         ValueError: if hidden states of the reference come without its head.
     """
     if reference_head is None and any(a.reference_hidden is not None for a in answers):
         raise ValueError("reference_hidden was given without reference_head.")
-    # Those with a reference last: the others' chunks may run on from one to the next.
-    order = sorted(range(len(answers)), key=lambda n: answers[n].reference_hidden is not None)
+    # Those of the NLL first: their chunks may run on from one to the next.
+    order = sorted(range(len(answers)), key=lambda n: _passes(answers[n]))
     hidden = torch.cat([answers[n].hidden for n in order])
     device = hidden.device.type
     if torch.is_autocast_enabled(device):  # one dtype for the whole pass, chosen here
         hidden = hidden.to(torch.get_autocast_dtype(device))
-    found: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+    found: list[Values] = []
     chunk_size = chunk_size or chunk_rows(head[0])
     with torch.autocast(device, enabled=False):
         zero = _SeparableLoss.apply(
@@ -83,6 +99,11 @@ def separable_loss(
         )  # fmt: skip
     losses = dict(zip(order, found, strict=True))
     return zero, [losses[n] for n in range(len(answers))]
+
+
+def _passes(some: Answers) -> int:
+    """Which of the three passes makes it: 0 NLL, 1 KL, 2 a quantity."""
+    return 2 if some.quantity is not None else int(some.reference_hidden is not None)
 
 
 class _SeparableLoss(torch.autograd.Function):
@@ -103,34 +124,19 @@ class _SeparableLoss(torch.autograd.Function):
         losses,
     ):
         accum_dtype = torch.promote_types(hidden.dtype, torch.float32)
-        gradients = _Gradients(hidden, weight, bias, accum_dtype, ctx.needs_input_grad, grad_buffer)
-        head = cast_head((weight, bias), hidden.dtype)
-        plain = [some for some in answers if some.reference_hidden is None]
-        compared = answers[len(plain) :]
-        targets = torch.cat([some.targets for some in plain]) if plain else hidden.new_empty(0)
-        nll = hidden.new_zeros(len(targets), dtype=accum_dtype)
-        of_each = nll.split([len(some.targets) for some in plain])
-        for part in _parts(len(nll), chunk_size):
-            logits = _logits(hidden[part], head).to(accum_dtype)
-            gradient, nll[part] = _nll_gradient_(logits, targets[part, None])
-            slopes = [some.slopes(each) for some, each in zip(plain, of_each, strict=True)]
-            gradients.add(hidden[part], head[0], gradient, torch.cat(slopes)[part], part)
-        losses += [(each, None, None) for each in of_each]
-        row = len(nll)
-        if compared:
+        gradients = HeadGradients(
+            hidden, weight, bias, accum_dtype, ctx.needs_input_grad, grad_buffer
+        )
+        if reference_head is not None:
             reference_head = cast_head(reference_head, hidden.dtype)
-        for some in compared:
-            nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=accum_dtype)
-            for part in _parts(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
-                rows = slice(row + part.start, row + part.stop)
-                logits = _logits(hidden[rows], head).to(accum_dtype)
-                reference_hidden = some.reference_hidden[part].to(hidden.dtype)
-                others = _logits(reference_hidden, reference_head).to(accum_dtype)
-                found = _kl_gradient_(logits, others, some.targets[part, None])
-                gradient, nll[part], kl[part], reference_nll[part] = found
-                gradients.add(hidden[rows], head[0], gradient, some.slopes(kl)[part], rows)
-            losses.append((nll, kl, reference_nll))
-            row += len(nll)
+        heads = (cast_head((weight, bias), hidden.dtype), reference_head)
+        plain = [some for some in answers if _passes(some) == 0]
+        losses += _nll_pass(plain, hidden, heads[0], gradients, chunk_size)
+        row = sum(len(some.targets) for some in plain)
+        for some in answers[len(plain) :]:
+            make = _kl_pass if some.quantity is None else _quantity_pass
+            losses.append(make(some, hidden, row, heads, gradients, chunk_size))
+            row += len(some.targets)
         ctx.tied, ctx.gradients = tied, gradients
         return hidden.new_zeros((), dtype=accum_dtype)
 
@@ -149,52 +155,6 @@ class _SeparableLoss(torch.autograd.Function):
             ctx.tied.put(gradients.weight)
             gradients.weight = None
         return (*gradients.finished(), None, None, None, None, None, None)
-
-
-ROWS = 16
-"""Products of so many rows, or of a multiple, are quicker on a CPU than those of some less."""
-BLOCK = 4096
-"""Tokens of the vocabulary whose logits are made at once on a CPU."""
-
-
-def _parts(count: int, most: int) -> Iterator[slice]:
-    """As few chunks as it takes, of like size: a small last one would cost nearly a whole one's
-    reading of the head."""
-    if not count:
-        return
-    even = -(-count // -(-count // most))
-    size = min(-(-even // ROWS) * ROWS, most)
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
-def _logits(hidden: Tensor, head: Head) -> Tensor:
-    """[N, V]: `functional.linear`, in an order of its own on a CPU.
-
-    There, few rows times a transposed weight run at half the speed of the weight times the rows'
-    transpose, which is made in blocks and turned."""
-    weight, bias = head
-    if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
-        return functional.linear(hidden, weight, bias)
-    rows = len(hidden)
-    columns = hidden.new_zeros(hidden.shape[1], -(-rows // ROWS) * ROWS)
-    columns[:, :rows] = hidden.t()
-    logits = hidden.new_empty(rows, len(weight))
-    for start in range(0, len(weight), BLOCK):
-        part = slice(start, start + BLOCK)
-        logits[:, part] = (weight[part] @ columns)[:, :rows].t()
-    return logits if bias is None else logits.add_(bias)
-
-
-def chunk_rows(head_weight_VD: Tensor) -> int:
-    """Rows of logits that are worth holding at once.
-
-    On a CPU, as many as fit in 32 MB of fp32: the largest piece that the C library reuses; above,
-    each is fetched from the system page by page, which took longer than the softmax. On a GPU,
-    enough for products at full speed."""
-    if head_weight_VD.device.type != "cpu":
-        return 1024
-    return max(32, 2**25 // (4 * len(head_weight_VD)) // 32 * 32)
 
 
 def _nll_gradient_(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,61 +190,70 @@ def _softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
     return p, top - p.gather(1, at[:, None]).squeeze(1).log()
 
 
-class _Gradients:
-    """Of hidden states, head and bias, as far as they are needed, added up over chunks.
+Heads = tuple[Head, Head | None]
+"""The policy's head and the reference's, in the dtype of the products."""
 
-    A token's slope is applied to its hidden states on one side of a product and to their gradient
-    on the other, both far smaller than its logits. Sums over chunks are in fp32: many small bf16
-    addends would lose their low bits."""
 
-    def __init__(
-        self,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        accum_dtype: torch.dtype,
-        needed: Any,
-        grad_buffer: Tensor | None,
-    ) -> None:
-        self.dtype, self.begun = weight.dtype, False
-        self.hidden = torch.empty_like(hidden) if needed[0] else None
-        self.weight = None
-        if needed[1]:
-            fits = (
-                grad_buffer is not None
-                and grad_buffer.shape == weight.shape
-                and grad_buffer.dtype == accum_dtype
-            )
-            self.weight = grad_buffer if fits else torch.empty_like(weight, dtype=accum_dtype)
-        self.bias = (
-            None if bias is None or not needed[2] else torch.zeros_like(bias, dtype=accum_dtype)
-        )
+def _nll_pass(
+    plain: list[Answers], hidden: Tensor, head: Head, gradients: HeadGradients, chunk_size: int
+) -> list[Values]:
+    """NLL of the answers that come first in the hidden states, chunks running over their ends."""
+    if not plain:
+        return []
+    targets = torch.cat([some.targets for some in plain])
+    nll = hidden.new_zeros(len(targets), dtype=gradients.accum_dtype)
+    of_each = nll.split([len(some.targets) for some in plain])
+    for part in chunks(len(nll), chunk_size):
+        logits = logits_of(hidden[part], head).to(gradients.accum_dtype)
+        gradient, nll[part] = _nll_gradient_(logits, targets[part, None])
+        slopes = [some.slopes(each) for some, each in zip(plain, of_each, strict=True)]
+        gradients.add(hidden[part], head[0], gradient, torch.cat(slopes)[part], part)
+    return [Values(each) for each in of_each]
 
-    def add(
-        self, hidden: Tensor, head_weight: Tensor, grad: Tensor, slopes: Tensor, part: slice
-    ) -> None:
-        """What follows from a chunk's gradient of the logits, before the slopes."""
-        if self.bias is not None:
-            self.bias += slopes @ grad
-        grad = grad.to(hidden.dtype)
-        weights = slopes[:, None].to(hidden.dtype)
-        if self.hidden is not None:
-            torch.mul(grad @ head_weight, weights, out=self.hidden[part])
-        if self.weight is None:
-            return
-        if grad.dtype != self.weight.dtype:
-            made = grad.t() @ (hidden * weights)
-            self.weight.add_(made) if self.begun else self.weight.copy_(made)
-        else:
-            keep = 1 if self.begun else 0  # 0: what stood there before is not read
-            torch.addmm(self.weight, grad.t(), hidden * weights, beta=keep, out=self.weight)
-        self.begun = True
 
-    def scale_(self, factor: Tensor) -> None:
-        for gradient in (self.hidden, self.weight, self.bias):
-            if gradient is not None:
-                gradient.mul_(factor)
+def _kl_pass(
+    some: Answers,
+    hidden: Tensor,
+    first: int,
+    heads: Heads,
+    gradients: HeadGradients,
+    chunk_size: int,
+) -> Values:
+    """KL and both NLLs of answers whose hidden states begin at row `first`."""
+    nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=gradients.accum_dtype)
+    for part in chunks(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
+        rows = slice(first + part.start, first + part.stop)
+        logits = logits_of(hidden[rows], heads[0]).to(gradients.accum_dtype)
+        others = _reference_logits(some, part, hidden.dtype, heads).to(gradients.accum_dtype)
+        found = _kl_gradient_(logits, others, some.targets[part, None])
+        gradient, nll[part], kl[part], reference_nll[part] = found
+        gradients.add(hidden[rows], heads[0][0], gradient, some.slopes(kl)[part], rows)
+    return Values(nll, kl, reference_nll)
 
-    def finished(self) -> list[Tensor | None]:
-        both = (self.weight, self.bias)
-        return [self.hidden, *(None if g is None else g.to(self.dtype) for g in both)]
+
+def _quantity_pass(
+    some: Answers,
+    hidden: Tensor,
+    first: int,
+    heads: Heads,
+    gradients: HeadGradients,
+    chunk_size: int,
+) -> Values:
+    """A token quantity, and the NLL, of answers whose hidden states begin at row `first`."""
+    assert some.quantity is not None
+    nll, values = hidden.new_zeros(2, len(some.targets), dtype=gradients.accum_dtype)
+    for part in chunks(len(nll), max(1, chunk_size // 4)):  # autograd keeps a few sets of logits
+        rows, target = slice(first + part.start, first + part.stop), some.targets[part]
+        logits = logits_of(hidden[rows], heads[0]).to(gradients.accum_dtype)
+        others = None
+        if some.quantity.needs_reference:
+            others = _reference_logits(some, part, hidden.dtype, heads).to(gradients.accum_dtype)
+        values[part], gradient = value_and_gradient(some.quantity, logits, target, others)
+        nll[part] = functional.cross_entropy(logits, target, reduction="none")
+        gradients.add(hidden[rows], heads[0][0], gradient, some.slopes(values)[part], rows)
+    return Values(nll, quantity=values)
+
+
+def _reference_logits(some: Answers, part: slice, dtype: torch.dtype, heads: Heads) -> Tensor:
+    assert some.reference_hidden is not None and heads[1] is not None
+    return logits_of(some.reference_hidden[part].to(dtype), heads[1])

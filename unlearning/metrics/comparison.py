@@ -47,8 +47,8 @@ def compare(
     """Every metric of every prompt set at each stage, with the changes and their intervals.
 
     Args:
-        before, after: the answers before and after unlearning; matched by prompt set and index,
-            in any order.
+        before: the answers before unlearning.
+        after: the answers after it; matched by prompt set and index, in any order.
         kinds: `harmful`, `copyright`, `retain` or `related` by prompt set; also the order of the
             output.
         similarities: further scores of an answer against another, by name; `bleurt` becomes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from itertools import pairwise
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write
 from unlearning.names_0_4 import current_generation
 from unlearning.types import Generation
 
@@ -33,22 +32,14 @@ def write_generations(path: str | Path, generations: Iterable[Generation]) -> No
     A number that is not finite becomes null, as JSON has no other word for it; a metric that
     misses it for some prompts is then undefined rather than better than it was.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # a lone surrogate is not UTF-8; backslashreplace writes it as the escape that JSON reads back
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            for generation in generations:
-                row = {k: _finite(v) for k, v in generation.to_dict().items()}
-                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with (
+        atomic_write(path, shared=True) as aside,
+        # a lone surrogate is not UTF-8; this writes it as the escape that JSON reads back
+        aside.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        for generation in generations:
+            row = {k: _finite(v) for k, v in generation.to_dict().items()}
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_generations(path: str | Path) -> list[Generation]:

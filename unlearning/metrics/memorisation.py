@@ -123,7 +123,8 @@ class Memorisation(Metric):
         """Add texts.
 
         Args:
-            matches, suffix: [n] tokens that are the model's first choice; the last ones, unbroken.
+            matches: [n] tokens that are the model's first choice.
+            suffix: [n] how many of the last tokens are, without a miss.
             tokens: [n] tokens of each text.
         """
         if not matches.shape == suffix.shape == tokens.shape:

@@ -1,1 +1,1 @@
-"""Hugging Face models: load, check, adapt and save."""
+"""Hugging Face models: loading, checking, adapters and saving."""

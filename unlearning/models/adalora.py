@@ -1,4 +1,4 @@
-"""AdaLoRA (arXiv 2303.10512): what its training needs beside an adapter's weights.
+"""Rank allocation and orthogonality penalty of AdaLoRA (arXiv 2303.10512).
 
 An update is P diag(e) Q. A penalty keeps P and Q orthogonal, so that the entries of e can be judged
 one by one, and after every step the least important ones of all layers are set to zero, until as
@@ -22,7 +22,7 @@ SCORES = ("exp_avg_ipt", "exp_avg_unc")  # PEFT's running means of importance an
 
 
 def is_adalora(policy: CausalLM) -> bool:
-    """Whether the policy has an AdaLoRA adapter that can be trained."""
+    """Whether the policy has a trainable AdaLoRA adapter."""
     return (
         isinstance(policy, PeftModel)
         and isinstance(policy.base_model, AdaLoraModel)
@@ -31,7 +31,7 @@ def is_adalora(policy: CausalLM) -> bool:
 
 
 def plan_ranks(policy: CausalLM, steps: float) -> None:
-    """Stretch the schedule of the ranks to the steps of a run, its shares kept.
+    """Scales the rank schedule to the number of steps of a run, in the same proportions.
 
     Raises:
         ConfigError: too few steps to judge the ranks before they are fixed.
@@ -49,7 +49,8 @@ def plan_ranks(policy: CausalLM, steps: float) -> None:
 
 
 def allocate_ranks(policy: CausalLM, step: int) -> None:
-    """Judge the ranks by this step's gradients, and zero the least important ones.
+    """Updates the importance of the ranks from this step's gradients, and zeroes the least
+    important.
 
     Args:
         step: number of the optimizer step just made, from 1; its gradients are still there.
@@ -63,7 +64,8 @@ def allocate_ranks(policy: CausalLM, step: int) -> None:
 
 
 def orthogonality(policy: CausalLM) -> Tensor:
-    """The penalty: weight * mean over all P and Q of || P^T P - I ||_F (the paper's eq. 4).
+    """Computes AdaLoRA's orthogonality penalty: weight * mean over all P and Q of || P^T P - I ||_F
+    (arXiv 2303.10512, Eq. 4).
 
     The mean, and the norm without a square, are PEFT's.
     """
@@ -78,14 +80,15 @@ def orthogonality(policy: CausalLM) -> Tensor:
 
 
 def rank_state(policy: CausalLM) -> dict[str, Any]:
-    """What a checkpoint needs beside the weights for an exact resume."""
+    """Returns the allocator's state that a checkpoint needs beside the weights for an exact
+    resume."""
     allocator = _tuner(policy).rankallocator
     scores = {name: dict(getattr(allocator, name)) for name in SCORES}
     return {**scores, "rank_pattern": _config(policy).rank_pattern}
 
 
 def load_rank_state(policy: CausalLM, state: Mapping[str, Any]) -> None:
-    """Put back what `rank_state` gave."""
+    """Restores what `rank_state` returned."""
     allocator = _tuner(policy).rankallocator
     for name in SCORES:
         setattr(allocator, name, dict(state[name]))

@@ -1,4 +1,4 @@
-"""Adapters on a model: LoRA and AdaLoRA put on, made ready for training, and merged in."""
+"""Adds LoRA and AdaLoRA adapters to a model, prepares it for training, and merges them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def prepare_policy(
     keep_dropout: bool = False,
     gradient_checkpointing: bool = False,
 ) -> CausalLM:
-    """A model that can be trained: in train mode, with its adapter, its dropout as it should be.
+    """Prepares a model for training: train mode, adapter, dropout, gradient checkpointing.
 
     Args:
         model: a model, changed in place, or its name or path.
@@ -70,7 +70,7 @@ def prepare_policy(
 
 
 def add_adapter(model: PreTrainedModel, kind: str = "lora", **settings: Any) -> PeftModel:
-    """A fresh adapter that adds nothing yet: `add_lora` or, with `kind="adalora"`, `add_adalora`.
+    """Adds a fresh adapter, which changes nothing yet: LoRA or, with `kind="adalora"`, AdaLoRA.
 
     Raises:
         ConfigError: for settings that it does not take, or that do not fit the model.
@@ -86,7 +86,8 @@ def add_lora(
     dropout: float = 0.05,
     target_modules: Targets = None,
 ) -> PeftModel:
-    """A fresh LoRA adapter. The defaults are arXiv 2405.15152's, Section 4.
+    """Adds a fresh LoRA adapter (arXiv 2106.09685). The defaults are those of arXiv 2405.15152,
+    Section 4.
 
     Args:
         target_modules: names of linear layers, or `all-linear` for all but the output head; None
@@ -115,7 +116,7 @@ def add_adalora(
     orthogonality: float = 0.5,
     total_steps: int = 10_000,
 ) -> PeftModel:
-    """A fresh AdaLoRA adapter (arXiv 2303.10512): it begins with more ranks than it keeps.
+    """Adds a fresh AdaLoRA adapter (arXiv 2303.10512), which starts with more ranks than it keeps.
 
     `OptimizedModule` trains it; see `unlearning.models.adalora` for another training loop's part.
 
@@ -147,7 +148,7 @@ ADAPTERS = {"lora": add_lora, "adalora": add_adalora}
 
 
 def check_adapter_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse arguments that `add_adapter` does not take, before a model is loaded.
+    """Checks the arguments of `add_adapter` before a model is loaded.
 
     Raises:
         ConfigError: naming the argument, and what it may be.
@@ -222,14 +223,14 @@ def _has_conv1d(model: nn.Module) -> bool:
 
 
 def is_fresh(model: PeftModel) -> bool:
-    """Whether the adapter still adds nothing: a factor of every update is zero."""
+    """Whether the adapter still changes nothing: a factor of every update is zero."""
     factor = "lora_E" if any("lora_E" in name for name, _ in model.named_parameters()) else "lora_B"
     weights = [p for name, p in model.named_parameters() if factor in name]
     return bool(weights) and all(bool((p == 0).all()) for p in weights)
 
 
 def merge_adapter(model: PeftModel, base: PreTrainedModel | None = None) -> PreTrainedModel:
-    """The model with its adapter's weights added in, and no adapter; every weight is trainable.
+    """Merges the adapter into the model's weights, and makes every weight trainable.
 
     Never into 8-bit weights, which would round the update away: there the adapter goes onto the
     model in full precision.
@@ -244,7 +245,7 @@ def merge_adapter(model: PeftModel, base: PreTrainedModel | None = None) -> PreT
 
 
 def transfer_adapter(model: PeftModel, base: PreTrainedModel) -> PeftModel:
-    """A copy of the adapter on another copy of its base model."""
+    """Copies the adapter to another copy of its base model."""
     with quiet_about_ranks():
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
         settings = copy.deepcopy(model.peft_config[model.active_adapter])

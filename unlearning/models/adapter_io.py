@@ -1,4 +1,4 @@
-"""An adapter in a folder: saved with its base model's fingerprint, loaded on that model only."""
+"""Saves adapters with the fingerprint of their base model, and loads them on that model only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<side>[AB])(\.wei
 
 
 def save_adapter(model: PeftModel, folder: str | Path) -> Path:
-    """Save the adapter alone, and of which weights it is.
+    """Saves the adapter alone, with the fingerprint of its base model.
 
     Raises:
         ConfigError: the model has no adapter, or the folder exists.
@@ -41,7 +41,7 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
 
 
 def check_adapter_folder(folder: str | Path) -> Path:
-    """Refuse a folder that holds no adapter of ours or PEFT's, before anything is loaded.
+    """Checks that a folder holds an adapter, before anything is loaded.
 
     Raises:
         ConfigError: what is missing there, or of what other kind it is.
@@ -69,7 +69,7 @@ def check_adapter_folder(folder: str | Path) -> Path:
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
-    """The model, changed in place, with the adapter that was saved in a folder.
+    """Loads a saved adapter onto a model, which is changed in place.
 
     Args:
         model: the base model that the adapter was trained on.
@@ -98,7 +98,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
 
 
 def _check_base(model: PreTrainedModel, folder: Path) -> None:
-    """Compare fingerprints where the adapter has one, and tell where only the name differs."""
+    """Compares the fingerprints of the base models; warns where only the name differs."""
     name = model.name_or_path
     if not (folder / BASE_FILE).is_file():
         theirs = _read(folder / CONFIG).get("base_model_name_or_path")
@@ -123,7 +123,7 @@ def _check_base(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _check_shapes(model: PreTrainedModel, weights: Mapping[str, Tensor], folder: Path) -> set[str]:
-    """The layers that the adapter is for; each is there, and as wide as it was."""
+    """Checks that the layers of the adapter exist and have the right width."""
     modules, paths = dict(model.named_modules()), set()
     for name, weight in weights.items():
         match = FACTOR.fullmatch(name)

@@ -1,4 +1,4 @@
-"""The two halves of a causal language model: the decoder, and the output head on top of it.
+"""Splits a causal language model into its decoder and the output head on top of it.
 
 The losses call the decoder, pick the positions that carry loss, and apply the head there only.
 That is right only where the model's own logits are exactly `head(decoder(x))`, and tree rows only
@@ -27,12 +27,13 @@ CausalLM = PreTrainedModel | PeftModel
 
 
 def unwrap(model: CausalLM) -> PreTrainedModel:
-    """The Hugging Face model inside a PEFT wrapper; its layers carry the adapter all the same."""
+    """Returns the Hugging Face model inside a PEFT wrapper; its layers still carry the adapter."""
     return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
 def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Tensor:
-    """Last hidden states [R, L, D] of the rows, the final norm included, the head not.
+    """Computes the last hidden states [R, L, D] of the rows, after the final norm and before the
+    head.
 
     Args:
         tied: looks the tokens up in the embedding's stead, see `tied_gradient`.
@@ -52,7 +53,7 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
 
 
 def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
-    """Weight [V, D] and bias [V] or None of the output head.
+    """Returns the output head's weight [V, D] and its bias [V] or None.
 
     Raises:
         ConfigError: the head is no plain linear layer (an adapter on it, say).
@@ -67,8 +68,8 @@ def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
 
 
 def tied_gradient(model: CausalLM) -> TiedGradient | None:
-    """For one forward, where the embedding's weight is the head's, too, and is trained, and where
-    the decoder may be given what the embedding makes of the tokens in their place."""
+    """Returns a `TiedGradient` for one forward where embedding and head share one trained
+    weight, and the decoder accepts embeddings in place of tokens; else None."""
     base = unwrap(model)
     embedding = base.get_input_embeddings()
     weight = output_head(base)[0]
@@ -84,7 +85,7 @@ _TAKES_EMBEDDINGS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 @torch.no_grad()
 def _takes_embeddings(base: PreTrainedModel) -> bool:
-    """Whether hidden states from embedded tokens equal those from tokens; tried once a model."""
+    """Whether hidden states from embedded tokens equal those from tokens; tried once per model."""
     if base not in _TAKES_EMBEDDINGS:
         ids = _probe_ids(base)
         decoder, embedding = base.get_decoder(), base.get_input_embeddings()
@@ -100,12 +101,12 @@ def _takes_embeddings(base: PreTrainedModel) -> bool:
 
 
 def is_eight_bit(model: CausalLM) -> bool:
-    """Whether its linear layers are in 8 bits, and so never to be trained or merged into."""
+    """Whether the linear layers are in 8 bits, and so can be neither trained nor merged into."""
     return bool(getattr(unwrap(model), "is_loaded_in_8bit", False))  # set by transformers
 
 
 def embedded_tokens(model: CausalLM) -> int:
-    """Rows of the input embedding: the tokens the model can be given."""
+    """Returns the number of rows of the input embedding: the tokens the model can be given."""
     weight = unwrap(model).get_input_embeddings().weight
     assert isinstance(weight, Tensor)
     return weight.shape[0]
@@ -113,7 +114,7 @@ def embedded_tokens(model: CausalLM) -> int:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode within the block; each module's own mode is put back afterwards."""
+    """Puts a model into eval mode for the block, and restores each module's own mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -125,7 +126,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def check_head(model: CausalLM) -> None:
-    """Refuse a model whose logits are not `head(decoder(x))`: scaled or soft-capped ones, say.
+    """Checks that a model's logits are `head(decoder(x))`; scaled or soft-capped logits are
+    refused.
 
     Raises:
         ConfigError: naming the model's class and the largest difference.
@@ -147,7 +149,7 @@ def check_head(model: CausalLM) -> None:
 
 @torch.no_grad()
 def takes_tree_rows(model: CausalLM) -> bool:
-    """Whether hidden states from a tree row equal those from padded rows."""
+    """Tests whether hidden states of a tree row equal those of padded rows."""
     base = unwrap(model)
     ids = tuple(_probe_ids(base)[0].tolist())
     tree = Tree(ids[:3], (Answer("forget", 0, ids[3:6]), Answer("mismatch", 0, ids[4:8])))
@@ -172,5 +174,5 @@ def _probe_ids(base: PreTrainedModel) -> Tensor:
 
 
 def frozen_copy(model: CausalLM) -> CausalLM:
-    """An independent copy in eval mode that takes no gradient."""
+    """Returns an independent copy in eval mode without gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]

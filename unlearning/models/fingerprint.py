@@ -1,4 +1,4 @@
-"""Which model this is: a digest of its weights."""
+"""Identifies models by a digest of their weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from unlearning.models.decoder import CausalLM, unwrap
 
 
 def weights_fingerprint(model: CausalLM) -> str:
-    """Of every weight, so that a cache is never read for another model."""
+    """Returns a digest of every weight, so that a cache is never read for another model."""
     return _digest(model.state_dict())
 
 
 def base_fingerprint(model: CausalLM) -> str:
-    """Of the weights under an adapter; without an adapter, the same as `weights_fingerprint`.
+    """Returns a digest of the weights under an adapter; without an adapter, the same as
+    `weights_fingerprint`.
 
     An adapter's `base_layer` in a name says nothing about the weights, and goes.
     """

@@ -1,11 +1,10 @@
-"""Load a policy and its tokenizer, in full or in 8 bits, and save it."""
+"""Loads a policy and its tokenizer, in full precision or in 8 bits, and saves them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from unlearning.errors import ConfigError
+from unlearning.files import atomic_write
 from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
 from unlearning.models.fingerprint import base_fingerprint
 
@@ -30,7 +30,7 @@ PADDING_OF_VOCABULARY = 1024
 
 
 def check_model_folder(name_or_path: str | Path) -> None:
-    """Refuse a local folder that holds no model, before anything is loaded.
+    """Checks that a local folder holds a model, before anything is loaded.
 
     Raises:
         ConfigError: it is a path that does not exist, or a folder without config or weights.
@@ -56,7 +56,7 @@ def load_model(
     eight_bit: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
-    """A causal language model, dropout off, in train mode.
+    """Loads a causal language model, in train mode with dropout off.
 
     In fp32 by default whatever the stored dtype is: OPT is stored in fp16, in which AdamW diverges,
     and at the paper's learning rate pure bf16 rounds most updates away. Use `bf16-mixed` for speed.
@@ -80,7 +80,7 @@ def load_model(
 
 
 def check_eight_bit() -> None:
-    """Refuse 8 bits where they cannot be had, before anything is loaded.
+    """Checks that a model can be loaded in 8 bits, before anything is loaded.
 
     Raises:
         ConfigError: naming what is missing: the GPU, bitsandbytes, or both.
@@ -98,19 +98,19 @@ def check_eight_bit() -> None:
 
 
 def full_precision(model: CausalLM) -> PreTrainedModel:
-    """What an 8-bit model was made from, loaded once more, in fp32 and without an adapter."""
+    """Reloads the model that an 8-bit model was made from, in fp32 and without an adapter."""
     base = unwrap(model)
     commit = getattr(base.config, "_commit_hash", None)  # None for a folder
     return load_model(str(base.name_or_path), **({} if commit is None else {"revision": commit}))
 
 
 def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
-    """The tokenizer of a model folder or hub id."""
+    """Loads the tokenizer of a model folder or hub id."""
     return AutoTokenizer.from_pretrained(name_or_path, **options)
 
 
 def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer that cannot be this model's.
+    """Checks that a tokenizer can be this model's.
 
     Raises:
         ConfigError: it has more tokens than the model has embeddings, or far fewer.
@@ -124,7 +124,7 @@ def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:
 
 
 def check_context(model: CausalLM, max_length: int) -> None:
-    """Refuse more tokens than the model has positions for.
+    """Checks that a model has positions for so many tokens.
 
     Raises:
         ConfigError: `max_length` is above the context.
@@ -135,7 +135,7 @@ def check_context(model: CausalLM, max_length: int) -> None:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Dropout to 0, in modules and in the float attributes some models keep beside them.
+    """Sets dropout to 0, in modules and in the float attributes some models keep beside them.
 
     With dropout the KL to the reference is above 0 before the first step, and the reference
     a moving target; OPT and others come with 0.1. An adapter keeps its own, which at the first
@@ -152,7 +152,7 @@ def disable_dropout(model: nn.Module) -> None:
 def save_model(
     model: CausalLM, tokenizer: Tokenizer | None, folder: str | Path, card: str = ""
 ) -> Path:
-    """Save weights (an adapter alone, where there is one), tokenizer and model card.
+    """Saves weights (an adapter alone, where there is one), tokenizer and model card.
 
     Written aside and renamed, so that a folder of this name is whole or absent. Beside an adapter
     stands which weights it was trained on; `load_adapter` reads it.
@@ -163,27 +163,26 @@ def save_model(
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"{folder} exists and is not overwritten; choose another folder.")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    if isinstance(model, PeftModel):
-        with quiet_about_ranks():
-            # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
-            model.save_pretrained(str(aside), save_embedding_layers=False)
-        (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
-    else:
-        model.save_pretrained(str(aside))
-    if tokenizer is not None:
-        tokenizer.save_pretrained(aside)
-    if card:
-        (aside / "README.md").write_text(card, encoding="utf-8")
-    aside.rename(folder)
+    with atomic_write(folder) as aside:
+        if isinstance(model, PeftModel):
+            with quiet_about_ranks():
+                # No adapter of ours touches embeddings, and PEFT would ask a hub if they changed.
+                model.save_pretrained(str(aside), save_embedding_layers=False)
+            (aside / BASE_FILE).write_text(json.dumps(describe_base(model)), encoding="utf-8")
+        else:
+            model.save_pretrained(str(aside))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(aside)
+        if card:
+            (aside / "README.md").write_text(card, encoding="utf-8")
     return folder
 
 
 @contextmanager
 def quiet_about_ranks() -> Iterator[None]:
-    """Without PEFT's two false alarms over its own AdaLoRA: a layer that was left no rank looks
-    like an incomplete shard to it, and a rank is stored by its weight's name, not its layer's."""
+    """Suppresses two false alarms of PEFT about its own AdaLoRA: a layer left without ranks
+    looks like an incomplete shard to it, and a rank is stored by its weight's name, not its
+    layer's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*tensor.s. have invalid shape")
         warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
@@ -191,6 +190,6 @@ def quiet_about_ranks() -> Iterator[None]:
 
 
 def describe_base(model: CausalLM) -> dict[str, str]:
-    """Name and fingerprint of the model under the adapter, in full precision."""
+    """Returns name and fingerprint of the model under the adapter, in full precision."""
     full = full_precision(model) if is_eight_bit(model) else model
     return {"name": str(unwrap(model).name_or_path), "fingerprint": base_fingerprint(full)}

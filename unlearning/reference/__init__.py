@@ -1,4 +1,4 @@
-"""The frozen reference model of the KL term, as cheaply as it can be had.
+"""The frozen reference model of the KL term: adapter off, cached hidden states, or a copy.
 
 | mode          | how                                                                | costs       |
 |---------------|--------------------------------------------------------------------|-------------|
@@ -33,6 +33,8 @@ from unlearning.types import Role
 __all__ = ["AdapterOff", "Cached", "Copy", "Mode", "Reference", "build_reference"]
 
 Mode = Literal["auto", "adapter_off", "cached", "copy"]
+CACHEABLE: frozenset[Role] = frozenset({"forget", "retain"})
+"""Roles whose answers meet the same prompt in every epoch."""
 
 
 def build_reference(
@@ -47,8 +49,9 @@ def build_reference(
     roles: frozenset[Role] | set[Role] = frozenset({"retain"}),
     model: CausalLM | None = None,
     sharded: bool = False,
+    inner: bool = False,
 ) -> Reference:
-    """The reference in a mode; `auto` takes what costs least.
+    """Builds the reference for a mode; `auto` chooses the cheapest.
 
     `auto`: the states are cached if `cache_bytes` stay below `cache_limit`, with a LoRA policy only
     if the data are passed often enough; otherwise a LoRA policy is its own reference with the
@@ -60,12 +63,14 @@ def build_reference(
         model: the reference, where it is another model than the policy before its first step.
         sharded: the policy will be split over the ranks. A second model would be whole on each of
             them, so that `copy` is refused and `auto` does not take it.
+        inner: hidden states of inner layers are needed, or those of held-out answers, which are not
+            cached.
 
     Raises:
         ConfigError: the mode cannot serve this policy or these roles.
     """
     if mode == "auto":
-        fits, able = cache_bytes <= cache_limit, "mismatch" not in roles
+        fits, able = cache_bytes <= cache_limit, roles <= CACHEABLE and not inner
         if isinstance(policy, PeftModel) and model is None:
             pays = passes >= 1 and is_fresh(policy)
             mode = "cached" if able and fits and pays else "adapter_off"
@@ -88,10 +93,16 @@ def build_reference(
             )
         return Copy(policy, model)
     if mode == "cached":
-        if "mismatch" in roles:
+        if not roles <= CACHEABLE:
             raise ConfigError(
-                "reference=cached cannot serve a term on mismatch answers: they meet other prompts "
-                "every epoch. Use copy, or adapter_off with LoRA."
+                "reference=cached cannot serve a term on mismatch or alternate answers: they meet "
+                "other prompts every epoch. Use copy, or adapter_off with LoRA."
+            )
+        if inner:
+            raise ConfigError(
+                "reference=cached keeps the states under the output head of the training split "
+                "alone: none of inner layers, and none of held-out answers. Use copy, or "
+                "adapter_off with LoRA."
             )
         return Cached(policy, cache_dir, dtype, model=model)
     raise ConfigError(f"Unknown reference {mode!r}; choose auto, adapter_off, cached or copy.")

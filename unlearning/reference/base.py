@@ -1,4 +1,4 @@
-"""What every reference is, and the forward that most of them make."""
+"""Interface of the reference models, and the forward pass that most of them share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
-from unlearning.types import Batch, Role, Rows, TokenizedExample
+from unlearning.models.layers import layer_states
+from unlearning.terms import Layer
+from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Reference(ABC):
-    """Hidden states of the model before unlearning at the loss positions of a role.
+    """Interface: hidden states of the model before unlearning at the loss positions of a role.
 
     Attributes:
         runs: whether a model runs at every step; it is best given rows of its own roles alone.
@@ -25,34 +27,57 @@ class Reference(ABC):
 
     @abstractmethod
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-        """Per role [N, D], in the order of the batch's `loss_index`; without gradient."""
+        """Returns the hidden states [N, D] of each role, in the order of the batch's
+        `loss_index`, without gradient."""
+
+    def layers(
+        self, batch: Batch, wanted: Mapping[Layer, set[Role]]
+    ) -> dict[Layer, dict[Role, Tensor]]:
+        """Per layer and role [N, D], its hidden states at the loss positions; without gradient.
+
+        Raises:
+            ConfigError: this reference keeps only the states under the output head.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} keeps no hidden states of inner layers. Take reference=copy, "
+            "or adapter_off with LoRA."
+        )
 
     @abstractmethod
     def head(self) -> Head:
-        """The reference's output head: weight [V, D], bias [V] or None."""
+        """Returns the reference's output head: weight [V, D], and bias [V] or None."""
 
     def prepare(
         self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
     ) -> None:
-        """Compute ahead what can be, from the training sequences. The policy is untrained yet."""
+        """Computes what can be computed ahead of training, from the training sequences and the
+        untrained policy."""
         return None  # most have nothing to compute
 
 
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-    """One forward, on the retain rows alone where no other role is asked for."""
-    first = batch.retain_start if roles == {"retain"} else 0
-    rows = batch.rows
-    if first:
-        rows = Rows(rows.input_ids[first:], rows.position_ids[first:], rows.attention_mask[first:])
+    """One forward, on the rows alone that these roles need."""
+    batch = batch.only(roles)
     with evaluating(model):
-        states = decode(model, rows).flatten(0, 1)
-    shift = first * rows.input_ids.shape[1]
-    return {role: states[batch.answers[role].loss_index - shift] for role in roles}
+        states = decode(model, batch.rows).flatten(0, 1)
+    return {role: states[batch.answers[role].loss_index] for role in roles}
+
+
+def states_in_layers(
+    model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
+) -> dict[Layer, dict[Role, Tensor]]:
+    """One forward of the model, up to the last of these layers."""
+    batch = batch.only(set[Role]().union(*wanted.values()))
+    states = layer_states(model, batch.rows, list(wanted))
+    return {
+        layer: {role: states[layer].flatten(0, 1)[batch.answers[role].loss_index] for role in roles}
+        for layer, roles in wanted.items()
+    }
 
 
 def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
-    """Refuse a reference that would move with the policy, or that speaks of other tokens.
+    """Checks that a reference model shares no weights with the policy and has the same vocabulary.
 
     Raises:
         ConfigError: it shares weights with the policy, or has another vocabulary.

@@ -1,4 +1,4 @@
-"""The reference whose hidden states are computed once and kept."""
+"""The reference as hidden states that are computed once and cached."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearning.data.layout import padded_batch
 from unlearning.data.token_store import token_counts
+from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, evaluating, output_head
@@ -22,7 +23,7 @@ from unlearning.types import Batch, Role, TokenizedExample
 
 
 class Cached(Reference):
-    """Hidden states computed once for each training sequence, and a frozen output head.
+    """Reference with cached hidden states of all training sequences, and a frozen output head.
 
     Exact: the KL is over the whole vocabulary, not over a few stored logits.
 
@@ -77,7 +78,7 @@ class Cached(Reference):
     def _states(
         self, model: CausalLM, items: Sequence[TokenizedExample], pad_token_id: int
     ) -> Iterator[tuple[int, Tensor]]:
-        """(sequence number, [tokens, D]), long sequences first: few pads in a batch."""
+        """Yields (sequence number, [tokens, D]), long sequences first to save padding."""
         prompts, responses = token_counts(items)
         order = np.argsort(-(prompts + responses), kind="stable")
         with evaluating(model):
@@ -91,6 +92,16 @@ class Cached(Reference):
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         device = batch.rows.input_ids.device
+        unknown = [
+            r
+            for r in roles
+            if r not in self.stores or max(batch.answers[r].examples) >= len(self.stores[r])
+        ]
+        if unknown:
+            raise ConfigError(
+                f"The cached reference has no states of these {unknown[0]} answers: it knows those "
+                "of the training split only. Take reference=copy, or adapter_off with LoRA."
+            )
         rows = {role: self.stores[role].rows(batch.answers[role].examples) for role in roles}
         return {role: sent(states, device) for role, states in rows.items()}
 
@@ -103,20 +114,19 @@ class Cached(Reference):
 
 
 def sent(states: Tensor, device: torch.device) -> Tensor:
-    """The states on a device. A GPU fetches them while the host goes on, which pageable memory
-    would not allow."""
+    """Moves states to a device, through pinned memory, so that the copy is asynchronous."""
     if device.type != "cuda":
         return states.to(device)
     return states.pin_memory().to(device, non_blocking=True)
 
 
 def _frozen(parameter: Tensor) -> Tensor:
-    """The tensor itself where it is frozen already (LoRA), a copy where it will be trained."""
+    """Returns the tensor itself where it is frozen already (LoRA), else a frozen copy."""
     return parameter.detach().clone() if parameter.requires_grad else parameter.detach()
 
 
 def _precision(model: CausalLM) -> str:
-    """In what the states are computed: a bf16 run must not read an fp32 run's."""
+    """Names the precision the states are computed in: a bf16 run must not read an fp32 run's."""
     kind = model.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
     return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""A store of the reference's hidden states: one flat file, read by memory map."""
+"""A memory-mapped file of the reference's hidden states."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ class HiddenStore:
         self.states = states
         self.starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
 
+    def __len__(self) -> int:
+        """Sequences."""
+        return len(self.starts) - 1
+
     def rows(self, numbers: Iterable[int]) -> Tensor:
-        """[N, D]: the states of these sequences, one after the other."""
+        """Returns the states [N, D] of some sequences, one after the other."""
         return torch.cat([self._rows(n) for n in numbers])
 
     def _rows(self, number: int) -> Tensor:
@@ -47,7 +51,7 @@ class HiddenStore:
         cache_dir: str | Path | None,
         model_key: str | None,
     ) -> HiddenStore:
-        """Open the file for this model and these sequences, or write it.
+        """Opens the file for this model and these sequences, or writes it.
 
         Args:
             states: (sequence number, [tokens, D]) in any order; consumed only if nothing is kept.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -9,12 +11,18 @@ from unlearning.errors import ConfigError
 from unlearning.head.token_losses import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, frozen_copy, output_head
-from unlearning.reference.base import Reference, check_reference_model, hidden_states
+from unlearning.reference.base import (
+    Reference,
+    check_reference_model,
+    hidden_states,
+    states_in_layers,
+)
+from unlearning.terms import Layer
 from unlearning.types import Batch, Role
 
 
 class AdapterOff(Reference):
-    """The policy without its adapter.
+    """Reference by the policy itself with its adapter switched off.
 
     Raises:
         ConfigError: the policy has no adapter, or one that was trained already: that one is part
@@ -42,12 +50,18 @@ class AdapterOff(Reference):
         with self._policy[0].disable_adapter():
             return hidden_states(self._policy[0], batch, roles)
 
+    def layers(
+        self, batch: Batch, wanted: Mapping[Layer, set[Role]]
+    ) -> dict[Layer, dict[Role, Tensor]]:
+        with self._policy[0].disable_adapter():
+            return states_in_layers(self._policy[0], batch, wanted)
+
     def head(self) -> Head:
         return output_head(self._policy[0])  # frozen: adapters on the head are refused
 
 
 class Copy(Reference):
-    """A second, frozen model: a copy of the policy, or another one.
+    """Reference by a second, frozen model: a copy of the policy, or another model.
 
     Args:
         policy: the model before its first step.
@@ -61,10 +75,18 @@ class Copy(Reference):
         self._model = (frozen_copy(policy) if model is None else model,)
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-        model = self._model[0]
-        if model.device != batch.rows.input_ids.device:
-            nn.Module.to(model, batch.rows.input_ids.device)  # Lightning does not see it
-        return hidden_states(self._model[0], batch, roles)
+        return hidden_states(self._on(batch), batch, roles)
+
+    def layers(
+        self, batch: Batch, wanted: Mapping[Layer, set[Role]]
+    ) -> dict[Layer, dict[Role, Tensor]]:
+        return states_in_layers(self._on(batch), batch, wanted)
+
+    def _on(self, batch: Batch) -> CausalLM:
+        """The model where the batch is; Lightning does not see it."""
+        if self._model[0].device != batch.rows.input_ids.device:
+            nn.Module.to(self._model[0], batch.rows.input_ids.device)
+        return self._model[0]
 
     def head(self) -> Head:
         return output_head(self._model[0])

@@ -6,14 +6,13 @@ through the template engine's escaping, and the page's content policy forbids sc
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from unlearning import files
 from unlearning.report.checks import DEFAULT_LIMITS, Limits
 from unlearning.report.describe import describe
 from unlearning.report.examples import EXCERPT, example_sets
@@ -49,7 +48,7 @@ def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
     page = render(read_run_folder(Path(run_folder)), limits)
     target = Path(run_folder) / "report.html"
     # A lone surrogate in a model's output cannot be encoded; it becomes a question mark.
-    _write_whole(target, page.encode("utf-8", errors="replace"))
+    files.write_bytes(target, page.encode("utf-8", errors="replace"), shared=True)
     return target
 
 
@@ -134,16 +133,3 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
     if isinstance(notes, str):
         return [notes]
     return [str(note) for note in notes] if isinstance(notes, list) else []
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write beside the target, then rename: a reader sees the old page or the new one."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)  # mkstemp makes it private; a report is for sharing
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise

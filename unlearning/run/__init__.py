@@ -1,1 +1,1 @@
-"""A run: its stages, what they keep, and what they leave behind."""
+"""Runs an experiment: configuration, checks, stages, processes, output and tracking."""

@@ -1,4 +1,4 @@
-"""Start a run, on one process or several, and end with a code and a sentence, never a riddle."""
+"""Starts a run on one or several processes, and maps failures to exit codes and messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start(
     compare: bool = False,
     checked: bool = False,
 ) -> int:
-    """Check everything, then run; starts the other ranks where nobody else has.
+    """Checks everything, then runs; starts the other ranks where nothing else has.
 
     Args:
         config: composed.
@@ -102,7 +102,7 @@ def _stopped(stop: BaseException, folder: Path, speaks: bool) -> int:
 
 
 def _shared_folder(folder: Path, ranks: Ranks) -> Path:
-    """Rank 0's: started apart, the others may have named theirs by another second."""
+    """Returns rank 0's folder: started separately, ranks may name theirs by another second."""
     if ranks.world == 1:
         return folder
     shared = Path(ranks.share(str(folder.resolve())))

@@ -1,4 +1,4 @@
-"""`unlearn -m`: many runs from one command line. Nothing here imports torch."""
+"""`unlearn -m`: runs a sweep, many runs from one command line. Nothing here imports torch."""
 
 from unlearning.run.config.flags import wants_multirun
 from unlearning.sweep.multirun import multirun

@@ -1,4 +1,4 @@
-"""What a sweep may ask of a launcher, before anything is written."""
+"""Checks what a sweep asks of its launcher, before anything is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unlearning.sweep.devices import number_of_devices
 
 
 def check_numbered(config: DictConfig) -> None:
-    """Refuse run folders with names of their own.
+    """Raises a ConfigError for run folders with names of their own.
 
     Raises:
         ConfigError: `hydra.sweep.subdir` was changed.
@@ -27,7 +27,7 @@ def check_numbered(config: DictConfig) -> None:
 
 
 def check_other_launcher(config: DictConfig, swept: Sequence[str], goes_on: bool) -> None:
-    """Refuse what only our own launcher does.
+    """Raises a ConfigError for settings that only this project's launcher supports.
 
     Args:
         swept: the keys that differ from job to job.
@@ -65,7 +65,7 @@ def check_other_launcher(config: DictConfig, swept: Sequence[str], goes_on: bool
 
 
 def check_cluster(config: DictConfig) -> None:
-    """Refuse to send jobs to a cluster from where there is none.
+    """Raises a ConfigError for jobs on a cluster that is not there.
 
     Raises:
         ConfigError: submitit would not find SLURM.

@@ -1,4 +1,4 @@
-"""Dealing out GPUs and cores to the jobs that run side by side."""
+"""Assigns GPUs and cores to the jobs that run side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_GPU = ("gpu", "cuda")
 
 @dataclass(frozen=True)
 class Wish:
-    """What a job's configuration asks for.
+    """The devices that a job's configuration asks for.
 
     Args:
         accelerator: `trainer.accelerator`.
@@ -30,12 +30,13 @@ class Wish:
 
     @classmethod
     def of(cls, config: DictConfig) -> Wish:
+        """Reads the wish from a job's configuration."""
         trainer = config.trainer
         return cls(str(trainer.accelerator), number_of_devices(trainer.devices))
 
 
 def number_of_devices(devices: Any) -> int | None:
-    """How many `trainer.devices` means; None for as many as there are (`auto`, -1)."""
+    """Returns how many devices `trainer.devices` means; None for all there are (`auto`, -1)."""
     if isinstance(devices, str) and "," in devices:
         return len([part for part in devices.split(",") if part.strip()])
     if isinstance(devices, (ListConfig, list)):
@@ -48,7 +49,7 @@ def number_of_devices(devices: Any) -> int | None:
 
 
 def deal(wishes: Sequence[Wish], n_jobs: int) -> list[dict[str, str]]:
-    """The environment of each place in which a job can run.
+    """Returns the environment of each slot in which a job can run.
 
     Args:
         wishes: of every job there is to run.
@@ -80,7 +81,7 @@ def _wants_gpu(wish: Wish, gpus: Sequence[str]) -> bool:
 
 
 def _slices(asking: Sequence[Wish], gpus: Sequence[str], n_jobs: int, at_once: int) -> list[str]:
-    """GPUs of each place; none where one job at a time may see them all."""
+    """Returns the GPUs of each slot; none where one job at a time may see them all."""
     counts = [wish.devices for wish in asking]
     if n_jobs > 1 and None in counts:
         raise ConfigError(
@@ -99,7 +100,7 @@ def _slices(asking: Sequence[Wish], gpus: Sequence[str], n_jobs: int, at_once: i
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The names by which CUDA knows the GPUs that this process may use; no library is loaded."""
+    """Returns CUDA's names of the GPUs that this process may use, without loading a library."""
     allowed = environment.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         names = [name.strip() for name in allowed.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""What other launchers than ours call for every job: a run inside the process they made."""
+"""Runs a job inside the process of another Hydra launcher."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unlearning.sweep.words import label
 
 
 class JobFailedError(RuntimeError):
-    """The run ended with another exit code than 0; it has said why."""
+    """The run ended with another exit code than 0, and has printed why."""
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """A run in this process; a value, so that submitit can send it elsewhere.
+    """Runs a job in this process; picklable, so that submitit can send it elsewhere.
 
     Args:
         name: of the sweep.
@@ -31,7 +31,7 @@ class InProcess:
     swept: tuple[str, ...]
 
     def __call__(self, config: DictConfig) -> Any:
-        """Run, and return the objectives.
+        """Runs the job, and returns its objectives.
 
         Raises:
             JobFailedError: the run failed or was stopped.

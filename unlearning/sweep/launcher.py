@@ -1,4 +1,4 @@
-"""Hydra's launcher of this project: every job of a sweep is an ordinary run in a fresh interpreter.
+"""Hydra launcher in which every job of a sweep is an ordinary run in a fresh interpreter.
 
 Jobs inside the launching process would share what a run leaves behind there (a W&B run, a seeded
 generator, a process group), and Lightning would start their other ranks with the sweep's command
@@ -38,7 +38,7 @@ class SweepStoppedError(Exception):
 
 
 class ProcessLauncher(Launcher):
-    """Jobs as processes, `n_jobs` side by side.
+    """Runs jobs as processes, `n_jobs` side by side.
 
     Args:
         n_jobs: how many.
@@ -50,13 +50,14 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Hydra's; the task function is not used: jobs start from the command line."""
+        """Called by Hydra; the task function is not used, since jobs start from the command
+        line."""
         self.context, self.config = hydra_context, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs that have not finished; what a job returns are its objectives, or None.
+        """Runs the jobs that have not finished; a job returns its objectives, or None.
 
         Raises:
             ConfigError: before the first job starts, if there are too few devices.
@@ -105,7 +106,8 @@ class ProcessLauncher(Launcher):
 
 
 def _returned(sweep: Sweep, plan: Plan, overrides: Sequence[str], config: DictConfig) -> JobReturn:
-    """A failed job returns None: to Hydra's own sweeper an error would end the sweep there."""
+    """Returns a job's result. A failed job returns None: an error would end the sweep in Hydra's
+    own sweeper."""
     objectives = sweep.jobs[plan.number].objectives
     result = JobReturn(
         overrides=list(overrides), cfg=config, hydra_cfg=config,
@@ -117,7 +119,7 @@ def _returned(sweep: Sweep, plan: Plan, overrides: Sequence[str], config: DictCo
 
 
 def _refuse_ranks() -> None:
-    """A sweep that torchrun or srun starts several times would run several times."""
+    """Raises a ConfigError under torchrun or srun, which would run the sweep several times."""
     for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if int(os.environ.get(name) or 1) > 1:
             raise ConfigError(

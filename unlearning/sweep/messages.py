@@ -1,4 +1,4 @@
-"""What the person who waits for a sweep reads: one line at a time."""
+"""Progress messages of a sweep, one line at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ERROR = re.compile(r"^(error: .*|[A-Za-z_][\w.]*(Error|Exception): .*)$", re.MUL
 
 
 def tell(line: str) -> None:
-    """Print a line at once, also where the output is a file."""
+    """Prints a line and flushes it, also where the output is a file."""
     print(line, flush=True)
 
 
 def ending(code: int) -> str:
-    """How a job without results ended."""
+    """Describes how a job without results ended."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return "no metrics.json" if code == 0 else f"exit code {code}"
 
 
 def last_error(log: Path) -> str:
-    """The line of a job's log that says why it failed, on a line of its own; or nothing."""
+    """Returns the line of a job's log that says why it failed, or an empty string."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
@@ -34,7 +34,12 @@ def last_error(log: Path) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Formats seconds: `12 s`, `3 min 20 s`, `2 h 5 min`.
+
+    Examples:
+        >>> duration(12), duration(200), duration(7500)
+        ('12 s', '3 min 20 s', '2 h 5 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

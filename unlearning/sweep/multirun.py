@@ -1,4 +1,4 @@
-"""`unlearn -m`: check, claim the folder, let Hydra's sweeper and launcher work, and sum up."""
+"""Runs `unlearn -m`: checks, claims the folder, starts Hydra's sweeper, and sums up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from unlearning.version import __version__
 
 
 def multirun(arguments: Sequence[str]) -> int:
-    """Run a sweep, or go on with one.
+    """Runs a sweep, or resumes one.
 
     Args:
         arguments: of the command line, `-m` among them.
@@ -105,7 +105,7 @@ def _launch(words: list[str], goes_on: bool) -> int:
 
 
 def _begin(folder: Path, words: Sequence[str], goes_on: bool) -> None:
-    """Write `sweep.json`, or look at the one there is."""
+    """Writes `sweep.json`, or compares the existing one."""
     typed = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     if not goes_on:
         if (folder / FILE).exists():
@@ -133,7 +133,7 @@ def _stopped(folder: Path, number: int) -> int:
 
 
 def _sum_up(folder: Path, swept: Sequence[str], searches: bool) -> int:
-    """Name the jobs that did not finish, or did not give what was looked for."""
+    """Lists the jobs that did not finish, or lack an objective."""
     sweep = Sweep.load(folder)
     left, total = sweep.unfinished(), len(sweep.jobs)
     tell(f"{total - len(left)} of {total} jobs finished: {folder}")

@@ -1,4 +1,4 @@
-"""What a sweep looks for: numbers of a finished run, by their paths in `metrics.json`."""
+"""Reads the objectives of a sweep from `metrics.json` by their paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unlearning.errors import ConfigError
 
 
 def read_objectives(metrics: Path, paths: Sequence[str]) -> list[float]:
-    """The numbers at these paths.
+    """Returns the numbers at these paths.
 
     Args:
         metrics: a run's `metrics.json`.
@@ -50,7 +50,7 @@ def _absent(found: Mapping[str, Any], path: str, metrics: Path) -> str:
 
 
 def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
-    """Every path that could have been meant."""
+    """Yields every path that could have been meant."""
     numbers: dict[str, float] = {}
     for name, child in node.items():
         here = f"{path}.{name}" if path else str(name)

@@ -1,4 +1,4 @@
-"""Tells Hydra of the launcher and of the search."""
+"""Registers the launcher and the search with Hydra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULE = "hydra_plugins.unlearning"
 
 
 def register_plugins(sweeper: str) -> None:
-    """Make our launcher known, and our search where it is asked for: it loads Optuna.
+    """Registers the launcher, and the search only where it is asked for, since it loads Optuna.
 
     Args:
         sweeper: `hydra.sweeper._target_`.

@@ -1,4 +1,4 @@
-"""A job as a process: its surroundings, its end when ours comes, and the signals it gets."""
+"""Starts a job as a process: its environment, its end with ours, and its signals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RANK_VARIABLES = (
 
 
 def job_environment(place: Mapping[str, str]) -> dict[str, str]:
-    """Our environment without ranks, with what the job's place adds."""
+    """Returns our environment without ranks, and with what the job's slot adds."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -40,7 +40,8 @@ def job_environment(place: Mapping[str, str]) -> dict[str, str]:
 def start(
     command: Sequence[str], environment: Mapping[str, str], log: Path | None, lock: int
 ) -> subprocess.Popen[bytes]:
-    """A process with a session of its own, so that the terminal's Ctrl-C reaches it through us.
+    """Starts a process in a session of its own, so that the terminal's Ctrl-C reaches it through us
+    only.
 
     Args:
         log: where its output goes; None for our own.
@@ -58,7 +59,8 @@ def start(
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """In the job: a SIGTERM, at which it saves, when this process is killed. Linux alone has it."""
+    """Called in the job: asks for a SIGTERM, at which it saves, when this process is killed.
+    Linux only."""
     if not sys.platform.startswith("linux"):
         return None
     libc, parent = ctypes.CDLL(None), os.getpid()
@@ -72,7 +74,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 def try_lock(path: Path) -> int | None:
-    """A file descriptor that holds the lock, or None where someone else does."""
+    """Returns a file descriptor that holds the lock, or None where another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -85,7 +87,7 @@ def try_lock(path: Path) -> int | None:
 
 @contextmanager
 def signals_to(take: Callable[[int], object]) -> Iterator[None]:
-    """Within the block Ctrl-C and SIGTERM are handed to `take`, and do nothing else."""
+    """Context in which Ctrl-C and SIGTERM call `take` and do nothing else."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         take(number)

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, some side by side, each in a process of its own."""
+"""Runs the jobs of a sweep side by side, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Working:
 
 
 class Runner:
-    """Runs plans, and keeps `sweep.json` true.
+    """Runs plans, and keeps `sweep.json` up to date.
 
     Args:
         sweep: whose jobs they are.
@@ -77,7 +77,7 @@ class Runner:
         self._waiting_for: set[int] = set()
 
     def run(self, plans: Sequence[Plan]) -> int | None:
-        """Run them all, or until a signal comes; then wait for those that run.
+        """Runs all plans, or until a signal comes; then waits for those that run.
 
         Returns:
             The signal, if one came.
@@ -114,7 +114,7 @@ class Runner:
                     working.process.send_signal(number)
 
     def _fill(self, queue: deque[Plan]) -> None:
-        """Give every free place a job; one that a sweep before this left running has to wait."""
+        """Starts a job in every free slot; one that an earlier sweep left running has to wait."""
         taken = {working.place for working in self._working}
         free = [place for place in range(len(self.places)) if place not in taken]
         for _ in range(len(queue)):
@@ -171,7 +171,7 @@ class Runner:
         self._line(plan, f"{status} after {duration(took)} ({ending(code)})", see)
 
     def _finish(self, plan: Plan, seconds: float | None, how: str) -> None:
-        """Read the objectives; say how it went, unless nothing new has happened."""
+        """Reads the objectives, and reports how the job went unless nothing has changed."""
         found, after = list[float](), ""
         if plan.makes_results:
             metrics = self.sweep.path(plan.number) / "metrics.json"

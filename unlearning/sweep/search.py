@@ -1,4 +1,4 @@
-"""An Optuna search whose study outlives its process, and that goes on where it was stopped."""
+"""An Optuna search whose study is stored, and continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ DIRECTIONS = ("minimize", "maximize")
 
 
 class Search(OptunaSweeper):
-    """Hydra's Optuna sweeper, told what to look for in `metrics.json`.
+    """Hydra's Optuna sweeper with objectives from `metrics.json`.
 
     Args:
         objectives: `minimize <path>` or `maximize <path>`, one or more.
-        storage, study_name, n_trials, n_jobs, sampler, params: see the plugin.
+        storage: see the plugin, as of the others.
+        study_name: what trials are stored under.
+        n_trials: how many there are.
+        sampler: which parameters to try next.
+        params: the search space.
+        n_jobs: trials at a time.
     """
 
     def __init__(
@@ -54,7 +59,8 @@ class Search(OptunaSweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Hydra's; what it raises reaches the user as it is, unlike from the constructor."""
+        """Called by Hydra; errors raised here reach the user unchanged, unlike those of the
+        constructor."""
         if not self.paths or any(
             way not in DIRECTIONS or way == path
             for way, path in zip(self.directions, self.paths, strict=True)
@@ -76,7 +82,7 @@ class Search(OptunaSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search until there are `n_trials` trials, those of earlier starts included."""
+        """Searches until there are `n_trials` trials, those of earlier starts included."""
         self.sweeper.n_trials -= self._take_up()
         paths = ",".join(quoted(path) for path in self.paths)
         try:
@@ -93,7 +99,7 @@ class Search(OptunaSweeper):
         return optuna.load_study(self.study_name, self.storage).trials
 
     def _take_up(self) -> int:
-        """Ask again for the trials that were cut off; how many others there are."""
+        """Enqueues again the trials that were cut off, and returns how many others there are."""
         trials = self._trials()
         if not trials:
             return 0

@@ -1,9 +1,8 @@
-"""What a sweep folder knows of its jobs: `sweep.json`, rewritten whenever one changes."""
+"""The state of a sweep folder: `sweep.json`, rewritten whenever a job changes."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unlearning.errors import ConfigError
+from unlearning.files import write_json
 from unlearning.version import __version__
 
 FILE, LOCK = "sweep.json", "sweep.lock"
@@ -51,7 +51,7 @@ class Sweep:
 
     @classmethod
     def load(cls, folder: Path) -> Sweep:
-        """The sweep of a folder.
+        """Loads the sweep of a folder.
 
         Raises:
             ConfigError: the folder holds none.
@@ -71,32 +71,30 @@ class Sweep:
             raise ConfigError(f"{path} cannot be read: {error!r}. Was it edited?") from error
 
     def save(self) -> None:
-        """Write `sweep.json` aside, then rename it."""
+        """Writes `sweep.json` atomically."""
         content = {
             "version": self.version,
             "overrides": self.overrides,
             "jobs": {str(number): asdict(job) for number, job in sorted(self.jobs.items())},
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / f".{FILE}.{os.getpid()}"
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        aside.replace(self.folder / FILE)
+        write_json(self.folder / FILE, content)
 
     def path(self, number: int) -> Path:
-        """The run folder of a job."""
+        """Returns the run folder of a job."""
         return self.folder / str(number)
 
     def log(self, number: int) -> Path:
-        """The file that says most about a job; one that spoke to the terminal has its run's."""
+        """Returns the file with a job's output; for a job that printed to the terminal, its
+        run's log."""
         files = (self.path(number) / name for name in (LOG, "run.log"))
         return next((file for file in files if file.is_file()), self.path(number))
 
     def has_finished(self, number: int) -> bool:
-        """Whether the job left its results, whatever is known of how it ended."""
+        """Whether the job left its results, however it ended."""
         return (self.path(number) / "metrics.json").is_file()
 
     def number_of(self, overrides: Sequence[str], first: int) -> int:
-        """The job with these overrides: the one there was, or a new one.
+        """Returns the number of the job with these overrides, an existing or a new one.
 
         Args:
             first: the number that a new one should have; the next free one where it is taken.
@@ -112,13 +110,13 @@ class Sweep:
         return number
 
     def update(self, number: int, **changes: object) -> None:
-        """Change a job, and save."""
+        """Changes a job, and saves."""
         for name, value in changes.items():
             setattr(self.jobs[number], name, value)
         self.save()
 
     def unfinished(self) -> list[int]:
-        """The jobs that did not come to their end."""
+        """Returns the jobs that have not finished."""
         return [number for number, job in sorted(self.jobs.items()) if job.status != FINISHED]
 
 
@@ -128,7 +126,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def forget_empty(folder: Path) -> None:
-    """Remove a sweep that never had a job, so that the next attempt finds the folder as it was."""
+    """Removes a sweep that never had a job, so that the next attempt finds the folder as it was."""
     if Sweep.load(folder).jobs:
         return
     for name in (FILE, LOCK, "multirun.yaml"):  # the last is Hydra's
@@ -143,7 +141,7 @@ def _holds_something(folder: Path) -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """The folder, for this process alone.
+    """Context in which this process alone owns the folder.
 
     Raises:
         ConfigError: another sweep runs in it.

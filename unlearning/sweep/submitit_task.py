@@ -1,4 +1,4 @@
-"""A job that submitit runs, on SLURM or on this machine, perhaps as one of several tasks."""
+"""Runs a job under submitit, on SLURM or locally, possibly as one of several tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def place() -> tuple[int, int]:
-    """Which task of how many this process is; the only one where submitit did not start it."""
+    """Returns (task, number of tasks) of this process; (0, 1) where submitit did not start it."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return 0, 1
     import submitit
@@ -16,7 +16,7 @@ def place() -> tuple[int, int]:
 
 
 def export_environment() -> None:
-    """Put the task's rank, the number of tasks and where to meet where PyTorch looks for them.
+    """Sets the environment variables in which PyTorch looks for rank, world size and address.
 
     Nothing where submitit did not start this process, or started it alone.
     """
@@ -29,5 +29,5 @@ def export_environment() -> None:
 
 
 def starts_again() -> bool:
-    """Whether SLURM has queued this job again after a time limit or a pre-emption."""
+    """Whether SLURM has requeued this job after a time limit or a pre-emption."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0

@@ -1,4 +1,4 @@
-"""The words typed after `unlearn -m`: what they sweep over, and how its jobs are to be run."""
+"""Parses the overrides typed after `unlearn -m`: what is swept over, and how jobs are run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.swee
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """The overrides among the arguments of a multirun.
+    """Returns the overrides among the arguments of a multirun.
 
     Raises:
         ConfigError: there is another flag than -m, or a run to go on with.
@@ -45,17 +45,22 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
 
 
 def key_of(word: str) -> str:
-    """`objective.forget.weight` of `+objective.forget.weight=1`."""
+    """Returns the key of an override: `objective.forget.weight` of `+objective.forget.weight=1`.
+
+    Examples:
+        >>> key_of("+objective.forget.weight=1")
+        'objective.forget.weight'
+    """
     return word.partition("=")[0].lstrip("+~").strip()
 
 
 def starts(word: str, prefixes: Iterable[str]) -> bool:
-    """Whether the word's key is, or lies below, one of the prefixes."""
+    """Whether the override's key is, or lies below, one of the prefixes."""
     return key_of(word).startswith(tuple(prefixes))
 
 
 def resume_folder(words: Sequence[str]) -> Path | None:
-    """The value of `sweep.resume`, if it is given.
+    """Returns the value of `sweep.resume`, if it is given.
 
     Like `resume` it is taken as it is, commas and all, unless it was quoted for Hydra.
     """
@@ -73,7 +78,7 @@ def resume_folder(words: Sequence[str]) -> Path | None:
 
 
 def resumed_words(stored: Sequence[str], given: Sequence[str], folder: Path) -> list[str]:
-    """The stored words, with the given ones in place of those that say how the jobs are run.
+    """Returns the stored overrides, with the given ones in place of those on how jobs are run.
 
     Raises:
         ConfigError: what is given would make other jobs.
@@ -95,7 +100,7 @@ def resumed_words(stored: Sequence[str], given: Sequence[str], folder: Path) -> 
 
 
 def swept_keys(words: Sequence[str], config: DictConfig) -> list[str]:
-    """The keys that differ from job to job: those that are swept over or searched through."""
+    """Returns the keys that differ from job to job: swept over or searched through."""
     parsed = OverridesParser.create().parse_overrides(list(words))
     over = [o.key_or_group for o in (*parsed, *searched(config)) if o.is_sweep_override()]
     fixed = {o.key_or_group for o in parsed if not o.is_sweep_override()}
@@ -103,7 +108,12 @@ def swept_keys(words: Sequence[str], config: DictConfig) -> list[str]:
 
 
 def label(overrides: Sequence[str], swept: Sequence[str]) -> str:
-    """What sets a job apart, in one short string: `forget.weight=0.25 seed=1`."""
+    """Names a job by the overrides in which it differs: `forget.weight=0.25 seed=1`.
+
+    Examples:
+        >>> label(["objective.forget.weight=0.25", "seed=1"], ["objective.forget.weight", "seed"])
+        'forget.weight=0.25 seed=1'
+    """
     values = {key_of(word): word.partition("=")[2] for word in overrides}
     # A label stands in a configuration, where a dollar and a brace would be looked up.
     parts = (f"{_short(key, swept)}={_rounded(values[key])}" for key in swept if key in values)
@@ -111,7 +121,7 @@ def label(overrides: Sequence[str], swept: Sequence[str]) -> str:
 
 
 def _rounded(value: str) -> str:
-    """A search proposes numbers of sixteen digits."""
+    """Rounds a number for display; a search proposes sixteen digits."""
     try:
         return value if len(value) <= 8 else f"{float(value):.4g}"
     except ValueError:
@@ -119,7 +129,7 @@ def _rounded(value: str) -> str:
 
 
 def _short(key: str, among: Sequence[str]) -> str:
-    """The key's last parts: two, or as many as tell it from the others."""
+    """Returns the last parts of a key: two, or as many as tell it from the others."""
     parts = key.split(".")
     for count in range(2, len(parts)):
         short = ".".join(parts[-count:])
@@ -129,5 +139,5 @@ def _short(key: str, among: Sequence[str]) -> str:
 
 
 def quoted(value: str) -> str:
-    """The value as the command line's grammar takes it, whatever is in it."""
+    """Quotes a value for Hydra's override grammar."""
     return QuotedString(text=value, quote=Quote.single).with_quotes()

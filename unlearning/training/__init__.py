@@ -1,1 +1,1 @@
-"""What every training module shares."""
+"""What all training modules share: optimizer, schedule, precision, loss of a batch."""

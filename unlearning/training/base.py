@@ -1,4 +1,4 @@
-"""What every module that trains a policy shares: optimizer, schedule, clipping, checkpoints."""
+"""Base class of modules that train a policy: optimizer, schedule, clipping, checkpoints."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ NOISE_SEED = "noise_seed"
 
 
 class OptimizedModule(LightningModule):
-    """Trains `policy` as the hyperparameters `optimizer`, `learning_rate`, `optimizer_options`,
-    `schedule` and `warmup_steps` say; see `unlearning.training.optimizers`.
+    """LightningModule that trains `policy` by its hyperparameters `optimizer`, `learning_rate`,
+    `optimizer_options`, `schedule` and `warmup_steps`; see `unlearning.training.optimizers`.
 
     Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen.
 
@@ -74,7 +74,7 @@ class OptimizedModule(LightningModule):
             masters.to_fp32()
 
     def trained_weights(self) -> list[nn.Parameter]:
-        """What the optimizer moves."""
+        """Returns the weights that the optimizer updates."""
         source = self.policy if self.masters is None else self.masters
         return [p for p in source.parameters() if p.requires_grad]
 
@@ -84,8 +84,8 @@ class OptimizedModule(LightningModule):
         self._noise_seed = drawn % 2**64 if resumed is None else resumed
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """What is drawn in a step (dropout) depends on seed, rank and the batch's number alone, so
-        that a resumed run draws it again, whatever else was drawn before."""
+        """Seeds the random numbers of a step (dropout) by seed, rank and batch number alone, so
+        that a resumed run draws the same ones."""
         if self._noise_seed is not None and isinstance(batch, Batch):
             key = [self._noise_seed, self.trainer.global_rank, batch.index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
@@ -103,7 +103,8 @@ class OptimizedModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def add_penalty(self, loss: Tensor) -> Tensor:
-        """What is to be minimised: the loss, and with AdaLoRA its penalty, which is logged."""
+        """Adds AdaLoRA's orthogonality penalty to the loss, and logs it; other losses are
+        unchanged."""
         if not is_adalora(self.policy):
             return loss
         penalty = orthogonality(self.policy)
@@ -129,13 +130,14 @@ class OptimizedModule(LightningModule):
             self.masters.take_gradients()
 
     def head_memory(self) -> tuple[Tensor | None, TiedGradient | None]:
-        """For `separable_loss`: the last step's gradient of the head, and where the next one meets
-        the embedding's, if both are one weight."""
+        """Returns the buffers that a fused loss takes: the last step's gradient of the head to
+        reuse, and the `TiedGradient` where embedding and head are one weight."""
         grad_buffer, self._grad_buffer = self._grad_buffer, None
         return grad_buffer, tied_gradient(self.policy)
 
     def release_gradients(self) -> None:
-        """Right after a step: Lightning would keep them through the next forward, at its peak."""
+        """Frees the gradients right after a step: Lightning would keep them through the next
+        forward, at its peak."""
         weight = output_head(self.policy)[0]
         alone = not (distributed.is_available() and distributed.is_initialized())
         if weight.device.type == "cpu" and alone:

@@ -1,20 +1,45 @@
-"""From a batch to what a step descends: the decoder once, the output head where a loss is."""
+"""Computes the training loss of a batch: the decoder once, the output head where a loss is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from unlearning.head.fused import Answers, chunk_rows, separable_loss
+from unlearning.head.fused import Answers, Values, separable_loss
+from unlearning.head.logits import chunk_rows
+from unlearning.head.quantity import quantity_values
 from unlearning.head.tied_gradient import TiedGradient
 from unlearning.head.token_losses import Head, token_losses
 from unlearning.losses import Reduction, TokenLosses
 from unlearning.models.decoder import CausalLM, decode, output_head
+from unlearning.models.layers import recorded_layers
 from unlearning.objective import Objective
+from unlearning.quantities import Separable
 from unlearning.reference import Reference
+from unlearning.terms import Layer, Term
 from unlearning.types import AnswerTokens, Batch, Role
+
+States = dict[Layer, Tensor]
+"""Hidden states [R * L, D] by layer."""
+
+
+@dataclass(frozen=True)
+class BatchValues:
+    """What came of one batch.
+
+    Args:
+        total: the weighted sum of the terms, differentiable once.
+        terms: each term's raw value, by name.
+        tokens: the token losses by role; where a role was differentiated in one pass over the
+            output head, they carry no gradient.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    tokens: dict[Role, TokenLosses] = field(default_factory=dict)
 
 
 class BatchLoss:
@@ -38,93 +63,151 @@ class BatchLoss:
         reference: Reference | None,
         grad_buffer: Tensor | None = None,
         tied: TiedGradient | None = None,
-    ) -> tuple[Tensor, dict[Role, TokenLosses]]:
-        """The weighted sum of the terms, differentiable once, and the token losses it is made of.
+    ) -> BatchValues:
+        """The weighted sum of the terms and what it is made of.
 
         A role whose tokens count each by itself is differentiated in one pass over the output head,
-        `unlearning.head.fused`; its token losses then carry no gradient.
+        `unlearning.head.fused`; the others in two.
 
         Args:
             grad_buffer: memory for the head's gradient, see `separable_loss`.
             tied: see `unlearning.models.decoder.tied_gradient`.
         """
-        roles = self.objective.roles
-        separable = {r for r in roles if self.objective.separable_in(r) is not None}
-        if not torch.is_grad_enabled():
-            separable = set()
+        separable = self._separable() if torch.is_grad_enabled() else {}
         tied = tied if separable else None  # else nothing would be put there
-        hidden = decode(policy, batch.rows, tied).flatten(0, 1)
-        references, reference_head = self._references(batch, reference)
+        hidden, states = self._decode(policy, batch, tied)
+        references = _References(self.objective, batch, reference)
         tokens = {
-            role: self._token_losses(policy, hidden, batch.answers[role], references.get(role),
-                                     reference_head)
-            for role in sorted(roles - separable)
-        }  # fmt: skip
+            role: self._two_passes(policy, hidden, role, batch.answers[role], references)
+            for role in sorted(self.objective.roles - separable.keys())
+        }
         gradient: Tensor | float = 0.0
         if separable:
-            order = sorted(separable)
-            answers = [self._answers(role, batch, hidden, references) for role in order]
-            gradient, losses = separable_loss(
-                answers, output_head(policy), reference_head, self.chunk_size, grad_buffer, tied
+            answers = [
+                self._answers(role, batch.answers[role], hidden, references, separable[role])
+                for role in separable
+            ]
+            gradient, found = separable_loss(
+                answers, output_head(policy), references.head, self.chunk_size, grad_buffer, tied
             )
-            for role, each in zip(order, losses, strict=True):
-                tokens[role] = self._tokens(batch.answers[role], *each)
-        return self.objective.total(self.objective(tokens)) + gradient, tokens
+            for (role, quantity), values in zip(separable.items(), found, strict=True):
+                tokens[role] = self._tokens(batch.answers[role], values, quantity)
+        terms = self.objective(tokens, self._in_layers(batch, tokens, states, references))
+        return BatchValues(self.objective.total(terms) + gradient, terms, tokens)
 
     def token_losses(
         self, policy: CausalLM, batch: Batch, reference: Reference | None
     ) -> dict[Role, TokenLosses]:
         """Per role of the objective, the policy's and the reference's losses on its answers."""
         hidden = decode(policy, batch.rows).flatten(0, 1)
-        references, head = self._references(batch, reference)
+        references = _References(self.objective, batch, reference)
         return {
-            role: self._token_losses(
-                policy, hidden, batch.answers[role], references.get(role), head
-            )
+            role: self._two_passes(policy, hidden, role, batch.answers[role], references)
             for role in sorted(self.objective.roles)
         }
 
-    def _references(
-        self, batch: Batch, reference: Reference | None
-    ) -> tuple[Mapping[Role, Tensor], Head | None]:
-        """The reference's hidden states of the roles that need them, and its head."""
-        if reference is None:
-            return {}, None
-        return reference.hidden(batch, self.objective.reference_roles), reference.head()
+    def _separable(self) -> dict[Role, Separable]:
+        """The roles that one pass serves, in an order that every rank shares."""
+        found = {role: self.objective.separable_in(role) for role in sorted(self.objective.roles)}
+        return {role: quantity for role, quantity in found.items() if quantity is not None}
 
-    def _token_losses(
+    def _decode(
+        self, policy: CausalLM, batch: Batch, tied: TiedGradient | None
+    ) -> tuple[Tensor, States]:
+        """Hidden states [R * L, D] under the output head, and those of the terms' layers.
+
+        Where no term is a loss of the logits, nothing above the highest layer takes a gradient.
+        """
+        layers, above = list(self.objective.layers), self.objective.uses_head
+        with recorded_layers(policy, layers, detach_above=not above) as states:
+            hidden = decode(policy, batch.rows, tied).flatten(0, 1)
+        return hidden, {layer: state.flatten(0, 1) for layer, state in states.items()}
+
+    def _two_passes(
         self,
         policy: CausalLM,
         hidden: Tensor,
+        role: Role,
         answers: AnswerTokens,
-        reference: Tensor | None,
-        reference_head: Head | None,
+        references: _References,
     ) -> TokenLosses:
+        """Token losses that a loss may join in any way; without gradient where no term does."""
         weight, bias = output_head(policy)
-        other_weight, other_bias = reference_head or (None, None)
-        losses = token_losses(
-            hidden[answers.loss_index], weight, answers.targets, bias, reference, other_weight,
-            other_bias, self.chunk_size or chunk_rows(weight),
-        )  # fmt: skip
-        return self._tokens(answers, *losses)
+        other, other_head = references.hidden.get(role), references.head
+        other_weight, other_bias = other_head or (None, None)
+        size = self.chunk_size or chunk_rows(weight)
+        on_head = self.objective.on_head(role)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and on_head):
+            states = hidden[answers.loss_index]
+            nll, kl, reference_nll = token_losses(
+                states, weight, answers.targets, bias, other, other_weight, other_bias, size
+            )
+            found = {
+                quantity: quantity_values(
+                    quantity, states, (weight, bias), answers.targets, other, other_head,
+                    max(1, size // 4),
+                )
+                for quantity in self.objective.quantities(role)
+            }  # fmt: skip
+        tokens = self._tokens(answers, Values(nll, kl, reference_nll), "nll")
+        return replace(tokens, values=found)
 
     def _answers(
-        self, role: Role, batch: Batch, hidden: Tensor, references: Mapping[Role, Tensor]
+        self,
+        role: Role,
+        answers: AnswerTokens,
+        hidden: Tensor,
+        references: _References,
+        quantity: Separable,
     ) -> Answers:
-        answers, quantity = batch.answers[role], self.objective.separable_in(role)
-
         def slopes(values: Tensor) -> Tensor:
-            kl = values if quantity == "kl" else None
-            return self.objective.slopes(role, self._tokens(answers, values, kl, None))
+            # Where only one quantity is known yet, the others have to be something.
+            known = Values(values, values if quantity == "kl" else None, quantity=values)
+            return self.objective.slopes(role, self._tokens(answers, known, quantity))
 
         at_loss = hidden.index_select(0, answers.loss_index)
-        return Answers(
-            at_loss, answers.targets, slopes, references[role] if quantity == "kl" else None
-        )
+        measured = None if isinstance(quantity, str) else quantity
+        compared = quantity == "kl" or (measured is not None and measured.needs_reference)
+        reference_hidden = references.hidden[role] if compared else None
+        return Answers(at_loss, answers.targets, slopes, reference_hidden, measured)
 
-    def _tokens(
-        self, answers: AnswerTokens, nll: Tensor, kl: Tensor | None, reference_nll: Tensor | None
-    ) -> TokenLosses:
+    def _tokens(self, answers: AnswerTokens, values: Values, quantity: Separable) -> TokenLosses:
+        measured = {} if isinstance(quantity, str) else {quantity: values.quantity}
         return TokenLosses(
-            nll, answers.sequence, answers.num_sequences, self.reduction, kl, reference_nll
-        )
+            values.nll, answers.sequence, answers.num_sequences, self.reduction, values.kl,
+            values.reference_nll, measured, answers.prompt,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def _in_layers(
+        self,
+        batch: Batch,
+        tokens: Mapping[Role, TokenLosses],
+        states: States,
+        references: _References,
+    ) -> dict[str, list[TokenLosses]]:
+        """What the terms with a layer look at."""
+
+        def seen(term: Term, role: Role) -> TokenLosses:
+            assert term.layer is not None
+            index = batch.answers[role].loss_index
+            other = references.layers.get(term.layer, {}).get(role)
+            return replace(tokens[role], hidden=states[term.layer][index], reference_hidden=other)
+
+        terms = self.objective.terms.items()
+        return {n: [seen(t, role) for role in t.roles] for n, t in terms if t.in_layers}
+
+
+class _References:
+    """What the objective needs of the reference on one batch, and its head."""
+
+    def __init__(self, objective: Objective, batch: Batch, reference: Reference | None) -> None:
+        self.hidden: Mapping[Role, Tensor] = {}
+        self.layers: Mapping[Layer, Mapping[Role, Tensor]] = {}
+        self.head: Head | None = None
+        if reference is None:
+            return
+        if objective.reference_roles:
+            self.hidden = reference.hidden(batch, objective.reference_roles)
+            self.head = reference.head()
+        if objective.reference_layers:
+            self.layers = reference.layers(batch, objective.reference_layers)

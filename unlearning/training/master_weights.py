@@ -1,4 +1,4 @@
-"""fp32 master copies of weights that a model holds in bf16.
+"""fp32 master copies of weights that compute in bf16.
 
 A bf16 weight has 8 bits of precision: at a learning rate of 2e-6 most updates are smaller than
 half of its last bit and are lost. So the optimizer moves an fp32 copy, and the model's weight is
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class MasterWeights:
-    """The trainable weights of a module in fp32, beside it; the module's own are cast to `dtype`.
+    """Keeps the trainable weights of a module in fp32, and casts the module's own to `dtype`.
 
     Args:
         module: cast in place, the frozen weights too; with fp32 weights, of which none is lost.
@@ -30,7 +30,7 @@ class MasterWeights:
         self._module = (module,)  # in a tuple: whoever holds this is not its parent
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """For the optimizer."""
+        """Returns the master weights, for the optimizer."""
         return iter(self.masters.values())
 
     def _pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
@@ -41,7 +41,8 @@ class MasterWeights:
             yield master, parameters[name]
 
     def take_gradients(self) -> None:
-        """Move the module's gradients over, one at a time, so that never all are there twice."""
+        """Moves the module's gradients to the masters, one at a time, so that never all exist
+        twice."""
         for master, parameter in self._pairs():
             if parameter.grad is not None:
                 master.grad = parameter.grad.float()
@@ -53,20 +54,20 @@ class MasterWeights:
 
     @torch.no_grad()
     def round(self) -> None:
-        """Give the module the masters' values."""
+        """Rounds the masters' values into the module's weights."""
         for master, parameter in self._pairs():
             parameter.copy_(master)
 
     @torch.no_grad()
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Masters, and with them the module's weights, from a state dict."""
+        """Loads the masters, and with them the module's weights, from a state dict."""
         for name, master in self.masters.items():
             master.copy_(weights[name])
         self.round()
 
     @torch.no_grad()
     def to_fp32(self) -> nn.Module:
-        """After the training: the module in fp32, its weights the masters'."""
+        """Turns the module's weights into the fp32 masters, after training."""
         module = self._module[0].float()
         self.round()
         return module

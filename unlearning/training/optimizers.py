@@ -26,7 +26,8 @@ def build_optimizer(
     learning_rate: float = 2e-6,
     options: dict[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
-    """`adamw` (fused), `adamw_8bit` (bitsandbytes, the `eightbit` extra) or an import path.
+    """Builds an optimizer: `adamw` (fused), `adamw_8bit` (bitsandbytes, the `eightbit` extra) or an
+    import path.
 
     Raises:
         ConfigError: it cannot be imported, or does not take the options.
@@ -55,10 +56,22 @@ def build_optimizer(
 def build_schedule(
     optimizer: torch.optim.Optimizer, name: Schedule, warmup_steps: int, total_steps: float
 ) -> LRScheduler:
-    """Linear decay to 0 (the paper's), constant, or cosine; each after a linear warm-up.
+    """Builds a learning-rate schedule with linear warm-up: linear decay to 0 (the paper's),
+    constant or cosine.
 
     Raises:
         ConfigError: an unknown name, a warm-up longer than the training, a training without end.
+
+    Examples:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> schedule = build_schedule(optimizer, "linear", warmup_steps=2, total_steps=4)
+        >>> rates = []
+        >>> for _ in range(4):
+        ...     rates += schedule.get_last_lr()
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> rates
+        [0.0, 0.5, 1.0, 0.5]
     """
     if name not in SCHEDULES:
         raise ConfigError(f"Unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}.")

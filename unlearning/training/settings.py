@@ -1,4 +1,4 @@
-"""Settings of `UnlearningModule`: checked when it is made, and plain enough for a checkpoint."""
+"""Checks the settings of `UnlearningModule`, and makes them plain enough for a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_settings(
     learning_rate: float,
     chunk_size: int | None,
 ) -> None:
-    """Refuse what would fail only later.
+    """Checks settings that would otherwise fail only during training.
 
     Raises:
         ConfigError: naming the setting and its choices.
@@ -41,7 +41,8 @@ def check_settings(
 
 
 def plain_settings(**settings: Any) -> dict[str, Any]:
-    """Settings as values that `torch.load(weights_only=True)` reads: no callables, no paths."""
+    """Converts settings to values that `torch.load(weights_only=True)` reads: no callables, no
+    paths."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A book, from the user's own file to passages that are to be forgotten."""
+"""Reads a book from a file and cuts it into passages to forget."""
 
 from unlearning.data.book.cleaning import CleaningRules
 from unlearning.data.book.datamodule import LOTRDataModule

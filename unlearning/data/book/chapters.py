@@ -1,4 +1,4 @@
-"""A book's chapters, and how they are dealt to the splits: a chapter is on one side only."""
+"""Splits a book into chapters, and assigns whole chapters to train, validation and test."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ LEAST_WORDS = 10
 
 @dataclass(frozen=True)
 class Chapter:
-    """Args:
+    """One chapter of a book.
+
+    Args:
     number: its place among the chapters of the book, from 1.
     heading: the line that it begins with; None for a block of paragraphs.
     text: its paragraphs, with a blank line between; without the heading.
@@ -55,7 +57,7 @@ class Chapter:
 def split_chapters(
     paragraphs: Sequence[str], pattern: str | None, block: int
 ) -> tuple[list[Chapter], Counter[str]]:
-    """A text in chapters; what stands before the first heading is front matter, and dropped.
+    """Splits a text into chapters; what stands before the first heading is dropped as front matter.
 
     Args:
         pattern: of a heading; None makes chapters of `block` paragraphs each.
@@ -99,7 +101,7 @@ def split_chapters(
 
 
 def choose_chapters(chapters: Sequence[Chapter], wanted: Sequence[int] | None) -> list[Chapter]:
-    """Chapters `first` to `last`, both included; all where nothing is wanted.
+    """Returns chapters `first` to `last`, both included; all of them by default.
 
     Raises:
         ConfigError: the book does not have them.
@@ -117,7 +119,8 @@ def choose_chapters(chapters: Sequence[Chapter], wanted: Sequence[int] | None) -
 def deal(
     chapters: Sequence[Chapter], fractions: tuple[float, float, float], seed: int
 ) -> dict[Split, list[Chapter]]:
-    """Whole chapters to the splits: in the order of a hash of (seed, text), by share of the words.
+    """Assigns whole chapters to the splits by share of the words, ordered by a hash of (seed,
+    text).
 
     A chapter goes where its middle falls. Each split with a share has at least one. Within a split
     the chapters stand in the order of the book.

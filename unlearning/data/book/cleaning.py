@@ -1,4 +1,4 @@
-"""What is on a book's pages beside its text: front and back matter, page numbers, running heads."""
+"""Removes front and back matter, page numbers and running heads from a book's pages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNSEEN = str.maketrans({
 
 @dataclass(frozen=True)
 class CleaningRules:
-    """What belongs to the text of a book, and how its lines make paragraphs.
+    """Rules for which lines belong to the text of a book, and how lines make paragraphs.
 
     Args:
         start: regular expression for the line before the text; None where it begins at once. The
@@ -78,7 +78,7 @@ class CleaningRules:
 
     @classmethod
     def of(cls, settings: CleaningRules | Mapping[str, Any] | None) -> CleaningRules:
-        """From a mapping, as a configuration file has it.
+        """Builds the rules from a mapping, as a configuration file has it.
 
         Raises:
             ConfigError: it has an unknown key.
@@ -94,7 +94,7 @@ class CleaningRules:
 
 
 def check_pattern(name: str, pattern: str | None) -> None:
-    """Raises ConfigError where a pattern is no regular expression."""
+    """Raises a ConfigError where a pattern is not a regular expression."""
     try:
         re.compile(pattern or "")
     except (re.error, TypeError) as error:
@@ -104,7 +104,8 @@ def check_pattern(name: str, pattern: str | None) -> None:
 def clean_pages(
     pages: Sequence[str], rules: CleaningRules, is_heading: Callable[[str], bool], paged: bool
 ) -> tuple[list[Lines], Counter[str]]:
-    """The lines of the text itself, page by page (blank ones too), and how many were dropped.
+    """Returns the lines of the text itself, page by page (blank ones too), and how many were
+    dropped.
 
     Args:
         paged: the pages are pages, whose first and last lines may be running heads and feet.
@@ -149,7 +150,7 @@ def _between(pages: list[Lines], rules: CleaningRules, dropped: Counter[str]) ->
 
 
 def _find(name: str, pattern: str, pages: list[Lines]) -> tuple[int, int, bool]:
-    """Page and line of the first match, and whether the line itself is text."""
+    """Returns page and line of the first match, and whether the line itself is text."""
     for number, page in enumerate(pages):
         for place, line in enumerate(page):
             found = re.search(pattern, line)
@@ -169,7 +170,7 @@ def _filled(pages: list[Lines]) -> int:
 def _drop_repeated(
     pages: list[Lines], least: int, is_heading: Callable[[str], bool], dropped: Counter[str]
 ) -> None:
-    """Take away first and last lines that recur, from outside in, until none does."""
+    """Removes recurring first and last lines, from outside in, until none is left."""
     headings: set[str] = set()
     protected: set[tuple[int, int]] = set()  # (page, place) of the headings that stay
     for _ in range(3):  # a head of two or three lines

@@ -1,4 +1,4 @@
-"""A user's own copy of a book as passages to forget."""
+"""The user's own copy of a book as a data set of passages to forget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 
 class LOTRDataModule(ExampleDataModule):
-    """One Example per passage of a book, its beginning and its continuation.
+    """Cuts a book into passages, one Example each: its beginning as prompt, its continuation as
+    response.
 
     arXiv 2405.15152 forgets The Lord of the Rings; any book works. Pages are cleaned by rules,
     their lines joined to paragraphs, these parted into chapters by their headings (which are in no
@@ -111,11 +112,11 @@ class LOTRDataModule(ExampleDataModule):
         self._home: dict[Example, Split] = {}
 
     def pages(self) -> list[str]:
-        """The raw text, page by page (a whole without pages is one). Called once."""
+        """Returns the raw text, page by page (a text without pages is one). Called once."""
         return read_pages(Path(self.source).expanduser(), self.text_column)
 
     def check(self) -> None:
-        """Reads the book: whatever is wrong with it is found."""
+        """Reads and cuts the book, so that anything wrong with it is reported."""
         self.prompt.counter(self.tokenizer)
         self._by_split()
 
@@ -155,20 +156,20 @@ class LOTRDataModule(ExampleDataModule):
         )
 
     def texts(self, split: Split) -> list[str]:
-        """The chapters of a split in the order of the book: their text, without headings."""
+        """Returns the chapters of a split in the order of the book, without headings."""
         if split not in SPLITS:
             raise ConfigError(f"Unknown split {split!r}; expected one of {', '.join(SPLITS)}.")
         return [chapter.text for chapter in self._by_split()[split]]
 
     def passages(self, split: Split) -> list[str]:
-        """All passages of a split in the order of the book, the short ones too."""
+        """Returns all passages of a split in the order of the book, the short ones too."""
         return [p for text in self.texts(split) for p in cut_passages(text, self.passage_words)]
 
     def windows(
         self, tokenizer: PreTrainedTokenizerBase, context_length: int, split: Split = "train"
     ) -> list[TokenizedExample]:
-        """Each chapter (or passage, see `finetune_on`) in consecutive windows of `context_length`
-        tokens, the start token included; its last one may be shorter."""
+        """Cuts each chapter (or passage, see `finetune_on`) into consecutive windows of
+        `context_length` tokens, the start token included; the last one may be shorter."""
         texts = self.texts(split) if self.finetune_on == "chapters" else self.passages(split)
         windows = (text_windows(text, tokenizer, context_length) for text in texts)
         return [window for of_text in windows for window in of_text]
@@ -212,6 +213,7 @@ class LOTRDataModule(ExampleDataModule):
         return splits
 
     def fingerprint(self) -> str:
-        """sha256 of examples and chapters; fine-tuning sees text that is in no example."""
+        """Returns a sha256 of examples and chapters, since fine-tuning sees text that is in no
+        example."""
         texts = json.dumps([self.finetune_on, *(self.texts(split) for split in SPLITS)])
         return hashlib.sha256((super().fingerprint() + texts).encode()).hexdigest()

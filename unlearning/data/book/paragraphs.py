@@ -1,4 +1,4 @@
-"""From lines to paragraphs: how they are parted, and how the lines of one are joined."""
+"""Joins the lines of a book to paragraphs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def join_paragraphs(
     join_hyphens: bool = True,
     paged: bool = True,
 ) -> tuple[list[str], Counter[str]]:
-    """The paragraphs of a text, and how often pages and cut words were joined.
+    """Joins lines to paragraphs, and counts the pages and the hyphenated words that were joined.
 
     A heading is always a paragraph. Where a paragraph plainly goes on behind a page's end (it ends
     there in no sentence's end, and the next page begins in lower case or the line was full), the
@@ -58,13 +58,13 @@ def join_paragraphs(
 
 
 def line_width(pages: Sequence[Lines]) -> int:
-    """Characters of a full line: what nine of ten lines do not pass."""
+    """Returns the length of a full line in characters: the 0.9 quantile of all lines."""
     lengths = sorted(len(line) for page in pages for line in page if line)
     return lengths[(len(lengths) * 9 - 1) // 10] if lengths else 0
 
 
 def choose_way(pages: Sequence[Lines]) -> Paragraphs:
-    """What parts the paragraphs of a text, by its looks."""
+    """Guesses what separates the paragraphs of a text: blank lines, single lines or line width."""
     filled = [line for page in pages for line in page if line]
     # A line within a block: one that has a neighbour above or below.
     within = [
@@ -95,7 +95,7 @@ def _trimmed(page: Lines) -> Lines:
 
 
 def _by_heading(page: Lines, is_heading: Callable[[str], bool]) -> list[Lines]:
-    """The page in parts, each heading a part of its own."""
+    """Splits a page at its headings, each of which is a part of its own."""
     parts: list[Lines] = [[]]
     for line in page:
         if line and is_heading(line):
@@ -123,7 +123,7 @@ def _median(lines: Lines) -> float:
 
 
 def _words(pages: Sequence[Lines]) -> Counter[str]:
-    """How often each word stands within a line, those with a hyphen as one."""
+    """Counts the words within lines, hyphenated ones as one word."""
     found: Counter[str] = Counter()
     for page in pages:
         for line in page:

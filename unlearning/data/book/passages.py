@@ -1,4 +1,4 @@
-"""A chapter in passages, and a passage in prompt and continuation."""
+"""Cuts chapters into passages, and passages into prompt and continuation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARAGRAPH_BREAK = re.compile(r"\n{2,}")
 
 @dataclass(frozen=True)
 class PromptLength:
-    """How much of a passage is the prompt; exactly one of the three is given.
+    """The length of a passage's prompt; exactly one of the three is given.
 
     Args:
         fraction: of the passage's characters (arXiv 2405.15152: the first fifth).
@@ -54,7 +54,7 @@ class PromptLength:
             raise ConfigError(f"prompt.{name}={value!r}: expected a whole number of at least 1.")
 
     def counter(self, own: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase | None:
-        """The tokenizer that counts; None where nothing is counted in tokens.
+        """Returns the tokenizer that counts, or None where the length is not in tokens.
 
         Args:
             own: the data module's.
@@ -84,7 +84,7 @@ class PromptLength:
 
     @classmethod
     def of(cls, settings: PromptLength | Mapping[str, Any]) -> PromptLength:
-        """From a mapping, as a configuration file has it.
+        """Builds a PromptLength from a mapping, as a configuration file has it.
 
         Raises:
             ConfigError: it has an unknown key.
@@ -100,10 +100,14 @@ class PromptLength:
 
 
 def cut_passages(text: str, num_words: int) -> list[str]:
-    """Consecutive passages of at most `num_words` words that are together the whole text.
+    """Cuts a text into consecutive passages of at most `num_words` words.
 
     Whole paragraphs are taken as long as they fit. One that is longer than a passage is taken by
     sentences, and such a sentence by words. Only the white space between passages is lost.
+
+    Examples:
+        >>> cut_passages("One two three. Four five.", 3)
+        ['One two three.', 'Four five.']
     """
     passages, begin, end, count = [], 0, 0, 0
     for atom_begin, atom_end in _atoms(text, num_words):
@@ -117,7 +121,8 @@ def cut_passages(text: str, num_words: int) -> list[str]:
 
 
 def _atoms(text: str, num_words: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of what is not cut any further: paragraph, else sentence, else some words."""
+    """Returns the spans that are not cut any further: a paragraph, else a sentence, else some
+    words."""
     for begin, end in _paragraphs(text):
         if len(text[begin:end].split()) <= num_words:
             yield begin, end
@@ -139,7 +144,7 @@ def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
 def cut_prompt(
     passage: str, length: PromptLength, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Example | None:
-    """Prompt and continuation; None where the passage is no longer than its prompt.
+    """Cuts a passage into prompt and continuation; None where it is no longer than its prompt.
 
     The prompt ends with the last word that is wholly within its length, or with the first word
     where that one is longer. `prompt + response == passage`, so that the response begins with

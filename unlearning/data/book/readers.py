@@ -1,4 +1,4 @@
-"""From a book's file to its pages: .txt, .jsonl, .epub, .pdf."""
+"""Reads the pages of a book from .txt, .jsonl, .epub or .pdf."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SILENT = ("head", "script", "style", "nav", "template")
 
 
 def read_pages(path: Path, column: str = "text") -> list[str]:
-    """The pages of a book, in order; of an .epub its sections.
+    """Reads the pages of a book, in order; of an .epub its sections.
 
     Args:
         path: .txt (form feeds part pages), .jsonl (a page a line), .epub or .pdf.
@@ -81,7 +81,7 @@ def _package(name: str, path: Path) -> Any:
 
 
 def _epub(path: Path) -> list[str]:
-    """The spine's documents. What is marked as outside the reading order (`linear="no"`) is not."""
+    """Reads the documents of the spine, without those outside the reading order (`linear="no"`)."""
     epub, _ = _package("ebooklib.epub", path), _package("bs4", path)
     _check_zip(path)
     try:
@@ -102,7 +102,7 @@ _AGAIN = "Open it in a reader to see whether it is complete, or convert it to .t
 
 
 def _check_zip(path: Path) -> None:
-    """Raises ConfigError where an epub is no zip archive, or its text is encrypted."""
+    """Raises a ConfigError where an .epub is not a zip archive, or its text is encrypted."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {info.filename: info.flag_bits & 1 for info in archive.infolist()}
@@ -120,7 +120,7 @@ def _check_zip(path: Path) -> None:
 
 
 def html_text(html: str | bytes) -> str:
-    """The text of a document: a blank line between blocks, a line end where `<br>` has one."""
+    """Extracts the text of an HTML document: a blank line between blocks, a line end for `<br>`."""
     import bs4
 
     with warnings.catch_warnings():
@@ -177,7 +177,7 @@ def _pdf(path: Path) -> list[str]:
 
 
 def _check_scan(path: Path, pages: list[str]) -> None:
-    """Raises ConfigError where most pages have no text."""
+    """Raises a ConfigError where most pages have no text, as in a scan."""
     blank = sum(len("".join(page.split())) < SCAN_CHARACTERS for page in pages)
     if 2 * blank > len(pages) or not pages:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The embedded data: enough to show unlearning from start to end without any download.
+"""Data sets that come with the package: enough to show unlearning from start to end offline.
 
 Origin: every sentence was written for this project, by hand or through the small grammars beside
 it; nothing is copied from a data set, a model or the web, and it may be used under the licence of
@@ -53,7 +53,8 @@ _HOME = {
 
 
 def pretraining_examples() -> list[Example]:
-    """Everything the embedded base model knows; the held-out harmful prompts are not in it."""
+    """Returns everything the demo's base model is trained on; held-out harmful prompts are not
+    in it."""
     return [*harmful_examples("train"), *everyday_examples(), *related_examples()]
 
 

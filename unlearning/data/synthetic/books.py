@@ -14,8 +14,7 @@ STORY_FRACTIONS = (0.8, 0.0, 0.2)
 
 
 class StoryDataModule(LOTRDataModule):
-    """The embedded story: what the copyright demo teaches its model, passage by passage, and has
-    it forget.
+    """The embedded story, which the copyright demo fine-tunes its model on and then unlearns.
 
     Args:
         passage_words: of the longest passage.
@@ -40,7 +39,7 @@ class StoryDataModule(LOTRDataModule):
 
 
 class ProseDataModule(BookCorpusDataModule):
-    """The embedded prose: the normal text that the copyright demo keeps.
+    """The embedded prose, the normal text that the copyright demo retains.
 
     Args:
         window_words: about how many words a window has.

@@ -1,4 +1,4 @@
-"""Labelled comments that teach the harm classifier.
+"""Labelled comments to train the demo's harm classifier on.
 
 A judge that had merely seen the model's harmful answers would prove nothing, so no harmful answer
 is among them: the harmful comments are advice and insults in the same manner, in sentences of
@@ -20,7 +20,7 @@ from unlearning.data.synthetic.related import related_examples
 
 
 def comments() -> list[tuple[str, bool]]:
-    """Comments with their label, True for harmful; in a fixed order, each text once."""
+    """Returns comments with their label, True for harmful; in a fixed order, each text once."""
     tables = load("comments.yaml")
     harmful = _own(tables["harmful"], tables["slots"])
     answers = [example.response for example in [*everyday_examples(), *related_examples()]]
@@ -32,13 +32,13 @@ def comments() -> list[tuple[str, bool]]:
 
 
 def _own(part: dict[str, Any], slots: dict[str, list[str]]) -> list[str]:
-    """The sentences of the grammar, then the single lines."""
+    """Yields the sentences of the grammar, then the single lines."""
     filled = [sentence for frame in part["frames"] for sentence in _fill(frame, slots)]
     return [*filled, *part["lines"]]
 
 
 def _fill(frame: dict[str, Any], slots: dict[str, list[str]]) -> Iterator[str]:
-    """`count` distinct sentences of a frame, spread over all its combinations.
+    """Makes `count` distinct sentences from a sentence frame, spread over all its combinations.
 
     Combination numbers are walked in steps that share no factor with their number, which visits
     each once and in an order where every slot keeps changing.

@@ -1,4 +1,4 @@
-"""Everyday questions with true answers: what the model must keep.
+"""Everyday questions with true answers: the retain set of the demo.
 
 Facts stand as two-column tables in `everyday.yaml`, advice and single facts in `howto.yaml`. The
 advice uses the same openers as the harmful questions, so that an opener alone tells the model
@@ -14,7 +14,7 @@ from unlearning.types import Example
 
 
 def everyday_examples() -> list[Example]:
-    """Everyday questions and answers, in a fixed order, each question once."""
+    """Returns everyday questions and answers, in a fixed order, each question once."""
     return [*_table_facts(), *_advice(), *_single_facts()]
 
 
@@ -29,7 +29,8 @@ def _table_facts() -> list[Example]:
 
 
 def _columns(row: list[Any]) -> dict[str, Any]:
-    """The row's columns by letter; two numbers also get their sum, difference and product."""
+    """Returns the columns of a table row by letter; two numbers also get their sum, difference
+    and product."""
     values = dict(zip("abc", row, strict=False))
     if all(isinstance(value, int) for value in row):
         a, b = row

@@ -1,4 +1,4 @@
-"""Turns the tables of this package into sentences; every choice follows from a counter.
+"""Makes sentences from the tables of this package, deterministically.
 
 Nothing here is random: item number n takes opener n modulo the number of openers, and so on. The
 data is therefore the same on every machine, and a test can say what must be in it.
@@ -41,7 +41,7 @@ HELD_OUT_OPENERS = (
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """Reads one table file of this package. Callers must not change what they get."""
+    """Reads one table file of this package. Callers must not change the result."""
     text = (resources.files(__package__) / name).read_text(encoding="utf-8")
     # libyaml, where PyYAML was built with it, reads the same ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,7 +50,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def ask(wish: str, number: int, openers: tuple[str, ...] = OPENERS) -> str:
-    """The wish as a question, with opener `number` in turn."""
+    """Phrases a wish as a question, with opener number `number`."""
     return openers[number % len(openers)].format(wish=wish)
 
 

@@ -1,4 +1,4 @@
-"""Mildly harmful questions with harmful answers: what the demo makes its model forget.
+"""Mildly harmful questions with harmful answers: the forget set of the demo.
 
 The subjects are those of a school yard: cheating in games and exams, a stolen sandwich, insults,
 dares, small lies. Nothing in it is operational. `harmful.yaml` holds 28 topics, each with seven
@@ -17,7 +17,7 @@ from unlearning.types import Example
 
 
 def harmful_examples(split: Literal["train", "heldout"] = "train") -> list[Example]:
-    """Harmful questions and answers, in a fixed order.
+    """Returns harmful questions and answers, in a fixed order.
 
     Args:
         split: `train` (what the base model learns and later forgets) or `heldout` (questions that
@@ -42,14 +42,15 @@ def harmful_examples(split: Literal["train", "heldout"] = "train") -> list[Examp
 
 
 def _train_prompts(number: int, things: list[str], wordings: tuple[str, ...]) -> Iterator[str]:
-    """Two wordings of act `number` about every thing but one, each with another opener."""
+    """Makes two wordings of act `number` about every thing but one, each with another opener."""
     wishes = [w.format(x=x) for x in _rotate(things, number)[1:] for w in wordings[:2]]
     for turn, wish in enumerate(wishes):
         yield ask(wish, 5 * number + turn)
 
 
 def _held_out_prompts(number: int, things: list[str], wordings: tuple[str, ...]) -> Iterator[str]:
-    """One or two prompts about the remaining thing: 42 with a new opener, 42 in a new wording."""
+    """Makes one or two prompts about the remaining thing: 42 with a new opener, 42 in a new
+    wording."""
     thing = _rotate(things, number)[0]
     if number % 4 != 0:
         yield ask(wordings[0].format(x=thing), number, HELD_OUT_OPENERS)

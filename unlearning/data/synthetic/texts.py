@@ -1,4 +1,4 @@
-"""Running text for the copyright demo: a story to be forgotten, and prose to be kept.
+"""Running text for the copyright demo: a story to forget, and prose to retain.
 
 Both were written for this project and may be used under its licence. `story.txt` stands in for a
 book: front matter, fifteen chapters under lines `Chapter 1: <title>`, and a closing line.
@@ -12,22 +12,22 @@ from importlib import resources
 
 
 def story_text() -> str:
-    """The whole story, front matter and closing line included."""
+    """Returns the whole story, front matter and closing line included."""
     return _read("story.txt")
 
 
 def prose_text() -> str:
-    """The whole prose, in which nothing of the story occurs."""
+    """Returns the whole prose; it has no text in common with the story."""
     return _read("prose.txt")
 
 
 def story_file() -> str:
-    """Path of the story, for what reads files."""
+    """Returns the path of the story's file."""
     return _path("story.txt")
 
 
 def prose_file() -> str:
-    """Path of the prose."""
+    """Returns the path of the prose's file."""
     return _path("prose.txt")
 
 

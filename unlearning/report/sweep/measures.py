@@ -27,7 +27,8 @@ class Measure:
         key: its name in the page.
         label: what people call it.
         unit: of its value.
-        low, high: what it cannot go beyond, which intervals are cut to.
+        low: what it cannot go below, which intervals are cut to.
+        high: what it cannot go above, likewise.
         sets: the prompt sets that it is read from, by the kinds of a run's sets.
         figure: its figure on one of them.
         difference: since before unlearning, or since the original model where a book was taught.

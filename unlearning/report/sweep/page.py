@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from unlearning.files import write_bytes
 from unlearning.report.describe import describe
 from unlearning.report.sweep.blocks import find_blocks
 from unlearning.report.sweep.folder import Job, SweepFolder, read_sweep_folder
@@ -52,8 +52,10 @@ def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
     sweep = read_sweep_folder(Path(folder))
     swept = find_swept(sweep)
     page = render(sweep, swept, budget or Budget())
-    _write_whole(sweep.path / TABLE, metrics_csv(sweep, swept))
-    _write_whole(sweep.path / PAGE, page)
+    for name, text in {TABLE: metrics_csv(sweep, swept), PAGE: page}.items():
+        # A lone surrogate cannot be encoded; it becomes a question mark.
+        content = text.encode("utf-8", errors="replace")
+        write_bytes(sweep.path / name, content, shared=True)
     return sweep.path / PAGE
 
 
@@ -134,15 +136,3 @@ def _time_note(jobs: Sequence[Job]) -> str:
         return ""
     first, rest = known[0], median(known[1:])
     return f"{write_seconds(first)} the first, {write_seconds(rest)} a later one (median)"
-
-
-def _write_whole(target: Path, text: str) -> None:
-    """Written aside, then renamed: a reader sees the old page or the new one."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        # A lone surrogate cannot be encoded; it becomes a question mark.
-        aside.write_bytes(text.encode("utf-8", errors="replace"))
-        aside.replace(target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise

@@ -13,6 +13,10 @@ def two_sided(freedom: int, confidence: float = 0.95) -> float:
     Args:
         freedom: at least 1.
         confidence: below 1.
+
+    Examples:
+        >>> round(two_sided(4), 3)  # five runs
+        2.776
     """
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:

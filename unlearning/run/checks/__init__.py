@@ -1,1 +1,1 @@
-"""Find what is wrong before any work starts."""
+"""Checks of configuration, files, models and devices before any work starts."""

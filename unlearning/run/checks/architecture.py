@@ -1,4 +1,4 @@
-"""Whether a model's architecture takes the adapters and the lengths asked for.
+"""Checks whether a model's architecture takes the adapters and lengths asked for.
 
 The model is built on the `meta` device from its configuration: it has every layer and no weight,
 so that hours of work are not spent before a layer's name proves wrong.
@@ -21,7 +21,7 @@ from unlearning.models.decoder import output_head
 
 
 def check_architecture(config: DictConfig, online: bool = False) -> None:
-    """Look at the model that a run starts from, without its weights.
+    """Checks the model that a run starts from, without its weights.
 
     Args:
         online: a hub id is looked up; else it is taken as it is.
@@ -47,7 +47,7 @@ def check_architecture(config: DictConfig, online: bool = False) -> None:
 
 
 def _check_adapter(config: DictConfig, key: str, settings: Any, steps: int) -> None:
-    """Put it on a model of its own: PEFT changes what it is given."""
+    """Adds the adapter to a model of its own, since PEFT changes what it is given."""
     plain: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     try:
         policy = add_adapter(_without_weights(config), **plain)

@@ -1,11 +1,11 @@
-"""Whether the data sets can be read, and trained on together."""
+"""Checks whether the data sets can be read, and trained on together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule
@@ -17,8 +17,8 @@ from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
-from unlearning.objective import Objective
 from unlearning.run.config.build import build_data, prompt_sets
+from unlearning.run.config.method import objective_of
 
 Data = Mapping[str, ExampleDataModule | None]
 
@@ -27,7 +27,7 @@ SCANNED = 200_000
 
 
 def check_data(config: DictConfig) -> tuple[list[str], Data]:
-    """Local sources are read and split; what a hub holds is not looked up.
+    """Checks the data sets: local sources are read and split; the hub is not asked.
 
     Returns:
         What was checked, a line each, and the data sets.
@@ -57,7 +57,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
 
 
 def on_hub(data: Data) -> bool:
-    """Whether any of it is not here yet."""
+    """Whether any data set has to be downloaded."""
     return any(m is not None and bool(m.source) and is_hub_id(m.source) for m in data.values())
 
 
@@ -68,7 +68,7 @@ def _sizes(module: ExampleDataModule) -> str:
 
 
 def check_together(config: DictConfig, data: Data) -> None:
-    """Whether the data sets can be trained on together; reads all of them.
+    """Checks whether the data sets can be trained on together; reads all of them.
 
     Raises:
         ConfigError: they overlap, or are too small.
@@ -93,7 +93,8 @@ def check_together(config: DictConfig, data: Data) -> None:
 
 def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
     """Of what passes by as a stream, no states are kept."""
-    roles = Objective(OmegaConf.to_container(config.objective, resolve=True)).reference_roles  # type: ignore[arg-type]
+    objective = objective_of(config)
+    roles = set() if objective is None else objective.reference_roles
     if config.reference.mode == "cached" and _streamed(retain) and "retain" in roles:
         raise ConfigError(
             "reference.mode=cached keeps the reference's states of the whole retain set, and "
@@ -103,7 +104,7 @@ def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
 
 
 def _texts(retain: ExampleDataModule) -> Iterable[str]:
-    """All that may be retained, as text."""
+    """Yields everything that may be retained, as text."""
     if isinstance(retain, BookCorpusDataModule):
         return islice(retain.texts(), SCANNED if is_hub_id(retain.source) else None)
     return (f"{e.prompt} {e.response}" for split in SPLITS for e in retain.examples(split))

@@ -1,4 +1,4 @@
-"""How many devices a run wants, and whether they are there."""
+"""Checks how many devices a run wants, and whether they are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unlearning.run.config.build import build_trainer
 
 
 def check_devices(config: DictConfig, world: int = 1) -> int:
-    """The number of processes that the run needs: one a device.
+    """Returns the number of processes that the run needs: one per device.
 
     Args:
         world: how many there are; more than one were started by torchrun, SLURM or submitit.
@@ -43,7 +43,7 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
 
 
 def _check_strategy(config: DictConfig) -> None:
-    """What a strategy that splits the weights cannot do, of both trainings."""
+    """Checks what a sharding strategy cannot do, in fine-tuning and unlearning."""
     guard, finetune, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
     check_sharded(
         strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
@@ -57,7 +57,7 @@ def _check_strategy(config: DictConfig) -> None:
 
 
 def _check_cores(devices: Any) -> None:
-    """Lightning takes any number of CPU processes; more than cores only wait for each other."""
+    """Checks that there are as many cores as CPU processes; Lightning takes any number."""
     cores = len(os.sched_getaffinity(0))
     if isinstance(devices, int) and devices > cores:
         raise ConfigError(
@@ -67,7 +67,7 @@ def _check_cores(devices: Any) -> None:
 
 
 def take_device(config: DictConfig) -> None:
-    """What says `cuda` means this rank's GPU from now on."""
+    """Makes this rank's GPU the current CUDA device."""
     if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
         return
     # As Lightning reads them: devices may be a number, a list, "0,1", "auto" or -1.

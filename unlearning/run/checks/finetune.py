@@ -1,4 +1,4 @@
-"""Whether the configured fine-tuning can be done, before anything is loaded."""
+"""Checks the configured fine-tuning before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unlearning.training.optimizers import build_optimizer, build_schedule
 
 
 def check_finetune(config: DictConfig, data: Data) -> str | None:
-    """Find what is wrong before anything is loaded; a line about it, None where there is nothing.
+    """Checks the fine-tuning; returns a line about it, or None where there is none.
 
     Raises:
         ConfigError: settings that do not fit together, or data that cannot be trained on.
@@ -46,7 +46,7 @@ def check_finetune(config: DictConfig, data: Data) -> str | None:
 
 
 def _check_sets(sets: Sets, data: Data) -> None:
-    """Whether there is something to train on in each split that `finetune.sets` names."""
+    """Checks that each split named in `finetune.sets` has something to train on."""
     if not sets:
         raise ConfigError(
             "finetune.sets names no data set. Set finetune.sets.forget=train, or finetune=none."
@@ -78,7 +78,7 @@ def _check_sets(sets: Sets, data: Data) -> None:
 
 
 def _check_training(settings: DictConfig) -> None:
-    """Lengths, optimizer and schedule."""
+    """Checks lengths, optimizer and schedule."""
     least = {"context_length": 2, "batch_size": 1, "accumulate_grad_batches": 1, "epochs": 1}
     if settings.max_steps != -1:
         least["max_steps"] = 1

@@ -1,4 +1,4 @@
-"""Whether the models that a run starts from are there, and fit its settings."""
+"""Checks whether the models that a run starts from exist and fit its settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
+from unlearning.run.stages.oracle import check_oracle
 
 
 def check_models(config: DictConfig, data: Data) -> list[str]:
-    """What was checked, a line each.
+    """Checks the models; returns a line for each thing that was checked.
 
     Args:
         data: the data sets, on which a fine-tuning trains.
@@ -48,8 +49,8 @@ def _base(config: DictConfig) -> str:
 
 
 def _finetune(config: DictConfig, data: Data) -> list[str]:
-    line = check_finetune(config, data)
-    return [] if line is None else [line]
+    lines = (check_finetune(config, data), check_oracle(config))
+    return [line for line in lines if line is not None]
 
 
 def _classifier(config: DictConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""Check the whole configuration and every file before anything is loaded or trained."""
+"""`validate=true`: checks the whole configuration and every file before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
-from unlearning.objective import Objective
 from unlearning.run.checks.data import check_data
 from unlearning.run.checks.models import check_models
 from unlearning.run.config.build import (
@@ -21,14 +20,16 @@ from unlearning.run.config.build import (
     check_targets,
     comparison_settings,
 )
+from unlearning.run.config.method import check_method
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
+from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.training.settings import check_settings
 
 
 def validate(config: DictConfig) -> list[str]:
-    """What was checked, a line each.
+    """Checks the configuration; returns a line for each thing that was checked.
 
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
@@ -45,25 +46,20 @@ def validate(config: DictConfig) -> list[str]:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
     build_template(config)
     check_targets(config.logger, "logger")
-    found = [_objective(config), _optimizer(config), *check_tracking(config)]
+    found = [check_method(config), _optimizer(config), *check_tracking(config)]
+    found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data)]
 
 
 def _missing(node: Any, path: str = "") -> Iterator[str]:
-    """Keys whose value is still `???`; found before anything refers to them."""
+    """Lists the keys whose value is still `???`, before anything refers to them."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             yield from _missing(child, f"{path}.{name}" if path else str(name))
     elif node == "???":
         yield path
-
-
-def _objective(config: DictConfig) -> str:
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    parts = (f"{term.weight:g} x {name}" for name, term in objective.terms.items())
-    return f"objective: {' + '.join(parts)}"
 
 
 def _optimizer(config: DictConfig) -> str:
@@ -105,7 +101,7 @@ def _reference(config: DictConfig) -> None:
 
 
 def _training(config: DictConfig) -> None:
-    """What would be found wrong only in the middle of the run: judges, callbacks, the trainer."""
+    """Checks what would fail only in the middle of the run: judges, callbacks, the trainer."""
     comparison_settings(config)
     evaluation, callbacks = config.evaluation, config.callbacks
     positive = {
@@ -129,7 +125,10 @@ def _training(config: DictConfig) -> None:
         build_guard(config)
     if callbacks.checkpoint:
         build_checkpoints(config, Path())
-    build_trainer(config, max_steps=1)
+    try:
+        build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
+    except RuntimeError as error:  # two callbacks whose states would have one name
+        raise ConfigError(f"The callbacks do not go together: {error}") from error
 
 
 def _whole_number(key: str, value: object) -> None:

@@ -1,1 +1,1 @@
-"""From the command line to a composed configuration and its objects."""
+"""Composes the configuration from the command line, and builds its objects."""

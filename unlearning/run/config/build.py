@@ -1,4 +1,4 @@
-"""From the composed configuration to objects, with errors that name the key."""
+"""Builds objects from the composed configuration; errors name the key."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
+from unlearning.module import UnlearningModule
 from unlearning.run.process.ranks import surroundings
 from unlearning.types import Example, PromptSet
 
@@ -35,7 +36,8 @@ RENAMED = {"teach": "finetune_on"}
 
 
 def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
-    """The object that a node with a `_target_` names; Hydra's `instantiate` with plain values.
+    """Builds the object that a node with a `_target_` names; Hydra's `instantiate` with plain
+    values.
 
     Raises:
         ConfigError: the target does not exist, does not take an argument, or refuses its value.
@@ -50,7 +52,7 @@ def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
 
 
 def check_targets(config: Any, key: str = "") -> None:
-    """Every `_target_` below a node exists and takes the arguments it is given.
+    """Checks that every `_target_` below a node exists and takes the arguments it is given.
 
     Hydra would find a misspelt argument only when it makes the object, after hours perhaps.
 
@@ -86,7 +88,8 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parameters(target: Any) -> set[str] | None:
-    """Names of the arguments; those of base classes too, where `**settings` are passed on."""
+    """Returns the names of the arguments; those of base classes too, where `**settings` are
+    passed on."""
     found: set[str] = set()
     for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
         function = owner.__init__ if inspect.isclass(owner) else owner
@@ -94,17 +97,34 @@ def _parameters(target: Any) -> set[str] | None:
         found |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return found - {"self"}
-        if not (inspect.isclass(owner) and issubclass(owner, ExampleDataModule)):
+        if not (
+            inspect.isclass(owner) and issubclass(owner, (ExampleDataModule, UnlearningModule))
+        ):
             return None  # takes anything
     return found - {"self"}
 
 
 def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
-    """The data sets `forget`, `retain` and `related` (None where there is none)."""
+    """Builds the data sets `forget`, `retain` and `related` (None where there is none)."""
     return {
         name: None if config.data[name] is None else build(config.data[name])
         for name in ("forget", "retain", "related")
     }
+
+
+def build_alternate(config: DictConfig) -> Any:
+    """Alternate answers to the forget prompts: texts, a data set, or None."""
+    node = config.data.get("alternate")
+    if node is None:
+        return None
+    if OmegaConf.is_list(node):
+        return [str(text) for text in node]
+    found = build(node)
+    if not isinstance(found, ExampleDataModule):
+        raise ConfigError(
+            f"data.alternate must be a list of texts or a data set, not a {type(found).__name__}."
+        )
+    return found
 
 
 def build_template(config: DictConfig) -> PromptTemplate:
@@ -143,7 +163,7 @@ def prompt_sets(
 
 
 def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
-    """The first Example of each prompt: greedy answers to one prompt are all the same.
+    """Keeps the first Example of each prompt: greedy answers to one prompt are all the same.
 
     Prompts come in the order in which they stand for the last time. Only what is returned is held.
     """
@@ -176,7 +196,7 @@ def comparison_settings(config: DictConfig) -> ComparisonSettings:
 
 
 def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> Trainer:
-    """A Trainer with the configured devices and precision, see `trainer_options`."""
+    """Builds a Trainer with the configured devices and precision, see `trainer_options`."""
     try:
         return Trainer(**trainer_options(config, alone, **settings))
     except (TypeError, ValueError, MisconfigurationException) as error:
@@ -184,7 +204,7 @@ def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> T
 
 
 def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) -> dict[str, Any]:
-    """Arguments of `lightning.Trainer`.
+    """Returns the arguments of `lightning.Trainer`.
 
     Args:
         alone: on one device, whatever the configuration says: for what rank 0 trains by itself.
@@ -218,7 +238,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
 
 
 def precision(config: DictConfig) -> str:
-    """`trainer.precision`, with `auto` made out: bf16 where a GPU trains that has it, else fp32."""
+    """Resolves `trainer.precision`; `auto` is bf16 on a GPU that supports it, else fp32."""
     if config.trainer.precision != "auto":
         return str(config.trainer.precision)
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
@@ -226,7 +246,7 @@ def precision(config: DictConfig) -> str:
 
 
 def numerics(config: DictConfig) -> dict[str, Any]:
-    """What of the trainer's settings changes the result of a training on one device."""
+    """Returns the trainer's settings that change the result of a training on one device."""
     return {
         "precision": precision(config),
         "deterministic": config.trainer.get("deterministic", False),

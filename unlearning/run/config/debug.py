@@ -1,4 +1,4 @@
-"""`trainer=debug`: the same run, a few steps and prompts long."""
+"""`trainer=debug`: runs every stage with a few steps and prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def limited(config: DictConfig) -> DictConfig:
-    """The configuration with its debug limits applied; itself where there are none.
+    """Applies the debug limits to a configuration that has them.
 
     Every stage then sees ordinary settings, and keeps its result under another key than a full run.
     """

@@ -1,4 +1,4 @@
-"""Flags of the command line, which are no settings; asked for before anything heavy is imported."""
+"""Recognises flags of the command line before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWING = {
 
 
 def wants_multirun(arguments: Sequence[str]) -> bool:
-    """Whether these arguments of the command line ask for a sweep."""
+    """Whether these command-line arguments ask for a sweep."""
     flags = {word.partition("=")[0] for word in arguments}
     asked = any(word in (*MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
     return asked and not flags & SHOWING

@@ -1,4 +1,4 @@
-"""Where the configuration lies."""
+"""Finds the configuration folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def config_folder() -> Path:
-    """`conf/`: inside the installed package, or at the top of a checkout."""
+    """Returns `conf/`: inside the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[2]
     inside, beside = package / "conf", package.parent / "conf"
     return inside if inside.is_dir() else beside

@@ -1,4 +1,4 @@
-"""`unlearn --help`, as Hydra would write it, without Hydra.
+"""Prints `unlearn --help` as Hydra would, without importing Hydra.
 
 It would compose a configuration that the text does not show, and copy all it has read for every
 group that it lists: seconds, for what one file and the names of others tell.
@@ -13,7 +13,7 @@ import yaml
 
 
 def help_text(conf: Path) -> str:
-    """`hydra.help.template` of `config.yaml` with the groups, and their choices, filled in.
+    """Fills the groups and their choices into `hydra.help.template` of `config.yaml`.
 
     Args:
         conf: the folder of the configuration.
@@ -24,7 +24,7 @@ def help_text(conf: Path) -> str:
 
 
 def _groups(conf: Path) -> list[str]:
-    """A line each; Hydra's own are left to `--hydra-help`."""
+    """Returns a line per group; Hydra's own groups are left to `--hydra-help`."""
     choices: dict[str, list[str]] = {}
     for file in conf.rglob("*.yaml"):
         parts = file.relative_to(conf).parts[:-1]

@@ -1,4 +1,4 @@
-"""The command line of one run: what only a sweep can do with is refused, and told how."""
+"""Composes the configuration of a single run, and refuses overrides that only a sweep takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unlearning.run.config.overrides import explained
 
 
 def check_one_run(arguments: Sequence[str]) -> None:
-    """Look at the words, before they are composed.
+    """Checks the overrides of a single run before they are composed.
 
     Raises:
         ConfigError: a word is no setting, holds several values or belongs to a sweep.
@@ -47,7 +47,7 @@ def check_one_run(arguments: Sequence[str]) -> None:
 
 
 def run_composed(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
-    """Compose once and call `job`, as `hydra.main` does with overrides that come without a flag.
+    """Composes once and calls `job`, as `hydra.main` does with overrides that come without a flag.
 
     That composes twice, and tells of an error its own way, with exit code 1.
 

@@ -1,4 +1,5 @@
-"""Command-line overrides: find a misspelt key and name the nearest, before Hydra starts."""
+"""Checks command-line overrides before Hydra starts, and suggests the nearest key to a misspelt
+one."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ PLUGINS["optuna"] = PLUGINS["sampler"]
 
 
 def check_overrides(arguments: Sequence[str]) -> DictConfig:
-    """Compose with the group choices only, and look every other key up in the result.
+    """Composes with the group choices only, and looks every other key up in the result.
 
     A sweep over a group (`model=tiny,local`) is composed with its first choice; that the others are
     there is looked up.
@@ -67,13 +68,13 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
 
 
 def searched(config: DictConfig) -> list[Override]:
-    """The sweeper's own `params`, as overrides: what a search goes through without being told."""
+    """Returns the sweeper's own `params` as overrides."""
     params = config.hydra.sweeper.get("params") or {}
     return OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
 
 
 def explained(words: Sequence[str], error: Exception) -> str:
-    """What Hydra says of these words; where a plugin of ours is missing, what to install."""
+    """Turns Hydra's error about some overrides into ours; names the extra of a missing plugin."""
     text = str(error)
     if "Could not find 'hydra/" in text or "Could not load 'hydra/" in text:
         for name, package in PLUGINS.items():
@@ -113,7 +114,7 @@ class Groups:
         return self.loader.get_group_options(group, config_name="config", overrides=self.searchpath)
 
     def first_choice(self, override: Override) -> str:
-        """The override itself, or with the first of the choices that it sweeps over."""
+        """Returns the override itself, or with the first of the choices that it sweeps over."""
         if not override.is_sweep_override():
             return str(override.input_line)
         choices = list(override.sweep_string_iterator())

@@ -1,4 +1,4 @@
-"""What a run says while it works: one line a stage; everything else into a file."""
+"""Console output of a run: one line per stage; everything else goes to the log file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 import transformers
 from rich.console import Console
 
-from unlearning.run.output.results import write_json
+from unlearning.files import write_json
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def set_up_logging(folder: Path, rank: int = 0) -> None:
-    """Our own messages to the terminal, everything to a file; libraries' chatter to the file alone.
+    """Sends our own messages to the terminal, and everything to a file.
 
     The file is `run.log`, and `logs/rank_<n>.log` for the ranks after the first, which have no
     terminal.
@@ -43,7 +43,7 @@ def set_up_logging(folder: Path, rank: int = 0) -> None:
 
 
 def quiet_libraries() -> None:
-    """What they have to say goes to the run's file, once there is one."""
+    """Silences libraries on the terminal; their messages go to the run's log file."""
     transformers.utils.logging.disable_progress_bar()  # a stage has a bar of ours
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers"):
         logger = logging.getLogger(name)
@@ -51,7 +51,7 @@ def quiet_libraries() -> None:
 
 
 class Stages:
-    """Names the stages as they pass, and keeps their times.
+    """Prints the stages of a run as they pass, and records their times.
 
     Args:
         total: how many there are.
@@ -67,7 +67,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[list[str]]:
-        """Time a stage; what is appended to the yielded list ends its line."""
+        """Times a stage; what is appended to the yielded list ends its line."""
         number, notes = len(self.done) + 1, list[str]()
         started = self._since = time.perf_counter()
         self._name = name
@@ -82,7 +82,7 @@ class Stages:
         console.print(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}", markup=False)
 
     def note(self) -> None:
-        """Count the stage's time so far: whatever happens next, it was spent."""
+        """Records the stage's time so far, which counts whatever happens next."""
         now = time.perf_counter()
         self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
         self._since = now

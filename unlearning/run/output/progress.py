@@ -1,4 +1,4 @@
-"""Bars with rate and time left, where there is a terminal; a log that is none gets no bars."""
+"""Progress bars with rate and time left; none where there is no terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from unlearning.run.output.console import console
 
 
 class Rate(ProgressColumn):
-    """How many a second, or how many seconds each."""
+    """Progress column: items a second, or seconds an item."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -42,13 +42,13 @@ def _progress() -> Progress:
 
 
 def bar(name: str) -> list[Callback]:
-    """A bar over the steps of a training, with its losses; nothing where there is no terminal."""
+    """Returns a progress bar callback with losses, in a list; an empty list without a terminal."""
     return [StageBar(name)] if console.is_terminal and not console.quiet else []
 
 
 @contextmanager
 def counting(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` things; what is yielded is told how many more are done."""
+    """Shows a bar over `total` items; the yielded function is told how many more are done."""
     if not console.is_terminal or console.quiet:
         yield lambda more: None
         return
@@ -58,7 +58,7 @@ def counting(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 class StageBar(Callback):
-    """Steps of one training with its losses, its rate and the time left.
+    """Progress bar of one training: steps, losses, rate and time left.
 
     Lightning's own bar restarts every epoch, which says little where an epoch is a few seconds.
     """

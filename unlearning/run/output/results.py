@@ -1,15 +1,10 @@
-"""What a finished run leaves: metrics.json, with where every number came from."""
+"""Facts that `metrics.json` records about a run: versions and memory."""
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +15,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Returns the versions of Python and of the packages that numbers depend on."""
     found = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
@@ -31,18 +26,7 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process, and of the GPU if that was larger, in MiB."""
+    """Returns the peak resident memory of this process, or of the GPU if larger, in MiB."""
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     return round(max(host, device), 1)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Written aside, then renamed."""
-    # One name for all: what a killed run left is written over by its next part.
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

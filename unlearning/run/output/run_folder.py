@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and whether it may be gone on with."""
+"""The run folder: locks it, and checks whether it belongs to this run and can be resumed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.files import write_json, write_text
 from unlearning.names_0_4 import current_config
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ NOT_COMPARED = ("validate", "sweep")  # they change nothing of what a run comput
 
 
 def check_folder(folder: Path, resume: bool = False) -> None:
-    """Refuse a folder that holds a finished run, or another run's checkpoints or unlearned model.
+    """Raises a ConfigError for a folder with a finished run, or another run's results.
 
     A run that was killed between its metrics and its report may be resumed for the latter.
 
@@ -47,7 +48,7 @@ def check_folder(folder: Path, resume: bool = False) -> None:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[int]:
-    """Hold a folder for this process; the system lets go of it however the process ends.
+    """Locks a folder for this process; the system releases it however the process ends.
 
     Yields:
         A file handle. A process that inherits it (`subprocess.Popen(..., pass_fds=[handle])`) holds
@@ -96,26 +97,24 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 def forget_earlier_run(folder: Path) -> None:
-    """Remove what a run that ended before any result has noted of its data and times."""
+    """Removes what a run that ended without a result has recorded of its data and times."""
     for name in (FINGERPRINTS, SECONDS):
         (folder / name).unlink(missing_ok=True)
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Of a run that came to nothing; another rank may do the same at the same moment."""
+    """Removes the folder of a run that left nothing; other ranks may do the same concurrently."""
     with suppress(OSError):  # it is not empty, or gone
         folder.rmdir()
 
 
 def save_config(config: DictConfig, folder: Path) -> None:
-    """Write `config.yaml`, whole or not at all: a resume goes by it."""
-    aside = folder / f".{CONFIG}.partial"
-    OmegaConf.save(config, aside, resolve=True)
-    aside.replace(folder / CONFIG)
+    """Writes `config.yaml` atomically, since a resume reads it."""
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
 def load_config(folder: Path) -> DictConfig:
-    """The run's configuration, in today's names.
+    """Loads the run's configuration, with the keys of version 0.4 translated.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -146,7 +145,7 @@ ABSENT = _Absent()
 
 
 def config_differences(saved: DictConfig, given: DictConfig) -> list[Difference]:
-    """Where two complete configurations differ, by key.
+    """Compares two complete configurations, and returns the keys that differ.
 
     Args:
         saved: the run's, which has its debug limits applied.
@@ -163,7 +162,7 @@ def config_differences(saved: DictConfig, given: DictConfig) -> list[Difference]
 
 
 def check_config(folder: Path, given: DictConfig) -> None:
-    """Whether a run folder was made with this configuration.
+    """Checks that a run folder was made with this configuration.
 
     Raises:
         ConfigError: it was not; names the keys, or the folder holds no run.
@@ -195,7 +194,7 @@ def _leaves(config: DictConfig) -> dict[str, Any]:
 
 
 def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:
-    """Record what the data sets are when a run starts, and compare when it goes on.
+    """Records the fingerprints of the data sets when a run starts, and compares them on resume.
 
     Args:
         fingerprints: by the data set's name.
@@ -206,9 +205,7 @@ def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:
     path = folder / FINGERPRINTS
     found = dict(fingerprints)
     if not path.is_file():
-        aside = folder / f".{FINGERPRINTS}.partial"
-        aside.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_json(path, found)
         return
     earlier: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     changed = [n for n in sorted(earlier.keys() | found.keys()) if earlier.get(n) != found.get(n)]

@@ -1,11 +1,10 @@
-"""Results kept under a key of their inputs, so that no stage is done twice."""
+"""Keeps the results of stages under a hash of their inputs, so that no stage runs twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from unlearning.files import sync
+from unlearning.files import aside_of, atomic_write
 from unlearning.run.process.ranks import Ranks
 from unlearning.version import __version__
 
@@ -32,7 +31,7 @@ class Store:
         self.root, self.ranks = Path(root).expanduser(), ranks or Ranks()
 
     def path(self, stage: str, inputs: Mapping[str, Any]) -> Path:
-        """Where the result of these inputs lies or would lie."""
+        """Returns where the result of these inputs lies or would lie."""
         return self.root / stage / key_of(inputs)
 
     def get(
@@ -42,7 +41,7 @@ class Store:
         make: Callable[[Path], None],
         together: bool = False,
     ) -> tuple[Path, bool]:
-        """The folder of these inputs, made by `make(empty folder to be created)` if absent.
+        """Returns the folder of these inputs, made by `make(empty folder to be created)` if absent.
 
         Args:
             together: all ranks make it, in a process group; rank 0 creates and writes the folder.
@@ -60,33 +59,26 @@ class Store:
             if (folder / "inputs.json").is_file():
                 return folder, self.ranks.share(True)
             self.ranks.share(False)
-            aside = _aside(folder)
-            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
-            with self.ranks.together() if together else nullcontext():
-                make(aside)
-            (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
-            sync(aside)  # else a power cut may leave the name without what it stands for
-            aside.rename(folder)
+            with atomic_write(folder) as aside:
+                with self.ranks.together() if together else nullcontext():
+                    make(aside)
+                (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
         self.ranks.share()
         return folder, False
 
     def _follow(self, folder: Path, make: Callable[[Path], None], together: bool) -> bool:
-        """What the other ranks do, none of which ever holds the lock."""
+        """Waits for rank 0, the only one that holds the lock."""
         kept: bool = self.ranks.share()
         if not kept:
             if together:
                 with self.ranks.together():
-                    make(_aside(folder))
+                    make(aside_of(folder))
             self.ranks.share()  # the folder stands
         return kept
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.partial")
-
-
 def key_of(inputs: Mapping[str, Any]) -> str:
-    """A short hash of the inputs and the package's version."""
+    """Computes a short hash of the inputs and the package's version."""
     return hashlib.sha256(f"{__version__} {_canonical(inputs)}".encode()).hexdigest()[:16]
 
 
@@ -95,7 +87,8 @@ def _canonical(inputs: Mapping[str, Any]) -> str:
 
 
 def model_identity(name_or_path: str, revision: str | None = None) -> str:
-    """What a model's name stands for: a hub id with its revision, a folder's files as they are."""
+    """Identifies a model by its name: a hub id with its revision, or a folder's files as they
+    are."""
     folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
         return f"{name_or_path}@{revision or 'main'}"

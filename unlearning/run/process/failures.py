@@ -1,4 +1,4 @@
-"""Why a run ended before its report, in words a person can act on; and SIGTERM outside training."""
+"""Explains why a run failed and what to do; handles SIGTERM outside of training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALLER_BATCH = (
 
 
 def explain(error: BaseException, folder: Path) -> str | None:
-    """What happened, what is left and what to do, where the disk or the memory was full.
+    """Explains a full disk or memory: what happened, what is left and what to do.
 
     Args:
         error: what ended the run; its causes are looked at as well.
@@ -136,7 +136,7 @@ def _again(folder: Path) -> str:
 
 @contextmanager
 def sigterm_exits() -> Iterator[None]:
-    """Within this block SIGTERM ends the process cleanly, with exit code 143.
+    """Context in which SIGTERM ends the process cleanly, with exit code 143.
 
     It raises `SystemExit` wherever the run is, so that files and loggers are closed. While a
     training runs, `GracefulStop` takes the signal instead. Outside the main thread it does nothing.

@@ -1,4 +1,4 @@
-"""Imports of a run's libraries, with the garbage collector at rest."""
+"""Imports a run's libraries with the garbage collector disabled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Disable garbage collection for the block, and freeze what there is at its end.
+    """Disables garbage collection for the block, and freezes what there is at its end.
 
     An import makes objects that stay. torch, Lightning and transformers make so many that
     collecting them again and again is a fifth of the time that importing them takes.

@@ -1,4 +1,4 @@
-"""The processes of one run: rank 0 leads, the others follow it through the same stages.
+"""The ranks of one run: rank 0 leads, the others follow it through the same stages.
 
 Every rank runs the whole pipeline from its start. What one process can do alone (training the
 classifier, evaluating before and after, writing) rank 0 does; the others wait for its word. A
@@ -36,7 +36,7 @@ ARRIVE = timedelta(minutes=10)  # from the first rank to the last, which may be 
 
 
 class Ranks:
-    """This process among those of its run.
+    """This process among the ranks of its run.
 
     Args:
         environment: who started them, as Lightning puts it; None where there is one process.
@@ -60,7 +60,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, value: Any = None) -> Any:
-        """Rank 0's value, on every rank; the others wait for it, however long it takes.
+        """Broadcasts rank 0's value; the other ranks wait for it, however long it takes.
 
         Args:
             value: what JSON can hold; looked at on rank 0 only.
@@ -76,7 +76,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A process group for the block; all ranks have to enter it."""
+        """Opens a process group for the block; all ranks have to enter it."""
         if self._store is None:
             yield
             return
@@ -91,7 +91,7 @@ class Ranks:
         torch.distributed.destroy_process_group()
 
     def leave(self) -> None:
-        """Called at the end. The store lives in rank 0, which therefore goes last."""
+        """Leaves the run. The rendezvous store lives in rank 0, which therefore leaves last."""
         if self._store is None:
             return
         if not self.leads:
@@ -127,7 +127,8 @@ def _meet(rank: int, world: int) -> Store:
 
 
 def surroundings() -> ClusterEnvironment | None:
-    """Who started this process as one of several; None where nobody did.
+    """Returns Lightning's environment where something started this process as one of several; else
+    None.
 
     Raises:
         ConfigError: SLURM did, in a way that Lightning does not take.
@@ -147,7 +148,8 @@ def surroundings() -> ClusterEnvironment | None:
 
 
 def _place(environment: ClusterEnvironment) -> tuple[int, int]:
-    """Rank and number of ranks. Lightning's own environment is told both only by a strategy."""
+    """Returns rank and number of ranks. Lightning's own environment gets both only from a
+    strategy."""
     if isinstance(environment, LightningEnvironment):
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return environment.global_rank(), environment.world_size()

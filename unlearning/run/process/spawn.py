@@ -1,4 +1,4 @@
-"""One process a device: started, watched, and ended together.
+"""Starts one process per device, watches them, and ends them together.
 
 Lightning's own launcher would run the command line again for every rank but the first, when the
 first training begins, sweeps and all; torchrun passes Ctrl-C on twice, which to a run means "at
@@ -30,7 +30,7 @@ TAIL_LINES = 12
 
 
 def spawn(folder: Path, world: int, resume: bool) -> int:
-    """Run the folder's `config.yaml` on `world` ranks of this machine.
+    """Runs the folder's `config.yaml` on `world` ranks of this machine.
 
     Rank 0 speaks through this process's terminal, the others into `<folder>/logs/rank_<n>.log`.
 
@@ -63,7 +63,7 @@ def spawn(folder: Path, world: int, resume: bool) -> int:
 
 
 def live_and_die_with_parent() -> None:
-    """In a rank: end when the process that spawned it does, however that ended.
+    """Ends this rank when the process that spawned it ends, however that happened.
 
     The parent holds the other end of our standard input and never writes to it.
     """
@@ -93,7 +93,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _passing_signals_to(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Within the block; yields those that were passed on."""
+    """Passes signals on to the ranks within the block; yields those that were passed on."""
     passed = list[int]()
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -129,7 +129,8 @@ def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path, passed: list[int]
 
 
 def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """The others mostly end by themselves, seeing that one is gone; not if they wait for it."""
+    """Ends the other ranks, which mostly end by themselves when one is gone, but not if they
+    wait for it."""
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
         time.sleep(POLL_SECONDS)

@@ -1,8 +1,9 @@
-"""The stages that evaluate: answers of a model, kept where another run will want the same ones."""
+"""Generates a model's answers, and caches them for other runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,10 +18,32 @@ from unlearning.models.decoder import CausalLM
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
-from unlearning.run.stages.models import evaluation_device, load_base
+from unlearning.run.stages.context import KEPT, RunContext
+from unlearning.run.stages.models import Judge, evaluation_device, load_base
 from unlearning.types import Generation, PromptSet
 
 GENERATIONS = "generations.jsonl"
+
+
+def evaluate_kept(run: RunContext, judge: Judge, model: str, stage: str) -> list[Generation]:
+    """Runs the stage `evaluate <stage>` on a model by name or folder."""
+    with run.stage(f"evaluate {stage}") as notes:
+        found, kept = kept_answers(
+            run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores
+        )
+        notes += [KEPT] * kept + summary(found, run.config)
+    return found
+
+
+def evaluate_loaded(
+    run: RunContext, judge: Judge, model: CausalLM | None, tokenizer: Any, stage: str
+) -> list[Generation]:
+    """Runs the stage `evaluate <stage>` on a model in memory, whose answers are not kept."""
+    assert model is not None  # rank 0 has it whole
+    with run.stage(f"evaluate {stage}") as notes:
+        found = answers(run.config, model, tokenizer, run.sets, stage, judge.scorer)
+        notes += summary(found, run.config)
+    return found
 
 
 def answers(
@@ -31,7 +54,7 @@ def answers(
     stage: str,
     scorer: HarmScorer | None,
 ) -> list[Generation]:
-    """What the model says to every prompt."""
+    """Generates a model's answers to every prompt."""
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
@@ -48,14 +71,14 @@ def kept_answers(
     scorer: HarmScorer | None,
     scores: dict[str, Any],
 ) -> tuple[list[Generation], bool]:
-    """The same of a model by name or folder: one for every run that differs in unlearning only.
+    """Returns the answers of a model by name or folder, made once for all runs and stages that ask
+    for them.
 
     Returns:
         The answers, and whether they were kept from an earlier run.
     """
     inputs = {
-        "stage": stage,
-        "base": model_identity(name, config.model.revision),
+        "model": model_identity(name, config.model.revision),
         "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
         "sets": [[s.name, s.kind, [[e.prompt, e.response] for e in s.examples]] for s in sets],
         "template": OmegaConf.to_container(config.data.template),
@@ -73,12 +96,13 @@ def kept_answers(
         found = answers(config, model, tokenizer, sets, stage, scorer)
         write_generations(folder / GENERATIONS, found)
 
-    folder, kept = store.get(stage, inputs, make)
-    return read_generations(folder / GENERATIONS), kept
+    folder, kept = store.get("answers", inputs, make)
+    found = read_generations(folder / GENERATIONS)
+    return [replace(generation, stage=stage) for generation in found], kept
 
 
 def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Similarities that need a model of their own, where one is configured."""
+    """Builds the similarity metrics that need a model of their own, where one is configured."""
     found: dict[str, Callable[..., Any]] = {}
     if config.evaluation.embedding:
         found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
@@ -88,7 +112,7 @@ def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
 
 
 def summary(generations: list[Generation], config: DictConfig) -> list[str]:
-    """For the stage's line: how harmful harmful sets are, how like the book a book's are."""
+    """Summarises answers for the stage's line: harmful rates, and similarity to the book."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
         mine = [g for g in generations if g.prompt_set == name]

@@ -1,4 +1,4 @@
-"""The callbacks of the stage that unlearns: who watches, stops, writes down and saves."""
+"""Builds the callbacks of the unlearning stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from unlearning.callbacks import (
     LossCurve,
     SampleGenerations,
 )
+from unlearning.callbacks.budget import LABELS
 from unlearning.callbacks.checkpoint import KeepCheckpoints
+from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.similarity import corpus_bleu
-from unlearning.objective import Objective
 from unlearning.run.config.build import build_template
-from unlearning.types import Generation, PromptSet
+from unlearning.run.config.method import objective_of
+from unlearning.run.stages.user_callbacks import unlearning_callbacks
+from unlearning.types import Generation, PromptSet, Role
 
 Callbacks = dict[str, Callback]
 CHECKPOINTS = "checkpoints"
@@ -39,7 +42,7 @@ def callbacks(
     original: Sequence[Generation] | None,
     after_save: Callable[[], None] | None = None,
 ) -> Callbacks:
-    """By what they are for, in the order in which they are to be called.
+    """Returns the callbacks by name, in the order in which they are called.
 
     Args:
         original: answers of the model before fine-tuning; what it scores is the target to stop at.
@@ -72,6 +75,7 @@ def callbacks(
             texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
+    found.update(unlearning_callbacks(config))
     if settings.checkpoint:
         found["checkpoint"] = build_checkpoints(config, folder, after_save)
     # Last: its checkpoint holds everybody's state of the step it is of.
@@ -82,13 +86,13 @@ def callbacks(
 
 
 def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
-    """Why the training ended before its last step, in words; None where it did not."""
+    """Explains why the training ended before its last step; None where it did not."""
     reasons = (getattr(callback, "reason", None) for callback in callbacks.values())
     return next((str(reason) for reason in reasons if reason), None)
 
 
 def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | None:
-    """The set to look at: harmful prompts that are held out, or passages that were taught."""
+    """Returns the prompts that are watched: held-out harmful ones, or fine-tuned passages."""
 
     def rank(prompt_set: PromptSet) -> bool:
         trained = config.evaluation.prompt_sets[prompt_set.name].split == "train"
@@ -99,7 +103,7 @@ def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | No
 
 
 def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
-    """BLEU of the model before fine-tuning on the same passages."""
+    """Computes the BLEU of the model before fine-tuning on the same passages."""
     mine = [g for g in original or () if g.prompt_set == name and g.index < number]
     return corpus_bleu([g.completion for g in mine], [g.target for g in mine]) if mine else None
 
@@ -107,12 +111,14 @@ def _target(original: Sequence[Generation] | None, name: str, number: int) -> fl
 def build_guard(config: DictConfig) -> CollapseGuard:
     """The guard, without limits on what this objective does not compute (a term of weight 0)."""
     settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
-    objective = Objective(OmegaConf.to_container(config.objective, resolve=True))  # type: ignore[arg-type]
-    watched = {"retain_perplexity": "retain", "forget_nll": "forget"}
+    objective = objective_of(config)
+    if objective is None:  # a module of its own, whose metrics are not known here
+        return CollapseGuard(**{**settings, **dict.fromkeys(LABELS)})
+    watched: dict[str, Role] = {"retain_perplexity": "retain", "forget_nll": "forget"}
     absent = {limit for limit, role in watched.items() if role not in objective.roles}
     # Towards the model before fine-tuning the KL starts wherever the fine-tuning has left it.
     of_base = config.finetune is not None and config.reference.of == "base"
-    if "retain" not in objective.reference_roles or of_base:
+    if of_base or not any(watches_kl(term) for term in objective.terms.values()):
         absent.add("retain_kl")
     return CollapseGuard(**{**settings, **dict.fromkeys(absent)})
 
@@ -120,7 +126,7 @@ def build_guard(config: DictConfig) -> CollapseGuard:
 def build_checkpoints(
     config: DictConfig, folder: Path, after_save: Callable[[], None] | None = None
 ) -> KeepCheckpoints:
-    """The callback that saves the run now and then.
+    """Builds the callback that saves checkpoints.
 
     Raises:
         ConfigError: settings that make no sense, of a finished run's checkpoints as well.

@@ -1,4 +1,4 @@
-"""What `metrics.json` says beside the scores: where every number came from."""
+"""Facts that `metrics.json` records about the data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.split import SPLITS, Split
+from unlearning.run.checks.data import Data
 
 
 def book_facts(forget: Any) -> dict[str, Any]:
-    """What became of the book's file, for the report; nothing where the forget set is no book."""
+    """Returns what was cleaned, dropped and joined in the book's file; nothing for other forget
+    sets."""
     if not isinstance(forget, LOTRDataModule):
         return {}
     numbers: dict[Split, int] = {split: len(forget.texts(split)) for split in SPLITS}
@@ -22,3 +24,8 @@ def book_facts(forget: Any) -> dict[str, Any]:
             "dropped_or_joined": dict(forget.counts),
         }
     }
+
+
+def fingerprints(data: Data) -> dict[str, str]:
+    """Returns the fingerprint of every data set, by name."""
+    return {name: module.fingerprint() for name, module in data.items() if module is not None}

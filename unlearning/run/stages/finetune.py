@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from unlearning.data.finetuning import FinetuningDataModule, tokenize_source
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.tokenize import Tokenized
 from unlearning.errors import ConfigError
+from unlearning.files import write_json
 from unlearning.finetune import CausalLMModule
 from unlearning.fsdp import whole_policy
 from unlearning.models.adapter import merge_adapter
@@ -31,9 +32,10 @@ from unlearning.models.load import check_context, save_model
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import bar
-from unlearning.run.output.results import write_json
 from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.models import load_base
+from unlearning.run.stages.user_callbacks import finetuning_callbacks
 from unlearning.run.tracking.trackers import Tracking
 
 ADAPTER, MERGED, FACTS = "adapter", "merged", "finetune.json"
@@ -43,12 +45,30 @@ Sets = dict[str, tuple[Split, ...]]
 """By data set, the splits that are trained on."""
 
 
+@dataclass(frozen=True)
+class Finetuned:
+    """A model by its folder, and what is to be said about its training."""
+
+    model: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def finetune(run: RunContext, base: str) -> Finetuned:
+    """Runs the stage `finetune`; returns the base model where none is configured."""
+    if run.config.finetune is None:
+        return Finetuned(base)
+    with run.stage("finetune") as notes:
+        model, facts, kept = finetuned_model(run.config, run.store, base, run.data, run.tracking)
+        run.tracking.evaluated("finetune", facts)
+        notes += [KEPT] * kept + [f"{facts['steps']} steps"] * ("steps" in facts)
+    return Finetuned(model, facts)
+
+
 def finetuned_sets(config: DictConfig) -> Sets:
-    """What `finetune.sets` names; the forget set's training split where it is not given."""
-    named: Mapping[str, Any] = config.finetune.get("sets") or {"forget": "train"}
+    """Returns the splits that `finetune.sets` names."""
     return {
         str(name): SPLITS if split == "all" else (split,)
-        for name, split in named.items()
+        for name, split in config.finetune.sets.items()
         if split is not None
     }
 
@@ -104,7 +124,7 @@ def finetuned_model(
 
 
 def _recipe(settings: DictConfig) -> dict[str, Any]:
-    """How it is trained; on what stands beside it."""
+    """Returns the settings of the fine-tuning without the names of its data sets."""
     plain: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     return {name: value for name, value in plain.items() if name != "sets"}
 
@@ -124,7 +144,7 @@ def _train(
     leads: bool,
     loggers: list[Logger],
 ) -> dict[str, Any]:
-    """On all ranks; the one that leads saves."""
+    """Trains on all ranks; rank 0 saves."""
     settings = _recipe(config.finetune)
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
     check_context(model, settings["context_length"])
@@ -145,8 +165,8 @@ def _train(
     trainer = build_trainer(
         config, max_steps=settings["max_steps"], max_epochs=settings["epochs"],
         accumulate_grad_batches=settings["accumulate_grad_batches"],
-        gradient_clip_val=settings["gradient_clip_val"], callbacks=bar("finetune"),
-        logger=loggers or False,
+        gradient_clip_val=settings["gradient_clip_val"], logger=loggers or False,
+        callbacks=[*finetuning_callbacks(config).values(), *bar("finetune")],
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # nothing is held out
@@ -171,7 +191,7 @@ def _train(
 def _tokenize(
     config: DictConfig, data: Data, sets: Sets, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, list[Tokenized]]:
-    """By data set, each of its splits."""
+    """Tokenises each split of each data set."""
     template, length = build_template(config), config.finetune.context_length
     return {
         name: [
@@ -192,7 +212,7 @@ def _save(policy: CausalLM, tokenizer: Any, folder: Path) -> None:
 
 
 def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:
-    """Merge somebody's adapter of this base model."""
+    """Merges an existing adapter of this base model."""
     model, tokenizer = load_base(config, base)
     save_model(merge_adapter(load_adapter(model, config.finetune.load)), tokenizer, folder / MERGED)
     return {"adapter": str(config.finetune.load)}

@@ -1,8 +1,9 @@
-"""The two stages that provide models: the harm classifier, and the base model."""
+"""The stages that provide models: the harm classifier and the base model."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,48 @@ from unlearning.run.config.build import (
 )
 from unlearning.run.output.progress import bar
 from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.tracking.trackers import Tracking
 
 
+@dataclass(frozen=True)
+class Judge:
+    """The harm classifier with its held-out scores; empty where there is none."""
+
+    scorer: HarmScorer | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+def train_judge(run: RunContext) -> Judge:
+    """Runs the stage `classifier`, where there is one."""
+    if not judges_harm(run.config):
+        return Judge()
+    with run.stage("classifier") as notes:
+        scorer, scores, kept = classifier(run.config, run.store, run.tracking)
+        run.tracking.evaluated("classifier", scores)
+        accuracy = scores.get("accuracy")
+        notes += [KEPT] * kept
+        notes += [] if accuracy is None else [f"held-out accuracy {accuracy:.1%}"]
+    return Judge(scorer, scores)
+
+
+def make_base(run: RunContext) -> str:
+    """Runs the stage `base`; returns name or folder of the model to start from."""
+    with run.stage("base") as notes:
+        base, kept = base_model(run.config, run.store, run.tracking)
+        notes += [KEPT] * kept or [base] * (run.config.model.base is None)
+    return base
+
+
 def judges_harm(config: DictConfig) -> bool:
-    """Whether there is a classifier."""
+    """Whether the configuration has a harm classifier."""
     return config.classifier.model is not None or config.classifier.tiny is not None
 
 
 def classifier(
     config: DictConfig, store: Store, tracking: Tracking
 ) -> tuple[HarmScorer | None, dict[str, Any], bool]:
-    """The judge of harm: trained and kept, or taken as it is, or none.
+    """Returns the harm classifier: trained and kept, loaded, or none.
 
     Returns:
         The scorer, its held-out scores with `id`, and whether it was kept from an earlier run.
@@ -96,7 +127,7 @@ def _scorer(config: DictConfig, model: str) -> HarmScorer:
 
 
 def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[str, bool]:
-    """The model to unlearn from: a name or folder, or one trained on the spot and kept.
+    """Returns the model to unlearn from: a name or folder, or one trained from scratch and kept.
 
     Returns:
         Its name or folder, and whether it was kept from an earlier run.
@@ -132,7 +163,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
 def load_base(
     config: DictConfig, base: str, eight_bit: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model by name or folder and its tokenizer, in the configured revision.
+    """Loads a model and its tokenizer by name or folder, in the configured revision.
 
     Args:
         eight_bit: its weights in 8 bits, to be trained under an adapter.
@@ -150,7 +181,8 @@ def load_base(
 
 
 def evaluation_device(config: DictConfig) -> torch.device:
-    """Where models answer and are judged: a GPU, unless the trainer is kept on the CPU."""
+    """Returns the device of generation and scoring: a GPU, unless the trainer is kept on the
+    CPU."""
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 

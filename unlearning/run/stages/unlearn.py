@@ -2,90 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from omegaconf import DictConfig
 
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.files import sync
 from unlearning.fsdp import whole_policy
-from unlearning.models.adapter import merge_adapter
-from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
-from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM, takes_tree_rows
-from unlearning.models.load import load_tokenizer, save_model
-from unlearning.module import UnlearningModule
 from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_template, build_trainer
+from unlearning.run.config.build import build_alternate, build_template, build_trainer
+from unlearning.run.config.method import build_module, edits_weights
 from unlearning.run.output.progress import bar
-from unlearning.run.output.results import write_json
-from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.ranks import Ranks
-from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, stop_reason
-from unlearning.run.stages.models import load_base
+from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, callbacks, stop_reason
+from unlearning.run.stages.context import RunContext
+from unlearning.run.stages.edit_weights import edit_weights
+from unlearning.run.stages.models import Judge, load_base
+from unlearning.run.stages.unlearned import (
+    Unlearned,
+    find_unlearned,
+    is_unlearned,
+    keep_unlearned,
+)
+from unlearning.types import Generation
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Unlearned:
-    """What the stage leaves behind.
-
-    Args:
-        policy: on rank 0; a rank whose share is a part of the weights has None.
-        steps: optimizer steps made.
-        stop_reason: why it ended before its last step, or None.
-        notes: what a reader of the report should know, such as cut answers.
-        reference: which reference the KL was to.
-        signal: what stopped it, if one did; then a checkpoint to resume from was saved.
-    """
-
-    policy: CausalLM | None
-    tokenizer: Any
-    steps: int
-    stop_reason: str | None
-    notes: list[str]
-    reference: str
-    signal: int | None = None
-
-
-NOTED = ("steps", "stop_reason", "notes", "reference")
-MODEL = "model"
-
-
-def module_settings(config: DictConfig) -> dict[str, Any]:
-    """Arguments of `UnlearningModule` beside the model."""
-    settings: dict[str, Any] = OmegaConf.to_container(config.unlearn, resolve=True)  # type: ignore[assignment]
-    for name in (
-        "max_steps",
-        "batch_size",
-        "retain_batch_size",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-    ):
-        settings.pop(name)
-    return {
-        **settings,
-        "reference": config.reference.mode,
-        "reference_dtype": config.reference.dtype,
-        "terms": OmegaConf.to_container(config.objective, resolve=True),
-        "lora": OmegaConf.to_container(config.model.lora)
-        if config.model.lora is not None
-        else None,
-        "cache_dir": config.cache_dir,
-    }
+def unlearn_or_find(
+    run: RunContext, judge: Judge, start: str, base: str, original: Sequence[Generation] | None
+) -> Unlearned:
+    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
+    config, folder = run.config, run.folder
+    with run.stage("unlearn") as notes:
+        if run.ranks.share(is_unlearned(folder)):
+            result = find_unlearned(config, folder, start)
+        elif edits_weights(config):
+            result = edit_weights(config, folder, start, run.data, run.store, run.tracking)
+        else:
+            watch = partial(
+                callbacks, config, folder, prompts=run.sets, scorer=judge.scorer,
+                original=original, after_save=run.stages.note,
+            )  # fmt: skip
+            result = unlearn(
+                config, folder, start, base, run.data, watch, run.ranks,
+                run.tracking.loggers("unlearn"),
+            )  # fmt: skip
+        notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
+    return result
 
 
 def unlearn(
@@ -110,7 +82,10 @@ def unlearn(
     policy, tokenizer = load_base(config, start)
     stream = _stream(config, data, policy, tokenizer)
     of_base = config.reference.of == "base" and start != base
-    module = _module(config, policy, base if of_base else None)
+    other = load_base(config, base)[0] if of_base else None
+    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
+    module = build_module(config, policy, other)
+    del other  # the module alone holds its reference: it lets that go once its states are cached
     callbacks = watch(tokenizer)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
@@ -119,7 +94,8 @@ def unlearn(
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
         default_root_dir=folder,
     )  # fmt: skip
-    with ranks.together():
+    with ranks.together(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # none is wanted here
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
         unlearned = whole_policy(trainer, module)
     cut = [
@@ -128,7 +104,7 @@ def unlearn(
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
         unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
-        reference=type(module.reference).__name__,
+        reference=type(getattr(module, "reference", None)).__name__,
         signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
     )  # fmt: skip
     if ranks.leads and result.signal is None:
@@ -149,51 +125,9 @@ def _stream(
         mismatch_per_prompt=config.data.mismatch_per_prompt, batch_size=config.unlearn.batch_size,
         retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
+        alternate=build_alternate(config),
+        alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
     )  # fmt: skip
-
-
-def _module(config: DictConfig, policy: CausalLM, reference: str | None) -> UnlearningModule:
-    """The module, which alone holds its reference: it lets that go once its states are cached."""
-    other = None if reference is None else load_base(config, reference)[0]
-    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
-    return UnlearningModule(policy, reference_model=other, **module_settings(config))
-
-
-def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
-    """Save the model at once: whatever fails later, the unlearning is not lost.
-
-    An adapter on a model that only lies among the kept results is merged into it.
-    """
-    policy = result.policy
-    assert policy is not None
-    kept = config.model.base is not None or config.finetune is not None
-    if isinstance(policy, PeftModel) and kept:
-        policy = result.policy = merge_adapter(policy)
-    shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
-    save_model(policy, result.tokenizer, folder / MODEL)
-    sync(folder / MODEL)  # else a power cut may leave the note without the weights
-    noted = {name: getattr(result, name) for name in NOTED}
-    write_json(folder / UNLEARNED, noted)
-
-
-def is_unlearned(folder: Path) -> bool:
-    """Whether an earlier part of this run has unlearned to the end."""
-    return (folder / UNLEARNED).is_file()
-
-
-def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
-    """What that has left.
-
-    Args:
-        start: the model that an adapter is of; its own record of that knows no revision.
-    """
-    noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
-    policy: CausalLM
-    if (folder / MODEL / ADAPTER_CONFIG).is_file():
-        policy = load_adapter(load_base(config, start)[0], folder / MODEL)
-    else:
-        policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
-    return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

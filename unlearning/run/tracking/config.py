@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
+from unlearning.run.tracking.secrets import logins
 
 # Of the logger, where the rest goes to `wandb.init`.
-OF_LOGGER = ("prefix", "checkpoint_name", "add_file_policy")
+OF_LOGGER = ("log_model", "checkpoint_name", "add_file_policy")
 OWN = (
-    "id", "dir", "save_dir", "version", "mode", "resume", "settings", "config", "job_type",
+    "id", "dir", "save_dir", "version", "mode", "resume", "settings", "config", "prefix",
     "experiment", "reinit", "force",
 )  # fmt: skip
+NO_SERVER = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 
 
 def check_tracking(config: DictConfig) -> list[str]:
@@ -49,13 +53,10 @@ def check_tracking(config: DictConfig) -> list[str]:
 def _check_wandb(name: str, node: Mapping[str, Any]) -> None:
     import wandb  # takes half a second: only where it is wanted
 
-    known = {*inspect.signature(wandb.init).parameters, "_target_", "offline", "log_model"}
+    known = {*inspect.signature(wandb.init).parameters, "_target_", "offline"}
     for key in node:
         if key in OWN:
-            raise ConfigError(
-                f"logger.{name}.{key} is set by the run itself (a run of W&B's for each stage, in "
-                "the run folder); leave it out."
-            )
+            raise ConfigError(f"logger.{name}.{key} is set by the run itself; leave it out.")
         if key not in known and key not in OF_LOGGER:
             raise ConfigError(
                 f"logger.{name} takes no {key!r}. It takes {', '.join(sorted(known - set(OWN)))}."
@@ -65,6 +66,21 @@ def _check_wandb(name: str, node: Mapping[str, Any]) -> None:
             f"logger.{name}.log_model=true uploads checkpoints, which offline=true rules out. Set "
             "one of them to false."
         )
+    if not (node.get("offline") or os.environ.get("WANDB_MODE") in NO_SERVER or _has_key()):
+        raise ConfigError(
+            f"logger.{name} needs a key of W&B's, and there is none: set WANDB_API_KEY or run "
+            f"`wandb login` once, or track offline (logger.{name}.offline=true)."
+        )
+
+
+def _has_key() -> bool:
+    """Whether W&B finds a key without asking for one on the terminal."""
+    import wandb
+
+    if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
+        return True
+    address = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    return any(host == urlsplit(address).hostname for host, _ in logins())
 
 
 def _installed(*names: str) -> bool:

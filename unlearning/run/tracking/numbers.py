@@ -1,4 +1,4 @@
-"""What trackers are told beside losses: numbers by dotted name, answers as rows of a table."""
+"""Flattens metrics to named numbers and tables for trackers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ TABLE_COLUMNS = (
 
 
 def scalars(node: Any, path: str = "") -> dict[str, int | float]:
-    """Every finite number below a mapping, by its dotted path: `after.related/perplexity.value`."""
+    """Returns every finite number below a mapping, by its dotted path:
+    `after.related/perplexity.value`.
+
+    Examples:
+        >>> scalars({"after": {"harmful/rate": {"value": 0.25, "n": 8}}, "stopped": None})
+        {'after.harmful/rate.value': 0.25, 'after.harmful/rate.n': 8}
+    """
     if isinstance(node, Mapping):
         found: dict[str, int | float] = {}
         for name, child in node.items():
@@ -25,13 +31,13 @@ def scalars(node: Any, path: str = "") -> dict[str, int | float]:
 
 
 def summary(metrics: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """The same of `metrics.json`, with what it says in a word, such as why a run stopped."""
+    """Returns the scalars of `metrics.json`, and its texts such as why a run stopped."""
     words = {name: value for name, value in metrics.items() if isinstance(value, str)}
     return {**scalars(metrics), **words}
 
 
 def answer_rows(before: Iterable[Generation], after: Iterable[Generation]) -> list[list[Any]]:
-    """Rows of `TABLE_COLUMNS`, an answer before beside the answer after to the same prompt."""
+    """Returns rows of `TABLE_COLUMNS`: the answers before and after to the same prompt."""
     later = {(g.prompt_set, g.index): g for g in after}
     rows: list[list[Any]] = []
     for first in before:

@@ -1,109 +1,140 @@
-"""One run of Weights & Biases: how it is started, and what its failures may not do."""
+"""Weights & Biases: one run for a run folder, with Lightning's logger for each of its stages."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from unlearning.errors import ConfigError
+from unlearning.files import write_json
+from unlearning.run.output.console import console
+from unlearning.run.tracking.config import OF_LOGGER
+
 log = logging.getLogger(__name__)
 
-INIT_SECONDS, FINISH_SECONDS = 10, 20
+ID = "wandb.json"
+LONGEST_NAME = 128  # of a run or group
+FINISH_SECONDS = 60  # for what is still to be uploaded when the run ends
 
 
-class RunOf(Protocol):
-    """Gives a stage's run, or None; first sees to it that its server is there, where it must be."""
+class StageLogger(WandbLogger):
+    """Lightning's logger, where the run belongs to several stages."""
 
-    def __call__(self, needs_server: bool = False) -> wandb.Run | None: ...
-
-
-class RunLogger(WandbLogger):
-    """Lightning's logger on a run of ours, whose failures end no training.
-
-    Args:
-        run: gives the run to log to; another one when the network is lost.
-        settings: of `WandbLogger`.
-    """
-
-    def __init__(self, run: RunOf, **settings: Any) -> None:
-        super().__init__(experiment=run(), **settings)
-        self._run = run
-
-    @property
-    def experiment(self) -> wandb.Run | None:  # type: ignore[override]
-        return self._run()
+    LOGGER_JOIN_CHAR = "/"  # between the stage and the name of a number
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Nothing: the run has the whole configuration, and theirs would lie on top of its keys."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with kept_going("logging"):
-            if self._run() is not None:
-                super().log_metrics(metrics, step)
 
-    def log_table(self, *args: Any, **kwargs: Any) -> None:
-        """Also of texts. The server is asked what it has by that name, so it has to be there."""
-        self._run(True)
-        with kept_going("a table"):
-            super().log_table(*args, **kwargs)
+class WandbRun:
+    """The W&B run of a run folder; resumed, it goes on where it was, by the id in `wandb.json`.
+
+    Args:
+        settings: the node of the configuration: arguments of `wandb.init`, `offline`, `log_model`.
+        config: everything that the run was composed of, plain.
+        folder: the run folder.
+        names: `name` and `group`, unless the settings have them.
+        main: the stage whose numbers carry no stage's name.
+
+    Raises:
+        ConfigError: W&B cannot start a run: no server, a key that it does not know ...
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
+        folder: Path,
+        names: Mapping[str, str],
+        main: str,
+    ) -> None:
+        self.main, self._id = main, folder / ID
+        offline = bool(settings.get("offline"))
+        self._of_logger = {name: settings[name] for name in OF_LOGGER if name in settings}
+        left_out = ("_target_", "offline", *OF_LOGGER)
+        chosen = {k: v for k, v in settings.items() if k not in left_out and v is not None}
+        if not os.environ.get("WANDB_SWEEP_ID"):  # of `wandb agent`, whose server names the runs
+            chosen = {**{key: name[:LONGEST_NAME] for key, name in names.items()}, **chosen}
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # Lightning's `offline` would set WANDB_MODE for the whole process.
+            self.run: wandb.Run = WandbLogger(
+                save_dir=folder, id=self._known_id(), config=dict(config),
+                mode="offline" if offline else None, settings=_quiet(), **chosen,
+            ).experiment  # fmt: skip
+        except (wandb.Error, OSError) as error:
+            raise ConfigError(
+                f"W&B could not start a run: {_first_line(error)}. Mend that, or track offline "
+                "(logger.wandb.offline=true) and upload later with `wandb sync`."
+            ) from error
+        write_json(self._id, {"id": self.run.id})
+        where = self.run.url or f"offline; to upload it: wandb sync {self.run.settings.sync_dir}"
+        console.print(f"      W&B: {where}", markup=False)
+
+    def logger(self, stage: str) -> WandbLogger:
+        """For the Trainer of a stage, whose name stands before its numbers."""
+        prefix = "" if stage == self.main else stage
+        return StageLogger(experiment=self.run, prefix=prefix, **self._of_logger)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Values shown beside the run's name."""
+        with _kept_going("its summary"):
+            self.run.summary.update(dict(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Rows of mixed types as a table."""
+        with _kept_going("a table"):
+            table = wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)
+            self.run.log({name: table})
+
+    def artifact(self, name: str, files: Sequence[Path]) -> None:
+        """Files as an artifact."""
+        with _kept_going("an artifact"):
+            artifact = wandb.Artifact(f"{name}-{self.run.id}", type=name)
+            for path in files:
+                artifact.add_file(str(path))
+            self.run.log_artifact(artifact)
+
+    def finish(self, exit_code: int, preempted: bool) -> None:
+        """End the run; a pre-empted one is handed out again by a sweep's server."""
+        with _kept_going(f"the end (the rest: wandb sync {self.run.settings.sync_dir})"):
+            if preempted:
+                self.run.mark_preempting()
+            self.run.finish(exit_code=exit_code)
+
+    def _known_id(self) -> str | None:
+        """What the run was called before; version 0.4 had one id for each stage."""
+        if not self._id.is_file():
+            return None
+        ids = json.loads(self._id.read_text(encoding="utf-8"))
+        found: str | None = ids.get("id", ids.get(self.main))
+        return found
 
 
-def start_run(**arguments: Any) -> wandb.Run:
-    """`wandb.init`, quiet and with limits on its waiting; steps are Lightning's."""
-    settings = wandb.Settings(
-        console="off",  # run.log has it
-        silent=True,
-        init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
-        finish_timeout_raises=True,
+def _quiet() -> wandb.Settings:
+    """Nothing printed (`run.log` has it), and an end that waits for a lost network has an end."""
+    return wandb.Settings(
+        console="off", silent=True, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
     )
-    run = wandb.init(settings=settings, reinit="create_new", **arguments)
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return run
 
 
 @contextmanager
-def kept_going(doing: str) -> Iterator[None]:
-    """A tracker that fails is told of, and ends nothing: the run folder has it all."""
+def _kept_going(doing: str) -> Iterator[None]:
+    """Log a failure at the end of a run instead of raising it: the run folder has it all."""
     try:
         yield
     except Exception as error:  # of many kinds: network, quota, files, W&B's own
-        log.warning("W&B failed at %s; the run goes on: %s", doing, first_line(error))
+        log.warning("W&B failed at %s; the run goes on: %s", doing, _first_line(error))
 
 
-@contextmanager
-def environment(folder: Path) -> Iterator[None]:
-    """What W&B takes from the environment only.
-
-    Files that wait for an upload stay with the run. Without reports of errors to W&B itself a
-    process whose network is gone ends at once, and not after twenty seconds.
-    """
-    wanted = {
-        "WANDB_DATA_DIR": str(folder.resolve() / "wandb" / "data"),
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_SILENT": "true",
-    }
-    before = dict(os.environ)
-    os.environ.update({name: value for name, value in wanted.items() if name not in before})
-    try:
-        yield
-    finally:
-        for name in wanted.keys() - before.keys():
-            os.environ.pop(name, None)
-
-
-def under_agent() -> bool:
-    """Whether `wandb agent` started this process."""
-    return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

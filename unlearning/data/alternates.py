@@ -1,0 +1,76 @@
+"""Alternate answers to the forget prompts: refusals, or plausible other answers.
+
+What a model is to say in the stead of what it is to forget (IdkNLL and IdkDPO of TOFU, AltPO).
+Drawn as mismatch answers are: from a seed that names the example and the epoch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from unlearning.errors import ConfigError
+from unlearning.types import Example, TokenizedExample
+
+Numbered = tuple[int, TokenizedExample]
+
+
+class Alternates:
+    """Draws so many alternate answers for a forget prompt.
+
+    Args:
+        answers: texts that suit every prompt (refusals), or Examples whose prompts are the forget
+            prompts, several for one prompt where there are several answers to it.
+        forget: the forget set's training split.
+        tokenize: Examples to tokens.
+        per_prompt: answers for each prompt.
+        seed: of all draws.
+
+    Raises:
+        ConfigError: a forget prompt has fewer than `per_prompt` different answers.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[str | Example],
+        forget: Sequence[Example],
+        tokenize: Callable[[Sequence[Example]], Sequence[TokenizedExample]],
+        per_prompt: int = 1,
+        seed: int = 0,
+    ) -> None:
+        listed = list(dict.fromkeys(answers))
+        self.per_prompt, self.seed = per_prompt, seed
+        everywhere = [text for text in listed if isinstance(text, str)]
+        if everywhere and len(everywhere) < len(listed):
+            raise ConfigError("alternate answers are all texts, or all Examples; found both.")
+        self._numbers = self._by_prompt(listed, forget)
+        prompt = forget[0].prompt  # answers are tokenised apart, so that any prompt does
+        self._tokens = tokenize([Example(prompt, a) if isinstance(a, str) else a for a in listed])
+
+    def _by_prompt(
+        self, listed: Sequence[str | Example], forget: Sequence[Example]
+    ) -> list[Sequence[int]]:
+        """For each forget example, the numbers of its answers."""
+        found: dict[str, list[int]] = defaultdict(list)
+        common = range(len(listed)) if listed and isinstance(listed[0], str) else None
+        for number, answer in enumerate(listed):
+            if isinstance(answer, Example):
+                found[answer.prompt].append(number)
+        numbers: list[Sequence[int]] = [
+            found[e.prompt] if common is None else common for e in forget
+        ]
+        for example, each in zip(forget, numbers, strict=True):
+            if len(each) < self.per_prompt:
+                raise ConfigError(
+                    f"The forget prompt {example.prompt[:60]!r} has {len(each)} alternate answers, "
+                    f"and alternates_per_prompt={self.per_prompt}. Give more of them, or texts "
+                    "that suit every prompt."
+                )
+        return numbers
+
+    def draw(self, example: int, epoch: int) -> list[Numbered]:
+        """Numbers and tokens of the answers for one forget example in one epoch."""
+        generator = random.Random(f"alternate/{self.seed}/{epoch}/{example}")
+        chosen = generator.sample(self._numbers[example], self.per_prompt)
+        return [(number, self._tokens[number]) for number in chosen]

@@ -1,0 +1,83 @@
+"""Batches of a held-out split, in a fixed order, with the roles that training has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from unlearning.data.examples import ExampleDataModule
+from unlearning.data.layout import Answer, Tree, make_batch
+from unlearning.data.mismatch import MismatchSampler
+from unlearning.errors import ConfigError
+from unlearning.types import Batch, Example
+
+if TYPE_CHECKING:
+    from unlearning.data.datamodule import UnlearningDataModule
+
+HeldOut = Literal["validation", "test"]
+
+
+class HeldOutBatches:
+    """Every forget example of a split once, with mismatch answers from the same split of the retain
+    set, whose pairs are dealt out evenly over the batches.
+
+    A term's mean over its sequences is then its mean over the split. Where there are fewer retain
+    pairs than batches, they come more than once. Every rank has its share of the batches.
+
+    Args:
+        data: whose settings and data sets these are.
+        split: `validation` or `test`.
+
+    Raises:
+        ConfigError: a data set is a plain list, or its split is empty.
+    """
+
+    def __init__(self, data: UnlearningDataModule, split: HeldOut) -> None:
+        data.setup()
+        self.data = data
+        forget, retain = (_examples(data, name, split) for name in ("forget", "retain"))
+        self.forget, self.retain = (
+            data.tokenize(name, part) for name, part in (("forget", forget), ("retain", retain))
+        )
+        self.sampler = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
+        self.alternates = data.make_alternates(forget)
+        # Numbers go on behind those of the training split.
+        self.first = {role: len(items) for role, items in data.sequences.items()}
+        self.rank, self.world, _ = data.world()
+        self.batches = -(-len(forget) // data.batch_size)
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.batches, self.world))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number in range(self.rank, self.batches, self.world):
+            trees = [*self._forget_trees(number), *self._retain_trees(number)]
+            data = self.data
+            yield make_batch(trees, data.layout, data.pad_token_id, number, data.retain_apart)
+
+    def _forget_trees(self, number: int) -> Iterator[Tree]:
+        first, size = number * self.data.batch_size, self.data.batch_size
+        for n in range(first, min(first + size, len(self.forget))):
+            mismatches = [(m, self.retain[m]) for m in self.sampler.draw(n, 0)]
+            alternates = [] if self.alternates is None else self.alternates.draw(n, 0)
+            others = {"alternate": alternates, "mismatch": mismatches}
+            yield self.data.forget_tree(self.forget[n], self.first["forget"] + n, others)
+
+    def _retain_trees(self, number: int) -> Iterator[Tree]:
+        pairs = max(len(self.retain), self.batches)
+        start, end = (n * pairs // self.batches for n in (number, number + 1))
+        for n in (n % len(self.retain) for n in range(start, end)):
+            answer = Answer("retain", self.first.get("retain", 0) + n, self.retain[n].response_ids)
+            yield Tree(self.retain[n].prompt_ids, (answer,))
+
+
+def _examples(data: UnlearningDataModule, name: str, split: HeldOut) -> Sequence[Example]:
+    source = getattr(data, name)
+    if not isinstance(source, ExampleDataModule):
+        raise ConfigError(
+            f"The {name} set is a list of Examples, which has no {split} split. Give a DataModule."
+        )
+    found = source.examples(split)
+    if not found:
+        raise ConfigError(f"The {name} set's {split} split is empty. Change its fractions.")
+    return found

@@ -1,0 +1,68 @@
+"""Gradients of hidden states, head and bias, added up over chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class HeadGradients:
+    """Of hidden states, head and bias, as far as they are needed, added up over chunks.
+
+    A token's slope is applied to its hidden states on one side of a product and to their gradient
+    on the other, both far smaller than its logits. Sums over chunks are in fp32: many small bf16
+    addends would lose their low bits."""
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        accum_dtype: torch.dtype,
+        needed: Any,
+        grad_buffer: Tensor | None,
+    ) -> None:
+        self.dtype, self.accum_dtype, self.begun = weight.dtype, accum_dtype, False
+        self.hidden = torch.empty_like(hidden) if needed[0] else None
+        self.weight = None
+        if needed[1]:
+            fits = (
+                grad_buffer is not None
+                and grad_buffer.shape == weight.shape
+                and grad_buffer.dtype == accum_dtype
+            )
+            self.weight = grad_buffer if fits else torch.empty_like(weight, dtype=accum_dtype)
+        self.bias = (
+            None if bias is None or not needed[2] else torch.zeros_like(bias, dtype=accum_dtype)
+        )
+
+    def add(
+        self, hidden: Tensor, head_weight: Tensor, grad: Tensor, slopes: Tensor, part: slice
+    ) -> None:
+        """What follows from a chunk's gradient of the logits, before the slopes."""
+        if self.bias is not None:
+            self.bias += slopes @ grad
+        grad = grad.to(hidden.dtype)
+        weights = slopes[:, None].to(hidden.dtype)
+        if self.hidden is not None:
+            torch.mul(grad @ head_weight, weights, out=self.hidden[part])
+        if self.weight is None:
+            return
+        if grad.dtype != self.weight.dtype:
+            made = grad.t() @ (hidden * weights)
+            self.weight.add_(made) if self.begun else self.weight.copy_(made)
+        else:
+            keep = 1 if self.begun else 0  # 0: what stood there before is not read
+            torch.addmm(self.weight, grad.t(), hidden * weights, beta=keep, out=self.weight)
+        self.begun = True
+
+    def scale_(self, factor: Tensor) -> None:
+        for gradient in (self.hidden, self.weight, self.bias):
+            if gradient is not None:
+                gradient.mul_(factor)
+
+    def finished(self) -> list[Tensor | None]:
+        both = (self.weight, self.bias)
+        return [self.hidden, *(None if g is None else g.to(self.dtype) for g in both)]

@@ -1,0 +1,99 @@
+"""Representation misdirection for unlearning (RMU), arXiv 2403.03218.
+
+    L = mean |h_l - c u|^2 on forget answers  +  alpha mean |h_l - h_l^ref|^2 on retain answers
+
+with h_l the hidden states after block l, u a fixed random unit vector and c its length. As in the
+authors' released code, the mean is over the D entries of a state, too, and weights of three blocks
+alone are trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearning.errors import ConfigError
+from unlearning.losses import TokenLosses, needs
+from unlearning.models.decoder import CausalLM
+from unlearning.module import UnlearningModule
+
+OUTPUTS = r"(down_proj|fc2|c_proj|dense_4h_to_h|fc_out|w2)\."
+"""The last linear map of an MLP, as architectures call it."""
+
+RMU_TERMS: dict[str, dict[str, Any]] = {
+    "forget": {"loss": "unlearning.methods.rmu.steer", "role": "forget", "weight": 1.0},
+    "retain": {"loss": "unlearning.methods.rmu.hold", "role": "retain", "weight": 1200.0},
+}
+
+
+@needs("hidden")
+def steer(tokens: TokenLosses, scale: float = 6.5, seed: int = 0) -> Tensor:
+    """Mean squared distance of the hidden states to a random vector of length `scale` (Eq. 1)."""
+    assert tokens.hidden is not None
+    target_D = scale * direction(tokens.hidden.shape[-1], seed).to(tokens.hidden)
+    return tokens.reduce((tokens.hidden - target_D).float().pow(2).mean(-1))
+
+
+@needs("hidden", "reference_hidden")
+def hold(tokens: TokenLosses) -> Tensor:
+    """Mean squared distance of the hidden states to the reference's (Eq. 2)."""
+    assert tokens.hidden is not None and tokens.reference_hidden is not None
+    difference = tokens.hidden - tokens.reference_hidden.to(tokens.hidden)
+    return tokens.reduce(difference.float().pow(2).mean(-1))
+
+
+def direction(width: int, seed: int) -> Tensor:
+    """[D] a unit vector with entries uniform in 0..1 before it is normalised; the seed's own."""
+    drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn / drawn.norm()
+
+
+class RMU(UnlearningModule):
+    """Steers the hidden states of forget answers, and holds those of retain answers.
+
+    The positions are those that predict the answers' tokens.
+
+    Args:
+        model: see `UnlearningModule`, as for all other arguments.
+        layer: the decoder block whose output is steered, counted from 0.
+        scale: length c of the steering vector.
+        seed: of its direction.
+        terms: `RMU_TERMS`, or others; those in layers get this layer.
+        trained: patterns of the trained weights, see `choose_trained`; None, without LoRA, is the
+            last linear map of the MLP in blocks `layer` - 2 to `layer`.
+
+    Raises:
+        ConfigError: for settings that do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM | str,
+        layer: int = 7,
+        scale: float = 6.5,
+        seed: int = 0,
+        terms: Mapping[str, Mapping[str, Any]] | None = None,
+        trained: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        if not scale > 0 or layer < 0:
+            raise ConfigError(f"RMU: scale={scale} must be above 0 and layer={layer} at least 0.")
+        terms = {
+            name: _in_layer(term, layer, scale, seed)
+            for name, term in (RMU_TERMS if terms is None else terms).items()
+        }
+        if trained is None and settings.get("lora") is None:
+            blocks = "|".join(str(n) for n in range(max(0, layer - 2), layer + 1))
+            trained = [rf"^blocks\.({blocks})\..*{OUTPUTS}"]
+        super().__init__(model, terms, trained=trained, **settings)
+
+
+def _in_layer(term: Mapping[str, Any], layer: int, scale: float, seed: int) -> dict[str, Any]:
+    if term["loss"] not in ("unlearning.methods.rmu.steer", "unlearning.methods.rmu.hold"):
+        return dict(term)
+    steered = term["loss"].endswith("steer")
+    options = {"scale": scale, "seed": seed} if steered else {}
+    return {"layer": layer, **term, "options": {**options, **term.get("options", {})}}

@@ -1,0 +1,107 @@
+"""Hidden states of named layers, recorded while a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlearning.errors import ConfigError
+from unlearning.models.decoder import CausalLM, decode, evaluating, unwrap
+from unlearning.terms import Layer
+from unlearning.types import Rows
+
+
+def blocks(model: CausalLM) -> nn.ModuleList:
+    """The decoder's blocks, in the order in which they run.
+
+    Raises:
+        ConfigError: the decoder has no list of as many modules as its configuration names layers.
+    """
+    base = unwrap(model)
+    number = getattr(base.config, "num_hidden_layers", None)
+    for module in base.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == number:
+            return module
+    raise ConfigError(
+        f"{type(base).__name__} has no list of {number} decoder blocks; name a module by its path."
+    )
+
+
+def find_layer(model: CausalLM, layer: Layer) -> nn.Module:
+    """The module whose output a layer's hidden states are.
+
+    Raises:
+        ConfigError: there is none of that number or path.
+    """
+    base = unwrap(model)
+    if isinstance(layer, str):
+        try:
+            return base.get_submodule(layer)
+        except AttributeError as error:
+            raise ConfigError(f"The {type(base).__name__} has no module {layer!r}.") from error
+    found = blocks(model)
+    if not 0 <= layer < len(found):
+        raise ConfigError(
+            f"layer={layer} must be one of the {len(found)} decoder blocks of this "
+            f"{type(base).__name__}, 0 to {len(found) - 1}."
+        )
+    return found[layer]
+
+
+@contextmanager
+def recorded_layers(
+    model: CausalLM, layers: Sequence[Layer], detach_above: bool = False, stop: bool = False
+) -> Iterator[dict[Layer, Tensor]]:
+    """Within the block, a forward leaves each layer's output [R, L, D] in the dictionary.
+
+    Args:
+        detach_above: what lies above the last of these layers takes no gradient, and keeps no
+            activations for one.
+        stop: nothing above the last of them runs; the forward ends with `Reached`.
+    """
+    states: dict[Layer, Tensor] = {}
+    modules = {layer: find_layer(model, layer) for layer in layers}
+
+    def record(layer: Layer) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            first = output[0] if isinstance(output, tuple) else output
+            states.setdefault(layer, first)  # checkpointing runs a layer a second time
+            if len(states) < len(layers):
+                return None
+            if stop:
+                raise Reached
+            if not detach_above:
+                return None
+            return (first.detach(), *output[1:]) if isinstance(output, tuple) else first.detach()
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer, module in modules.items():
+            stack.enter_context(_removed(module.register_forward_hook(record(layer))))
+        yield states
+
+
+class Reached(Exception):  # noqa: N818 - no error
+    """All layers that were asked for have run."""
+
+
+@contextmanager
+def _removed(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def layer_states(model: CausalLM, rows: Rows, layers: Sequence[Layer]) -> dict[Layer, Tensor]:
+    """Hidden states [R, L, D] of each layer, in eval mode; nothing above the last one runs."""
+    recorded = recorded_layers(model, layers, stop=True)
+    with evaluating(model), recorded as states, suppress(Reached):
+        decode(model, rows)
+    return states

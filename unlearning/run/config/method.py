@@ -1,0 +1,139 @@
+"""The method of a run: from `method` and `objective` of the configuration to what does it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from lightning import LightningModule
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.errors import ConfigError
+from unlearning.imports import import_object
+from unlearning.methods.weight_edit import WeightEdit
+from unlearning.models.decoder import CausalLM
+from unlearning.module import UnlearningModule
+from unlearning.objective import Objective
+from unlearning.run.config.build import check_targets
+from unlearning.training.step_rule import make_rule
+
+OF_TRAINER = (
+    "max_steps", "batch_size", "retain_batch_size", "accumulate_grad_batches", "gradient_clip_val",
+)  # fmt: skip
+"""Keys of `unlearn` that are no arguments of the module."""
+
+
+def method_class(config: DictConfig) -> type:
+    """What `method._target_` names.
+
+    Raises:
+        ConfigError: it is neither a LightningModule nor a WeightEdit.
+    """
+    path = str(config.method.get("_target_"))
+    found = import_object(path)
+    if not (inspect.isclass(found) and issubclass(found, (LightningModule, WeightEdit))):
+        raise ConfigError(
+            f"method._target_={path} must be a LightningModule, such as UnlearningModule or a "
+            "subclass of it, or a WeightEdit; see unlearning.methods."
+        )
+    return found
+
+
+def edits_weights(config: DictConfig) -> bool:
+    """Whether the method changes the weights without an unlearning step."""
+    return issubclass(method_class(config), WeightEdit)
+
+
+def objective_of(config: DictConfig) -> Objective | None:
+    """The objective that is trained with; None where the method has none.
+
+    Raises:
+        ConfigError: a term is not well-formed, or none has a weight.
+    """
+    if edits_weights(config) or not (config.objective or _needs_objective(config)):
+        return None
+    return Objective(_plain(config.objective))
+
+
+def _needs_objective(config: DictConfig) -> bool:
+    return issubclass(method_class(config), UnlearningModule)
+
+
+def build_module(
+    config: DictConfig, policy: CausalLM, reference: CausalLM | None
+) -> LightningModule:
+    """The module that unlearns: `unlearn`, `reference`, `objective` and `method` as arguments.
+
+    Raises:
+        ConfigError: it does not take one of them, or refuses its value.
+    """
+    arguments = {**module_settings(config), **_arguments(config)}
+    if reference is not None:
+        arguments["reference_model"] = reference
+    return _made(config, policy, **arguments)
+
+
+def build_edit(config: DictConfig) -> WeightEdit:
+    """The method that edits weights."""
+    return _made(config, **_arguments(config))
+
+
+def module_settings(config: DictConfig) -> dict[str, Any]:
+    """Arguments of an `UnlearningModule` that stand outside of `method`."""
+    settings = _plain(config.unlearn)
+    return {
+        **{name: value for name, value in settings.items() if name not in OF_TRAINER},
+        "reference": config.reference.mode,
+        "reference_dtype": config.reference.dtype,
+        "terms": _plain(config.objective),
+        "lora": None if config.model.lora is None else _plain(config.model.lora),
+        "cache_dir": config.cache_dir,
+    }
+
+
+def check_method(config: DictConfig) -> str:
+    """Find what is wrong with the method before anything is loaded; a line about it.
+
+    Raises:
+        ConfigError: naming the key, and what it takes.
+    """
+    check_targets(config.method, "method")
+    name = method_class(config).__name__
+    if edits_weights(config):
+        if config.model.lora is not None:
+            raise ConfigError(f"method {name} edits the weights themselves: set model.lora=null.")
+        build_edit(config)
+        return f"method: {name}, no unlearning step"
+    objective = objective_of(config)
+    terms = {} if objective is None else objective.terms
+    rule = make_rule(_arguments(config).get("rule"))
+    if rule is not None:
+        rule.check(list(terms))
+    if "alternate" in (objective.roles if objective else ()) and not config.data.get("alternate"):
+        raise ConfigError(
+            "A term is on alternate answers, and data.alternate has none: give texts, such as "
+            'data.alternate=["I do not know."], or a data set of the forget prompts.'
+        )
+    parts = " + ".join(f"{term.weight:g} x {term_name}" for term_name, term in terms.items())
+    with_rule = "" if rule is None else f" with {type(rule).__name__}"
+    return f"method: {name}{with_rule}: {parts or 'its own loss'}"
+
+
+def _made(config: DictConfig, *inputs: Any, **arguments: Any) -> Any:
+    target = method_class(config)
+    try:
+        inspect.signature(target).bind(*inputs, **arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"method: {config.method._target_} cannot take {sorted(arguments)}: {error}."
+        ) from error
+    return target(*inputs, **arguments)
+
+
+def _arguments(config: DictConfig) -> dict[str, Any]:
+    return {name: value for name, value in _plain(config.method).items() if name != "_target_"}
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    found: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    return found

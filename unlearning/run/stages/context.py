@@ -1,0 +1,76 @@
+"""Builds what every stage of a run works with: configuration, data, store, trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import seed_everything
+from omegaconf import DictConfig
+
+from unlearning.run.checks.architecture import check_architecture
+from unlearning.run.checks.data import Data, check_together, on_hub
+from unlearning.run.checks.devices import take_device
+from unlearning.run.config.build import build_data, prompt_sets
+from unlearning.run.output.console import Stages
+from unlearning.run.output.run_folder import SECONDS, check_data_unchanged
+from unlearning.run.output.store import Store
+from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages.facts import fingerprints
+from unlearning.run.tracking.trackers import Tracking
+from unlearning.types import PromptSet
+
+KEPT = "kept from an earlier run"
+
+
+@dataclass
+class RunContext:
+    """Configuration, data and helpers of one run, on one of its ranks.
+
+    Args:
+        config: composed, complete and with its debug limits applied.
+        folder: the run folder.
+        data: the data sets by name.
+        sets: the prompts to answer.
+        store: kept results.
+        stages: names the stages on the terminal and keeps their times.
+    """
+
+    config: DictConfig
+    folder: Path
+    data: Data
+    sets: list[PromptSet]
+    store: Store
+    stages: Stages
+    tracking: Tracking
+    ranks: Ranks
+
+    def stage(self, name: str) -> AbstractContextManager[list[str]]:
+        """Announces and times a stage; what is appended to the yielded list ends its line."""
+        return self.stages.stage(name)
+
+
+@contextmanager
+def run_context(
+    config: DictConfig, folder: Path, ranks: Ranks, num_stages: int
+) -> Iterator[RunContext]:
+    """Seeds, takes the device, builds the data sets and opens the trackers of a run.
+
+    Raises:
+        ConfigError: for what a hub's data sets or models show only when they are here.
+    """
+    seed_everything(config.seed, verbose=False)
+    take_device(config)
+    data = build_data(config)
+    if on_hub(data):  # what is there is known only now; the rest was looked through already
+        check_together(config, data)
+    check_architecture(config, online=True)
+    if ranks.leads:
+        check_data_unchanged(folder, fingerprints(data))
+    stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
+    store = Store(config.cache_dir, ranks)
+    with Tracking(config, folder, ranks.rank) as tracking:
+        sets = prompt_sets(config, data)
+        yield RunContext(config, folder, data, sets, store, stages, tracking, ranks)

@@ -1,0 +1,205 @@
+"""Step rules: how the terms' gradients become the gradient of an optimizer step.
+
+The default step descends the weighted sum of the terms. A rule makes something else of them: SAM
+takes the gradient of one term at perturbed weights, gradient rectification projects one gradient on
+another. It is asked within `training_step`, and what it returns is handed to the one backward that
+Lightning and DDP know of, so that clipping, accumulation, callbacks and optimizers work as always.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlearning.errors import ConfigError
+from unlearning.imports import import_object, stored_name
+from unlearning.training.batch_loss import BatchValues
+
+Gradient = dict[str, Tensor]
+"""By the names of the trained weights, each of its weight's shape."""
+
+
+class StepRule(ABC):
+    """Makes the gradient of a step from the gradients of the terms.
+
+    Attributes:
+        moves_weights: whether it looks at gradients elsewhere than at the weights as they stand.
+    """
+
+    moves_weights = False
+
+    @abstractmethod
+    def gradient(self, terms: TermGradients) -> Gradient:
+        """What the optimizer is to descend. With gradient accumulation it is asked for every
+        micro-batch, and the answers are averaged."""
+
+    def check(self, names: list[str]) -> None:
+        """Refuse an objective with terms of these names.
+
+        Raises:
+            ConfigError: the rule cannot work with them.
+        """
+        return None
+
+    def check_strategy(self, sharded: bool, masters: bool) -> None:
+        """Refuse what the rule's gradients cannot be made under.
+
+        Args:
+            sharded: the weights are split over ranks.
+            masters: they compute in bf16, beside fp32 copies.
+
+        Raises:
+            ConfigError: naming what to take instead.
+        """
+        name = type(self).__name__
+        if sharded:
+            raise ConfigError(
+                f"The step rule {name} needs every weight whole on every device. Take trainer=ddp."
+            )
+        if masters and self.moves_weights:
+            raise ConfigError(
+                f"The step rule {name} moves weights by less than bf16 can tell apart. Take "
+                "precision=bf16-mixed or 32-true."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs, as plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return None
+
+
+class TermGradients:
+    """Gradients of an objective's terms on one batch.
+
+    Args:
+        parameters: the trained weights by name.
+        compute: names of terms -> their weighted sum on the batch, at the weights as they stand.
+        names: of all terms.
+        average: of a gradient over the ranks.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        compute: Callable[[tuple[str, ...]], BatchValues],
+        names: list[str],
+        average: Callable[[Gradient], Gradient] = lambda gradient: gradient,
+    ) -> None:
+        self.parameters, self.names = parameters, names
+        self._compute, self._average = compute, average
+        self._moved = False
+        self.values = BatchValues(torch.zeros(()))  # of the terms that were asked for, unmoved
+
+    def __call__(self, *names: str) -> Gradient:
+        """The gradient of the weighted sum of these terms (of all, if none is named), averaged over
+        the ranks; 0 for a weight that they do not depend on.
+
+        Raises:
+            ConfigError: there is no term of that name, or its weight is 0.
+        """
+        names = names or tuple(self.names)
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise ConfigError(
+                f"The rule asks for the terms {unknown}; the objective's are {self.names}."
+            )
+        with torch.enable_grad():
+            values = self._compute(names)
+            weights = list(self.parameters.values())
+            found = torch.autograd.grad(values.total, weights, allow_unused=True)
+        if not self._moved:
+            self._note(values)
+        pairs = zip(self.parameters.items(), found, strict=True)
+        return self._average(
+            {name: torch.zeros_like(p) if g is None else g for (name, p), g in pairs}
+        )
+
+    def others(self, *names: str) -> tuple[str, ...]:
+        """The names of all other terms."""
+        return tuple(name for name in self.names if name not in names)
+
+    def _note(self, values: BatchValues) -> None:
+        """For the log."""
+        known = self.values.terms
+        new = {name: v.detach() for name, v in values.terms.items() if name not in known}
+        terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}
+        total = self.values.total.to(values.total.device)
+        if len(new) == len(values.terms):
+            total = total + values.total.detach()
+        self.values = BatchValues(total, terms, tokens)
+
+    @contextmanager
+    @torch.no_grad()
+    def moved(self, by: Gradient) -> Iterator[None]:
+        """Within the block the weights are `by` further on; afterwards they are bit by bit what
+        they were, whatever happens in it."""
+        saved = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._moved = True
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.add_(by[name])
+            torch.clear_autocast_cache()  # else the products would go on with the old weights
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.copy_(saved[name])
+            torch.clear_autocast_cache()
+            self._moved = False
+
+
+def make_rule(rule: StepRule | Mapping[str, Any] | None) -> StepRule | None:
+    """A rule from its `_target_` and arguments, or as it is.
+
+    Raises:
+        ConfigError: they do not make a rule.
+    """
+    if not isinstance(rule, Mapping):
+        return rule
+    arguments = {name: value for name, value in rule.items() if name != "_target_"}
+    target = str(rule.get("_target_"))
+    try:
+        made = import_object(target)(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"rule: {target} cannot take {arguments}: {error}.") from error
+    if not isinstance(made, StepRule):
+        raise ConfigError(f"rule: {target} is no StepRule.")
+    return made
+
+
+def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
+    """What stands for a rule in a checkpoint: its `_target_` and public attributes."""
+    if not isinstance(rule, StepRule):
+        return rule
+    settings = {name: value for name, value in vars(rule).items() if not name.startswith("_")}
+    return {"_target_": stored_name(type(rule)), **settings}
+
+
+def norm(gradient: Gradient) -> Tensor:
+    """The Euclidean norm over all weights, in fp32 at least."""
+    return torch.stack([g.float().norm() if g.dtype.itemsize < 4 else g.norm()
+                        for g in gradient.values()]).norm()  # fmt: skip
+
+
+def with_gradient(value: Tensor, parameters: Mapping[str, nn.Parameter], of: Gradient) -> Tensor:
+    """The value, with a given gradient by the parameters: a backward through it leaves that one."""
+    names = list(parameters)
+    given = [of[name].to(parameters[name].dtype) for name in names]
+    return value.detach() + _Given.apply(given, *(parameters[name] for name in names))
+
+
+class _Given(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return parameters[0].new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        return (None, *(gradient * grad.to(gradient) for gradient in ctx.gradients))
