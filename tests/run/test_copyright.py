@@ -17,7 +17,9 @@ from unlearning.metrics.generations import read_generations
 from unlearning.run.checks.validate import validate
 from unlearning.run.pipeline import run
 
-DEMO = ("experiment=copyright_demo", "trainer=debug")
+from .small import SMALL
+
+DEMO = ("experiment=copyright_demo", "trainer=debug", *SMALL)
 
 
 def losses(folder) -> list[dict[str, str]]:
