@@ -4,13 +4,14 @@
 
 Each mutation of `mutations.yaml` is made in a copy of the checkout, and the test files that cover
 its module run on the copy until one fails. A mutation that none of them notices survives. The
-results go into the table of `README.md`. Every run of tests is forked from this process, which has
-imported the libraries, so that it takes as long as the tests do.
+results go into `results.json` and the table of `README.md`. Every run of tests is forked from this
+process, which has imported the libraries, so that it takes as long as the tests do.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -70,7 +71,6 @@ def import_libraries() -> None:
     """What the tests import, the package itself left out."""
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_MODE="offline")
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.dont_write_bytecode = True
     import datasets  # noqa: F401
     import lightning  # noqa: F401
     import peft  # noqa: F401
@@ -142,7 +142,7 @@ def _run_tests(tests: tuple[str, ...], package: Path, said: Path) -> int:
 
 
 def copies(number: int) -> Iterator[Path]:
-    """Copies of the checkout, without compiled files: one could be older than what it was of."""
+    """Copies of the checkout, without compiled files."""
     for _ in range(number):
         folder = Path(tempfile.mkdtemp(prefix="mutations-"))
         for name in COPIED:
@@ -155,14 +155,23 @@ def copies(number: int) -> Iterator[Path]:
         yield folder
 
 
+def rewrite(path: Path, text: str) -> None:
+    """Another file and another second, so that no compiled file is taken for that of this one."""
+    second = int(path.stat().st_mtime) + 10
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (second, second))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", default="", help="files whose path holds this")
+    parser.add_argument(
+        "--only", default=[""], nargs="*", help="files whose path holds one of these"
+    )
     options = parser.parse_args()
-    chosen = [each for each in read_mutations() if options.only in each.file]
+    chosen = [each for each in read_mutations() if any(part in each.file for part in options.only)]
     import_libraries()
     free = list(copies(options.jobs))
 
@@ -173,11 +182,11 @@ def main() -> int:
                 return first_failure(tests, folder, folder / "copy")
             path = folder / "copy" / mutation.file
             text = path.read_text(encoding="utf-8")
-            path.write_text(text.replace(mutation.was, mutation.now), encoding="utf-8")
+            rewrite(path, text.replace(mutation.was, mutation.now))
             try:
                 return first_failure(tests, folder, folder / "copy")
             finally:
-                path.write_text(text, encoding="utf-8")
+                rewrite(path, text)
         finally:
             free.append(folder)
 
@@ -198,23 +207,39 @@ def main() -> int:
             shutil.rmtree(folder)
     survivors = [each for each, found in results if found is None]
     print(f"{len(results) - len(survivors)} of {len(results)} are noticed.")
-    if not options.only:
-        write_table(results)
+    write_table(keep(results))
     return int(bool(survivors))
 
 
-def write_table(results: list[tuple[Mutation, str | None]]) -> None:
+def keep(results: list[tuple[Mutation, str | None]]) -> dict[str, str | None]:
+    """The first test to fail by mutation, of this run and of earlier ones, in the list's order."""
+    path = HERE / "results.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known |= {name_of(mutation): found for mutation, found in results}
+    names = map(name_of, read_mutations())
+    kept = {name: known[name] for name in names if name in known}
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return kept
+
+
+def name_of(mutation: Mutation) -> str:
+    """Tests are part of it where one test is to notice by itself."""
+    alone = mutation.tests[0].partition("::")[2] if len(mutation.tests) == 1 else ""
+    return f"{mutation.file}: {mutation.what}" + (f" ({alone})" if alone else "")
+
+
+def write_table(results: dict[str, str | None]) -> None:
     """Into `README.md`, between its marks."""
-    killed = sum(found is not None for _, found in results)
-    share = 100 * killed / len(results)
+    killed = sum(found is not None for found in results.values())
     lines = [
-        f"{killed} of {len(results)} mutations are noticed ({share:.0f} %).\n\n",
-        "| file | what was changed | first test to fail |\n|---|---|---|\n",
+        f"{killed} of {len(results)} mutations are noticed ({killed / len(results):.1%}).\n",
+        "\n| file | what was changed | first test to fail |\n|---|---|---|\n",
     ]
-    for mutation, found in results:
-        name = "**none**" if found is None else f"`{found.removeprefix('tests/')}`"
-        file = mutation.file.removeprefix("unlearning/")
-        lines.append(f"| `{file}` | {mutation.what} | {name.replace('|', chr(92) + '|')} |\n")
+    for name, found in results.items():
+        file, _, what = name.removeprefix("unlearning/").partition(": ")
+        told = "**none**" if found is None else f"`{found.removeprefix('tests/')}`"
+        row = f"| `{file}` | {what} | {told}".replace("\n", " ")
+        lines.append(f"{row} |\n")
     path = HERE / "README.md"
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
