@@ -118,7 +118,7 @@ def test_each_rank_has_its_log_and_only_the_first_one_speaks(two):
 
 
 def test_what_does_not_depend_on_devices_is_made_once(one, two, root):
-    for stage in ("base", "classifier", "before"):
+    for stage in ("base", "classifier", "answers"):
         kept = [path for path in (root / "cache" / stage).iterdir() if path.is_dir()]
         assert len(kept) == 1, stage
 
