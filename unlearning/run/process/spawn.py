@@ -32,7 +32,7 @@ TAIL_LINES = 12
 def spawn(folder: Path, world: int, resume: bool) -> int:
     """Runs the folder's `config.yaml` on `world` ranks of this machine.
 
-    Rank 0 speaks through this process's terminal, the others into `<folder>/logs/rank_<n>.log`.
+    Rank 0 writes to this process's terminal, the others to `<folder>/logs/rank_<n>.log`.
 
     Returns:
         The exit code: 0, or that of the first rank to fail. What happened was said.
