@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     from torch import Tensor
 
 Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
-"""What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
-refusal, a plausible alternative); an irrelevant answer to the same prompt; one to keep; or one to
-be learned by ordinary training."""
+"""The role of an answer: to forget; another answer to the same prompt, to be given instead (a
+refusal, a plausible alternative); an irrelevant answer to the same prompt; one to retain; or one to
+fine-tune on."""
 
 
 Alternatives = Mapping[str, Sequence[str]] | tuple[tuple[str, tuple[str, ...]], ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import forked  # noqa: F401  (what the server imports)
 import pytest
 import torch
 import torch.distributed as dist
@@ -78,7 +79,7 @@ def _worker(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(_worker, args=(str(tmp_path),), nprocs=2, start_method="forkserver")
     alone = _scores([0, 1, 2, 3])
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -137,7 +137,7 @@ def test_aggregates_name_figures_and_another_models_answers(compose_config, tmp_
     }
     found = aggregates(config, sets)
     assert (found["utility"].of, found["utility"].metric.label) == (tuple(of), "Utility")
-    assert found["utility"].others == [] and found["other"].others == rows[1:]
+    assert not found["utility"].others and found["other"].others == rows[1:]
     config.evaluation.aggregates = {"utility": {"metric": MEAN, "of": ["facts/nope"]}}
     with pytest.raises(ConfigError, match=r"utility.of: \['facts/nope'\] is not measured"):
         aggregates(config, sets)

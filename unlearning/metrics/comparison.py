@@ -84,8 +84,11 @@ def compare(
     measured: dict[str, Measured] = {}
     for prompt_set in (name for name in sets if name in rows):
         for metric in sets[prompt_set]:
+            key = f"{prompt_set}/{metric.name}"
+            if key in measured:
+                raise _same_name(metric.name, measured[key].metric.path, metric.path)
             if sides := _sides(metric, rows[prompt_set], names, context):
-                measured[f"{prompt_set}/{metric.name}"] = Measured(metric, sides)
+                measured[key] = Measured(metric, sides)
     for name, aggregate in (aggregates or {}).items():
         sides = joint(name, aggregate, measured, names, context)
         measured[f"{AGGREGATES}/{name}"] = Measured(aggregate.metric, sides)
@@ -177,13 +180,17 @@ def _declarations(measured: Mapping[str, Measured]) -> dict[str, Any]:
         name, metric = key.rpartition("/")[2], each.metric
         entry = {"label": metric.label, "unit": metric.unit, "path": metric.path}
         if found.setdefault(name, entry) != entry:
-            raise ConfigError(
-                f"two metrics are called {name!r}: {found[name]['path']} and {metric.path}. Give "
-                "one of them another name: metrics: [{path: ..., name: ...}]."
-            )
+            raise _same_name(name, found[name]["path"], metric.path)
         for change, stated in metric.changes.items():
             found[change] = {"label": stated.label, "unit": stated.unit, "path": metric.path}
     return found
+
+
+def _same_name(name: str, first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"two metrics are called {name!r}: {first} and {second}. Give one of them another name: "
+        "metrics: [{path: ..., name: ...}]."
+    )
 
 
 def _check_models(names: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ def callbacks(
         "batch_size": config.evaluation.batch_size,
     }
     found: Callbacks = {}
-    if settings.guard:  # first: nobody shall save weights that it is about to take back
+    if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
     found["losses"] = LossCurve(folder / "losses.csv")
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
