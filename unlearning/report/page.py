@@ -96,7 +96,7 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         "fingerprints": flat_rows(section(metrics, "fingerprints")),
         "metric_settings": [
             *flat_rows(section(metrics, "settings")),
-            *flat_rows(section(metrics, "signatures"), "signature of "),
+            *((f"signature of {n}", v) for n, v in flat_rows(section(metrics, "signatures"))),
         ],
         "versions": flat_rows(section(metrics, "versions")),
         "limits": limits,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlearning.nested import leaves
 from unlearning.report.figures import (
     DASH,
     Figure,
@@ -137,20 +138,15 @@ def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     return rows
 
 
-def flat_rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested names joined with dots, and each value as text."""
-    rows: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            rows.extend(flat_rows(value, f"{name}."))
-        elif value is None or isinstance(value, str):
-            rows.append((name, value or DASH))
-        elif isinstance(value, float):
-            rows.append((name, plain(value)))
-        else:
-            rows.append((name, json.dumps(value, ensure_ascii=False)))
-    return rows
+    return [(name, _written(value)) for name, value in leaves(mapping, lists=False)]
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or DASH
+    return plain(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def write_seconds(seconds: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any, get_args, get_type_hints
@@ -26,6 +26,7 @@ from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.module import UnlearningModule
+from unlearning.nested import walk
 from unlearning.run.process.ranks import surroundings
 from unlearning.types import Example, PromptSet
 
@@ -62,12 +63,13 @@ def check_targets(config: Any, key: str = "") -> None:
     plain = (
         OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     )
-    for path, node in _nodes(plain, key):
-        if "_target_" not in node:
+    node: Any
+    for path, node in [(key, plain), *walk(plain, key)]:
+        if not (isinstance(node, Mapping) and "_target_" in node):
             continue
         target = import_object(node["_target_"])
         known = _parameters(target)
-        for name in node:
+        for name in map(str, node):
             if known is not None and not name.startswith("_") and name not in known:
                 near = get_close_matches(RENAMED.get(name, name), known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -75,16 +77,6 @@ def check_targets(config: Any, key: str = "") -> None:
                     f"{path or 'configuration'}: {node['_target_']} takes no {name!r}.{hint} It "
                     f"takes {', '.join(sorted(known))}."
                 )
-
-
-def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
-        yield path, node
-        for name, child in node.items():
-            yield from _nodes(child, f"{path}.{name}" if path else str(name))
-    elif isinstance(node, list):
-        for number, child in enumerate(node):
-            yield from _nodes(child, f"{path}[{number}]")
 
 
 def _parameters(target: Any) -> set[str] | None:
