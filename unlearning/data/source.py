@@ -53,24 +53,6 @@ def iterate_records(
         raise ConfigError(f"{source} holds no records (a header alone does not count).")
 
 
-def read_records(
-    source: str,
-    *,
-    columns: Sequence[str],
-    split: str | None = "train",
-    config_name: str | None = None,
-    revision: str | None = None,
-    data_files: str | None = None,
-) -> list[Record]:
-    """Reads all records of a source into memory, see `iterate_records`."""
-    return list(
-        iterate_records(
-            source, columns=columns, split=split, config_name=config_name, revision=revision,
-            data_files=data_files,
-        )
-    )  # fmt: skip
-
-
 def check_source(
     source: str, *, columns: Sequence[str], split: str | None = "train"
 ) -> list[str] | None:
@@ -80,7 +62,7 @@ def check_source(
     checked throughout. A hub id is checked for its form only, and not looked up: None.
 
     Raises:
-        ConfigError: as `read_records`, so far as this sees.
+        ConfigError: as `iterate_records`, so far as this sees.
     """
     if is_hub_id(source):
         return None

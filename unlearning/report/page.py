@@ -54,14 +54,18 @@ def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
 
 def render(run: RunFolder, limits: Limits = DEFAULT_LIMITS) -> str:
     """The page as text."""
-    environment = Environment(
+    return environment().get_template("page.html.j2").render(_context(run, limits)).lstrip()
+
+
+def environment() -> Environment:
+    """Returns what fills the report's templates: it escapes, and knows no undefined name."""
+    return Environment(
         loader=PackageLoader("unlearning.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_context(run, limits)).lstrip()
 
 
 def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:

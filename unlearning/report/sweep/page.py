@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unlearning.files import write_bytes
 from unlearning.report.describe import describe
+from unlearning.report.page import environment
 from unlearning.report.sweep.blocks import find_blocks
 from unlearning.report.sweep.folder import Job, SweepFolder, read_sweep_folder
 from unlearning.report.sweep.front import Budget
@@ -61,18 +61,12 @@ def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
 
 def render(sweep: SweepFolder, swept: Swept, budget: Budget) -> str:
     """Renders the page as text."""
-    environment = Environment(
-        loader=PackageLoader("unlearning.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["show"] = show
+    templates = environment()
+    templates.filters["show"] = show
     script = _SCRIPT.read_text(encoding="utf-8")
     measures = measured(sweep.jobs)
     return (
-        environment.get_template("sweep/page.html.j2")
+        templates.get_template("sweep/page.html.j2")
         .render(
             script=Markup(script),  # ours, and the only text on the page that is not escaped
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
