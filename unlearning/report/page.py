@@ -122,6 +122,8 @@ def _kind_of_run(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(judged: list[Verdict]) -> str:
     """One line above the verdicts."""
+    if not judged:
+        return "The figures below are of models that were asked, not changed; nothing is judged."
     failed = [verdict.headline.lower() for verdict in judged if verdict.ok is False]
     unknown = [verdict for verdict in judged if verdict.ok is None]
     if failed:

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED
-from unlearning.run.process.ranks import SPAWNED
 from unlearning.run.process.signals import handled
 
+SPAWNED = "UNLEARNING_SPAWNED"  # set in the ranks that are started here
 COMMAND = [sys.executable, "-m", "unlearning.run.process.rank"]
 ORDERLY = (BAD_INPUT, INTERRUPTED, PREEMPTED)
 GRACE_SECONDS = 15  # for the other ranks to end by themselves when one has
@@ -30,7 +30,7 @@ TAIL_LINES = 12
 def spawn(folder: Path, world: int, resume: bool) -> int:
     """Runs the folder's `config.yaml` on `world` ranks of this machine.
 
-    Rank 0 speaks through this process's terminal, the others into `<folder>/logs/rank_<n>.log`.
+    Rank 0 writes to this process's terminal, the others to `<folder>/logs/rank_<n>.log`.
 
     Returns:
         The exit code: 0, or that of the first rank to fail. What happened was said.
