@@ -23,6 +23,15 @@ def needs_of(prompt_set: PromptSet) -> frozenset[str]:
     return frozenset().union(*(metric.needs for metric in metrics_of(prompt_set)))
 
 
+def is_judged(prompt_set: PromptSet) -> bool:
+    """Whether the set is about harm: of that kind, or with a metric of its own that needs a judge.
+
+    Other sets have their harmful rates only where there is a classifier anyway.
+    """
+    own = any("harm" in metric.needs for metric in prompt_set.metrics)
+    return own or prompt_set.kind == "harmful"
+
+
 def described(
     sets: Sequence[PromptSet], metrics: Mapping[str, Sequence[Metric]]
 ) -> dict[str, dict[str, Any]]:

@@ -131,8 +131,11 @@ def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Marku
 
 
 def _course(pair: Pair, unit: Unit) -> str:
-    """The figures in words; stages that come before the first measured one are left out."""
-    figures = [measured.value for _, measured in pair.stages]
+    """The figures in words; stages that come before the first measured one are left out.
+
+    So is the oracle, which is no step on the way and would not fit beside the name.
+    """
+    figures = [measured.value for style, measured in pair.stages if style != "oracle"]
     while len(figures) > 1 and figures[0] is None:
         figures = figures[1:]
     return " → ".join(write_number(value, unit) for value in figures)
