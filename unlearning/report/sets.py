@@ -1,4 +1,4 @@
-"""What a run's prompt sets are: kind, split, and what is said of their metrics."""
+"""Facts of a run's prompt sets: kind, split, and the directions of their metrics."""
 
 from __future__ import annotations
 

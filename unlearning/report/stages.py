@@ -1,4 +1,4 @@
-"""Which models a run has measured, and what they are called.
+"""The models that a run has measured, and their names.
 
 Without fine-tuning there are two, before and after. A run that teaches a book first has a third,
 the original model, which never saw it; what was kept and what was lost is judged from that one.
@@ -63,7 +63,7 @@ def has_book(metrics: Mapping[str, Any]) -> bool:
 
 
 def stages(metrics: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The measured models in the order of the run."""
+    """Returns the measured models in the order of the run."""
     names = models(metrics)
     if evaluated := section(metrics, "evaluated"):
         return tuple(_evaluated(name, str(evaluated.get(name, ""))) for name in names)
@@ -90,11 +90,11 @@ def before_and_after(metrics: Mapping[str, Any]) -> bool:
 
 
 def start(metrics: Mapping[str, Any]) -> str:
-    """The stage whose abilities should be kept."""
+    """Returns the model whose abilities should be kept."""
     return "original" if has_original(metrics) else "before"
 
 
 def since_start(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> Figure:
-    """The change of a metric since that stage, with its interval."""
+    """Returns the change of a metric since that model, with its interval."""
     changes = "change_from_original" if has_original(metrics) else "change"
     return lookup(metrics, changes, prompt_set, metric)
