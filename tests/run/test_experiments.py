@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import read_generations
+from unlearning.metrics.kinds import metrics_of_kind
 from unlearning.run.config.overrides import config_folder
 from unlearning.run.pipeline import run
 
@@ -81,7 +82,7 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     report = run(config, folder)
 
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"before", "after", "change", "effectiveness"} <= metrics.keys()
+    assert {"before", "after", "change", "models", "metrics"} <= metrics.keys()
     assert metrics["steps"] == config.debug.steps
     assert list(metrics["seconds"]) == (COPYRIGHT if "copyright" in name else HARMFUL)
     assert metrics["peak_memory_mb"] > 0 and metrics["versions"]["torch"] == torch.__version__
@@ -92,7 +93,9 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     original, before, after = (
         [g for g in generations if g.stage == stage] for stage in ("original", "before", "after")
     )
-    again = compare(before, after, metrics["prompt_sets"], original=original or None)
+    sets = {n: metrics_of_kind(s["kind"]) for n, s in metrics["prompt_sets"].items()}
+    models = {"original": original, "before": before, "after": after}
+    again = compare({n: rows for n, rows in models.items() if rows}, sets)
     assert ("original" in again) == ("original" in metrics) == ("copyright" in name)
     for part in ("original", "before", "after", "change", "change_from_original") if original else (
         "before", "after", "change",
@@ -147,7 +150,7 @@ def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, mon
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlearning.run.pipeline.compare", fail)
+        patch.setattr("unlearning.run.stages.report.compare", fail)
         with pytest.raises(OSError, match="disk full"):
             run(config, tmp_path / "broken")
         patch.undo()

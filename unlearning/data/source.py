@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from unlearning.data.files import SUFFIXES, Record, iterate_file
 from unlearning.errors import ConfigError
@@ -178,8 +179,11 @@ def _hub_records(
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Returns the sha256 (hex) of prompts and responses, in their order."""
+    """Returns the sha256 (hex) of prompts, responses and alternatives (if any), in their order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.response]).encode() + b"\n")
+        content: list[Any] = [example.prompt, example.response]
+        if example.alternatives or example.label is not None:
+            content += [example.alternatives, example.label]
+        digest.update(json.dumps(content).encode() + b"\n")
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How much of a text a model knows by heart.
+"""Memorisation: verbatim runs, extraction strength and exact memorisation.
 
 Two views. What it *says*: the longest run of characters or tokens that its completion shares with
 the true text. What it *would* say, from one forward pass over the true text: at which tokens the
@@ -10,19 +10,22 @@ still sees that the rest comes word for word once somebody has typed the first s
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
-from unlearning.errors import ConfigError
+from unlearning.metrics.metric import Answers, metric
+from unlearning.metrics.statistic import Array, Sums, mean, scores
+from unlearning.metrics.words import split_words
 
 
 def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Length of the longest contiguous run of items that stands in both sequences."""
+    """Returns the length of the longest contiguous run of items that both sequences contain.
+
+    Examples:
+        >>> longest_common_run("in the house".split(), "all in the old house".split())
+        2
+    """
     if not (isinstance(first, str) and isinstance(second, str)):
         # A character an item: Python searches strings in C.
         codes = {item: chr(n) for n, item in enumerate(dict.fromkeys([*first, *second]))}
@@ -35,25 +38,27 @@ def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) ->
 
 
 def verbatim_chars(completion: str, target: str) -> int:
-    """Characters of the longest passage that both texts share; case and white space count."""
+    """Returns the length in characters of the longest passage that both texts share; case and
+    white space count."""
     return longest_common_run(completion.strip(), target.strip())
 
 
 def verbatim_words(completion: str, target: str) -> int:
-    """Words of it, as white space separates them."""
+    """Returns the length in words, separated by white space, of the longest passage that both
+    texts share."""
     return longest_common_run(completion.split(), target.split())
 
 
 def verbatim_tokens(
     completion: Sequence[int], target: Sequence[int], special: Collection[int] = ()
 ) -> int:
-    """Tokens of it; `special` ones are no text and are left out of both."""
+    """Returns the length of the longest run of tokens that both share, without `special` ones."""
     ids = ([token for token in side if token not in special] for side in (completion, target))
     return longest_common_run(*ids)
 
 
 def extraction_strength(suffix: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """suffix / tokens, 0..1, elementwise; NaN where there is no token.
+    """Computes suffix / tokens, 0..1, elementwise; NaN where there is no token.
 
     It is 1 - k / n, with k the length of the shortest true beginning after which greedy decoding
     gives the exact rest of all n tokens. Greedy decoding from there says the true text exactly
@@ -65,7 +70,7 @@ def extraction_strength(suffix: ArrayLike, tokens: ArrayLike) -> NDArray[np.floa
 
 
 def exact_memorisation(matches: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """matches / tokens, 0..1, elementwise; NaN where there is no token (arXiv 2205.10770).
+    """Computes matches / tokens, 0..1, elementwise; NaN where there is no token (arXiv 2205.10770).
 
     The share of tokens that are the model's first choice given the true text before them.
     """
@@ -79,65 +84,45 @@ def _share(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     return shares
 
 
-class VerbatimRun(Metric):
-    """Mean over pairs of the longest shared passage, in characters; NaN where there was no pair."""
-
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    characters: Tensor
-    total: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("characters", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, completions: Sequence[str], targets: Sequence[str]) -> None:
-        pairs = list(zip(completions, targets, strict=True))
-        self.characters += sum(verbatim_chars(said, true) for said, true in pairs)
-        self.total += len(pairs)
-
-    def compute(self) -> Tensor:
-        return self.characters / self.total
+@metric(
+    "Longest verbatim run, tokens", unit="tokens", direction="lower", name="verbatim_tokens",
+    needs=("completion", "target"),
+)  # fmt: skip
+def mean_verbatim_tokens(answers: Answers) -> Sums | None:
+    """Mean of the longest run of tokens that completion and target share."""
+    asked = [g for g in answers if split_words(g.target)]
+    return mean(scores(g.verbatim_tokens for g in asked)) if asked else None
 
 
-class Memorisation(Metric):
-    """Mean extraction strength and exact memorisation over texts, 0..1; NaN where there is none."""
+@metric(
+    "Longest verbatim run, characters", unit="characters", direction="lower",
+    name="verbatim_chars",
+)  # fmt: skip
+def mean_verbatim_chars(answers: Answers) -> Sums | None:
+    """Mean of the longest run of characters that completion and target share."""
+    asked = [g for g in answers if split_words(g.target)]
+    return mean([verbatim_chars(g.completion, g.target) for g in asked]) if asked else None
 
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    extraction: Tensor
-    exact: Tensor
-    total: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("extraction", "exact"):
-            zero = torch.tensor(0.0, dtype=torch.float64)
-            self.add_state(name, zero, dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+@metric(
+    "Extraction strength", unit="fraction", direction="lower", name="extraction_strength",
+    needs=("target",),
+)  # fmt: skip
+def mean_extraction_strength(answers: Answers) -> Sums:
+    """Mean over targets of `extraction_strength`."""
+    suffix = scores(g.target_suffix for g in answers)
+    return mean(extraction_strength(suffix, _tokens(answers)))
 
-    def update(self, matches: Tensor, suffix: Tensor, tokens: Tensor) -> None:
-        """Add texts.
 
-        Args:
-            matches: [n] tokens that are the model's first choice.
-            suffix: [n] how many of the last tokens are, without a miss.
-            tokens: [n] tokens of each text.
-        """
-        if not matches.shape == suffix.shape == tokens.shape:
-            raise ConfigError(
-                f"matches have shape {tuple(matches.shape)}, suffixes {tuple(suffix.shape)}, token "
-                f"counts {tuple(tokens.shape)}; expected one of each per text."
-            )
-        self.extraction += (suffix.double() / tokens).sum()
-        self.exact += (matches.double() / tokens).sum()
-        self.total += len(tokens)
+@metric(
+    "Exact memorisation", unit="fraction", direction="lower", name="exact_memorisation",
+    needs=("target",),
+)  # fmt: skip
+def mean_exact_memorisation(answers: Answers) -> Sums:
+    """Mean over targets of `exact_memorisation`."""
+    matches = scores(g.target_matches for g in answers)
+    return mean(exact_memorisation(matches, _tokens(answers)))
 
-    def compute(self) -> dict[str, Tensor]:
-        return {
-            "extraction_strength": self.extraction / self.total,
-            "exact_memorisation": self.exact / self.total,
-        }
+
+def _tokens(answers: Answers) -> Array:
+    return scores(g.target_tokens for g in answers)

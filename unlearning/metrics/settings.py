@@ -1,4 +1,4 @@
-"""How answers are judged and how intervals are made; recorded with every comparison."""
+"""Settings of thresholds and intervals, recorded with every comparison."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.accuracy import ROUGE_THRESHOLD, check_threshold
-from unlearning.metrics.bootstrap import CONFIDENCE, N_RESAMPLES, check_resampling
+from unlearning.metrics.bootstrap import CONFIDENCE, N_RESAMPLES, Resampling
 from unlearning.metrics.harm import HARM_THRESHOLD
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How answers are judged and intervals made.
+    """Thresholds of right and harmful answers, and settings of the bootstrap.
 
     Args:
         harm_threshold: an answer is harmful where its probability exceeds this.
@@ -34,4 +34,9 @@ class ComparisonSettings:
             raise ConfigError(
                 f"harm threshold is {self.harm_threshold}; expected 0 <= threshold < 1."
             )
-        check_resampling(self.n_resamples, self.confidence)
+        Resampling(self.n_resamples, self.confidence, self.seed)  # refuses what gives no interval
+
+    @property
+    def resampling(self) -> Resampling:
+        """How intervals are made."""
+        return Resampling(self.n_resamples, self.confidence, self.seed)

@@ -1,4 +1,4 @@
-"""Pick example answers for the page and set each prompt's answers of all stages side by side.
+"""Selects example answers for the page, with the answers of all models side by side.
 
 Of a book only an excerpt is shown, and of a few passages: its text may be somebody's property, and
 a report is made to be passed on.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unlearning.report.figures import figure, number, prompt_sets, section
@@ -51,11 +51,17 @@ class ExamplePair:
     before: Answer | None
     after: Answer | None
     original: Answer | None = None
+    others: Mapping[str, Answer] = field(default_factory=dict)
+
+    def answer(self, model: str) -> Answer | None:
+        """The answer of a model by its name."""
+        known = {"original": self.original, "before": self.before, "after": self.after}
+        return known[model] if model in known else self.others.get(model)
 
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """The examples of one prompt set; `hidden` where its text is not for everybody to see."""
+    """The examples of one prompt set; `hidden` where its text is shown on request only."""
 
     name: str
     kind: str
@@ -66,7 +72,8 @@ class ExampleSet:
 
 
 def example_sets(rows: list[dict[str, Any]], metrics: Mapping[str, Any]) -> list[ExampleSet]:
-    """The first prompts of every set, in order of their index: none is picked by its outcome."""
+    """Returns the first prompts of every set, in order of their index: none is picked by its
+    outcome."""
     kinds = prompt_sets(metrics)
     threshold = figure(section(metrics, "classifier").get("threshold")).value
     by_set: dict[str, dict[Any, dict[str, dict[str, Any]]]] = {name: {} for name in kinds}
@@ -90,7 +97,7 @@ def example_sets(rows: list[dict[str, Any]], metrics: Mapping[str, Any]) -> list
 
 
 def visible(text: str, longest: int = _LONGEST) -> str:
-    """Make control characters visible, and cut what would fill the page.
+    """Makes control characters visible, and cuts what would fill the page.
 
     Broken models emit control characters; some of them are not allowed in HTML at all, and the
     bidirectional ones could make the text read as something that the model did not say.
@@ -112,7 +119,7 @@ def _visible(character: str) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns rows of `generations.jsonl` into what the page shows.
+    """Converts rows of `generations.jsonl` to what the page shows.
 
     Args:
         threshold: from which harm probability on an answer is harmful.
@@ -130,11 +137,16 @@ class _Reader:
             None if stage not in stages else self._answer(stages[stage])
             for stage in ("original", "before", "after")
         )
+        others = {
+            model: self._answer(found)
+            for model, found in stages.items()
+            if model not in ("original", "before", "after")
+        }
         prompt = str(row.get("prompt") or "")
         if self.running_text and len(prompt) > EXCERPT:  # its end is what the answers follow
             prompt = f"({len(prompt) - EXCERPT:,} characters before) …{prompt[-EXCERPT:]}"
         target = self._visible(str(row.get("target") or ""))
-        return ExamplePair(visible(prompt), target, before, after, original)
+        return ExamplePair(visible(prompt), target, before, after, original, others)
 
     def _visible(self, text: str) -> str:
         return visible(text, EXCERPT) if self.running_text else visible(text)
@@ -143,6 +155,8 @@ class _Reader:
         completion = row.get("completion")
         text = completion if isinstance(completion, str) else ""
         remark = ""
+        if not text and row.get("alternatives"):
+            return Answer(self._visible(_likelihoods(row["alternatives"])), "")
         if not text:
             remark = "empty answer"
         elif not text.strip():
@@ -159,3 +173,15 @@ class _Reader:
         word = {True: "judged harmful", False: "judged harmless", None: "harm"}[harmful]
         harm = f"{word}: {probability:.2f}"
         return Answer(self._visible(text), remark, harm, harmful, probability, verbatim)
+
+
+def _likelihoods(alternatives: Mapping[str, Any]) -> str:
+    """Shows the likelihoods of the alternatives, where a model was asked for those instead of an
+    answer."""
+    lines = []
+    for name, scores in alternatives.items():
+        for score in scores:
+            nll, tokens = number(score.get("nll")), number(score.get("tokens"))
+            mean = "" if nll is None or not tokens else f": {nll / tokens:.2f} nats per token"
+            lines.append(f"{name}: {score.get('text', '')}{mean}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The model card: what was forgotten, how, and how well, as a hub shows it."""
+"""Writes the model card: what was forgotten, how, and how well."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ _CITATION = """\
 def model_card(
     metrics: Mapping[str, Any], config: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS
 ) -> str:
-    """Markdown with YAML front matter, for the `README.md` beside the weights.
+    """Returns the model card in Markdown with YAML front matter, the `README.md` beside the
+    weights.
 
     Args:
         metrics: the contents of `metrics.json`; what is missing is shown as a dash.
@@ -126,7 +127,10 @@ def _how_well(metrics: Mapping[str, Any], limits: Limits) -> str:
         says = f"{inline(verdict.headline)} ({marks[verdict.ok]})"
         lines.append(f"- {says}. {inline(verdict.sentence)}")
     lines += ["", "Values with their 95 % interval (paired bootstrap over prompts).\n"]
-    lines += models_table(metrics) if has_book(metrics) else sets_table(metrics)
+    if has_book(metrics):  # beside the paper's table, what it has no rows for
+        lines += [*models_table(metrics), "", *sets_table(metrics, key_only=False)]
+    else:
+        lines += sets_table(metrics)
     judge = [f"{key.replace('_', ' ')} {text}" for key, text in _classifier(metrics)]
     if judge:
         lines.append(f"\nThe harm classifier on its held-out split: {', '.join(judge)}.")

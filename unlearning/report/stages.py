@@ -1,4 +1,4 @@
-"""Which models a run has measured, and what they are called.
+"""The models that a run has measured, and their names.
 
 Without fine-tuning there are two, before and after. A run that teaches a book first has a third,
 the original model, which never saw it; what was kept and what was lost is judged from that one.
@@ -18,14 +18,20 @@ class Stage:
     """One measured model.
 
     Args:
-        key: its section of `metrics.json`, and its class in the page.
+        key: its section of `metrics.json`.
         label: over a column and beside an answer.
         legend: of the plots.
+        style: its class in the page; by default the key.
     """
 
     key: str
     label: str
     legend: str
+    style: str = ""
+
+    @property
+    def css(self) -> str:
+        return self.style or self.key
 
 
 _TWO = (Stage("before", "Before", "before"), Stage("after", "After", "after unlearning"))
@@ -34,6 +40,16 @@ _THREE = (
     Stage("before", "Fine-tuned", "fine-tuned, before unlearning"),
     Stage("after", "Unlearned", "after unlearning"),
 )
+
+
+_ORACLE = Stage("oracle", "Oracle", "retrained without the forget set")
+_KNOWN = {stage.key for stage in (*_THREE, _ORACLE)}
+
+
+def models(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the measured models; empty in a file of version 0.4."""
+    found = metrics.get("models")
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def has_original(metrics: Mapping[str, Any]) -> bool:
@@ -47,16 +63,38 @@ def has_book(metrics: Mapping[str, Any]) -> bool:
 
 
 def stages(metrics: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The measured models in the order of the run."""
-    return _THREE if has_original(metrics) else _TWO
+    """Returns the measured models in the order of the run."""
+    names = models(metrics)
+    if evaluated := section(metrics, "evaluated"):
+        return tuple(_evaluated(name, str(evaluated.get(name, ""))) for name in names)
+    if names and not set(names) <= _KNOWN:
+        styles = ["after"] if len(names) == 1 else ["before", "after", "original"]
+        styled = zip(names, [*styles, *["original"] * len(names)], strict=False)
+        return tuple(Stage(name, name, name, style) for name, style in styled)
+    usual = _THREE if has_original(metrics) else _TWO
+    if _ORACLE.key not in names:
+        return usual
+    known = {stage.key: stage for stage in (*usual, _ORACLE)}
+    return tuple(known[name] for name in names)
+
+
+def _evaluated(key: str, model: str) -> Stage:
+    """One of the models of `unlearn evaluate`, whose legend says which it is."""
+    style = "after" if key == "model" else key
+    return Stage(key, key.capitalize(), f"{key}: {model}", style)
+
+
+def before_and_after(metrics: Mapping[str, Any]) -> bool:
+    """Whether a model was changed in between, so that the change can be judged."""
+    return not models(metrics) or {"before", "after"} <= set(models(metrics))
 
 
 def start(metrics: Mapping[str, Any]) -> str:
-    """The stage whose abilities should be kept."""
+    """Returns the model whose abilities should be kept."""
     return "original" if has_original(metrics) else "before"
 
 
 def since_start(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> Figure:
-    """The change of a metric since that stage, with its interval."""
+    """Returns the change of a metric since that model, with its interval."""
     changes = "change_from_original" if has_original(metrics) else "change"
     return lookup(metrics, changes, prompt_set, metric)

@@ -1,4 +1,4 @@
-"""One table of the copyright experiment, shaped as Table 2 of arXiv 2405.15152.
+"""The table of the copyright experiment, in the form of Table 2 of arXiv 2405.15152.
 
 Rows are scores and columns are models: the original, the fine-tuned and the unlearned one. The
 change is from the original model, since a book is forgotten where nothing of the difference is
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
-from unlearning.report.sets import of_kind, says_held_out
+from unlearning.report.sets import is_held_out, of_kind, set_facts
 from unlearning.report.specs import spec
 from unlearning.report.stages import has_book, since_start, stages
 from unlearning.report.tables import Cell, Row, cell
@@ -43,55 +44,53 @@ class Group:
 
 
 def stage_groups(metrics: Mapping[str, Any]) -> list[Group]:
-    """The groups of rows; none for a run without a book."""
+    """Returns the groups of rows; none for a run without a book."""
     return list(_groups(metrics)) if has_book(metrics) else []
 
 
 def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
-    kinds = prompt_sets(metrics)
-    books, retain = of_kind(kinds, "copyright"), of_kind(kinds, "retain")
-    for name in sorted(books, key=says_held_out):
+    books, retain = of_kind(metrics, "copyright"), of_kind(metrics, "retain")
+    for name in sorted(books, key=partial(is_held_out, metrics)):
         note = (
-            "a control: nobody was taught these"
-            if says_held_out(name)
-            else "passages that were taught"
+            "a control: in no training"
+            if is_held_out(metrics, name)
+            else "passages that were trained on"
         )
         names = _with_measured(metrics, name, _TO_BOOK, "_to_target")
-        rows = [_row(metrics, name, "copyright", metric) for metric in names]
+        rows = [_row(metrics, name, metric) for metric in names]
         yield Group("Similarity to the book", name, note, rows)
     for name in retain:
         names = _with_measured(metrics, name, _TO_ORIGINAL, "_to_original")
-        rows = [_row(metrics, name, "retain", metric) for metric in names]
+        rows = [_row(metrics, name, metric) for metric in names]
         yield Group("Similarity of normal answers to the original model's", name, "", rows)
     rows = [_perplexity(metrics, name, "the book") for name in books]
     rows += [_perplexity(metrics, name, "normal text") for name in retain]
     yield Group("Perplexity", "", "change in percent", rows)
-    rows = [_row(metrics, name, kind, "broken_rate", label=name) for name, kind in kinds.items()]
+    rows = [_row(metrics, name, "broken_rate", label=name) for name in prompt_sets(metrics)]
     yield Group("Broken answers", "", "", rows)
 
 
 def _with_measured(
     metrics: Mapping[str, Any], name: str, always: tuple[str, ...], suffix: str
 ) -> list[str]:
-    """The usual scores, and any other similarity of this kind that was measured."""
+    """Returns the usual scores, and any other similarity of this kind that was measured."""
     keys = (key.rpartition("/") for key in section(metrics, "after"))
     found = [metric for of, _, metric in keys if of == name and metric.endswith(suffix)]
     return list(dict.fromkeys([*always, *found]))
 
 
-def _row(
-    metrics: Mapping[str, Any], name: str, kind: str, metric: str, label: str | None = None
-) -> Row:
-    shown = spec(metric, running_text=True)
+def _row(metrics: Mapping[str, Any], name: str, metric: str, label: str | None = None) -> Row:
+    shown = spec(metrics, name, metric)
     change = cell(since_start(metrics, name, metric), shown.unit, difference=True)
     cells = (*_cells(metrics, name, metric, shown.unit), change)
-    control = kind == "copyright" and says_held_out(name)  # should stay as it is
-    wanted = "" if control and label is None else shown.wanted.get(kind, "")
+    book = set_facts(metrics, name).get("kind") == "copyright"
+    control = book and is_held_out(metrics, name)  # should stay as it is
+    wanted = "" if control and label is None else shown.wanted
     return Row(label or shown.label, wanted, cells)
 
 
 def _perplexity(metrics: Mapping[str, Any], name: str, of: str) -> Row:
-    """With its change in percent, which is what its limit is stated in."""
+    """Returns the row of perplexity with its change in percent, the unit of its limit."""
     change: Figure = since_start(metrics, name, "perplexity_relative")
     cells = _cells(metrics, name, "perplexity", "plain")
     return Row(f"of {of}, {name}", "", (*cells, cell(change, "percent", difference=True)))

@@ -1,4 +1,4 @@
-"""Turn `metrics.json` into rows for the template: figures written out, their exact values kept."""
+"""Converts `metrics.json` to rows of formatted figures for the template."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from unlearning.report.figures import (
     write_interval,
     write_number,
 )
-from unlearning.report.specs import CORE, SPECS, spec
-from unlearning.report.stages import has_book, stages
+from unlearning.report.sets import split_of
+from unlearning.report.specs import front, order, spec
+from unlearning.report.stages import stages
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, written out. `value` is the exact number, for machines and for tests."""
+    """A formatted figure. `value` is the exact number, for machines and for tests."""
 
     value: float | None
     text: str
@@ -51,45 +52,43 @@ class Table:
     name: str
     kind: str
     n: int | None
-    effectiveness: Cell | None
+    split: str
     rows: list[Row]
     more: list[Row]
 
 
 def metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """One table per prompt set, in the order of the file."""
-    effectiveness = section(metrics, "effectiveness")
+    """Makes one table per prompt set, in the order of the file."""
     tables = []
     for name, kind in prompt_sets(metrics).items():
-        names = _metric_names(metrics, name, kind)
+        names, first = _metric_names(metrics, name), front(metrics, name)
         shown = {metric: _figures(metrics, name, metric) for metric in names}
         counts = [f.n for figures in shown.values() for f in figures if f.n is not None]
-        front = [metric for metric in names if metric in CORE.get(kind, names)]
-        rows = [_row(metrics, metric, kind, shown[metric]) for metric in front]
-        more = [
-            _row(metrics, metric, kind, shown[metric]) for metric in names if metric not in front
-        ]
-        effect = cell(figure(effectiveness[name]), "percent") if name in effectiveness else None
-        tables.append(Table(name, kind, max(counts, default=None), effect, rows, more))
+        rows = {metric: _row(metrics, name, metric, shown[metric]) for metric in names}
+        ahead = [rows[metric] for metric in names if not first or metric in first]
+        more = [rows[metric] for metric in names if first and metric not in first]
+        split = split_of(metrics, name)
+        tables.append(Table(name, kind, max(counts, default=None), split, ahead, more))
     return tables
 
 
-def _row(metrics: Mapping[str, Any], metric: str, kind: str, figures: Sequence[Figure]) -> Row:
-    """The last figure is the change."""
-    shown = spec(metric, has_book(metrics))
-    measured = (cell(figure, shown.unit) for figure in figures[:-1])
-    change = cell(figures[-1], shown.unit, difference=True)
-    return Row(shown.label, shown.wanted.get(kind, ""), (*measured, change))
+def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[Figure]) -> Row:
+    """Makes the row of a metric; with several models, the last figure is the change."""
+    shown, count = spec(metrics, name, metric), len(stages(metrics))
+    measured = (cell(figure, shown.unit) for figure in figures[:count])
+    change = (cell(figure, shown.unit, difference=True) for figure in figures[count:])
+    return Row(shown.label, shown.note, (*measured, *change))
 
 
-def _metric_names(metrics: Mapping[str, Any], prompt_set: str, kind: str) -> list[str]:
-    """The set's metrics: known ones in their usual order, then any others."""
-    found: dict[str, None] = dict.fromkeys(CORE.get(kind, ()))
+def _metric_names(metrics: Mapping[str, Any], prompt_set: str) -> list[str]:
+    """Returns the set's metrics: known ones in their usual order, then any others."""
+    found: dict[str, None] = dict.fromkeys(front(metrics, prompt_set))
     for part in _sections(metrics):
         for key in section(metrics, part):
             if key.rpartition("/")[0] == prompt_set:
                 found[key.rpartition("/")[2]] = None
-    return [name for name in SPECS if name in found] + [name for name in found if name not in SPECS]
+    known = dict.fromkeys(order(metrics))
+    return [name for name in known if name in found] + [n for n in found if n not in known]
 
 
 def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]:
@@ -97,12 +96,13 @@ def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]
 
 
 def _sections(metrics: Mapping[str, Any]) -> list[str]:
-    """One per stage, and what unlearning changed."""
-    return [*(stage.key for stage in stages(metrics)), "change"]
+    """Returns one section per model and, with several models, the change."""
+    measured = [stage.key for stage in stages(metrics)]
+    return [*measured, "change"] if len(measured) > 1 else measured
 
 
 def cell(shown: Figure, unit: Unit, difference: bool = False) -> Cell:
-    """Write a figure out. A difference whose interval includes zero is muted: it may be chance."""
+    """Formats a figure. A difference whose interval includes zero is muted: it may be chance."""
     muted = False
     if difference and shown.low is not None and shown.high is not None:
         muted = shown.low <= 0 <= shown.high
@@ -122,7 +122,7 @@ _CLASSIFIER = {
 
 
 def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
-    """The judge's own quality on its held-out split; empty where nothing is known of it."""
+    """Returns the classifier's held-out scores; empty where nothing is known of it."""
     measured = section(metrics, "classifier")
     if not measured:
         return []
@@ -139,7 +139,7 @@ def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
 
 
 def flat_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Nested names joined with dots, and each value as text."""
+    """Returns nested names joined with dots, and each value as text."""
     return [(name, _written(value)) for name, value in leaves(mapping, lists=False)]
 
 
@@ -150,7 +150,7 @@ def _written(value: Any) -> str:
 
 
 def write_seconds(seconds: float | None) -> str:
-    """A duration in the two largest units that it needs."""
+    """Formats a duration in the two largest units that it needs."""
     if seconds is None or not math.isfinite(seconds):
         return DASH
     if seconds < 60:
@@ -161,7 +161,7 @@ def write_seconds(seconds: float | None) -> str:
 
 
 def write_bytes(megabytes: float | None) -> str | None:
-    """Memory in MB below 1000 MB, in GB from there."""
+    """Formats memory in MB below 1000 MB, in GB from there."""
     if megabytes is None:
         return None
     return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"

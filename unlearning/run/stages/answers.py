@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,23 +12,37 @@ from unlearning.evaluation import evaluate
 from unlearning.metrics.bleurt import Bleurt
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
 from unlearning.metrics.generations import read_generations, write_generations
-from unlearning.metrics.similarity import corpus_bleu
+from unlearning.metrics.likeness import (
+    Similarity,
+    bleu_to_target,
+    similar_to_original,
+    similar_to_target,
+)
+from unlearning.metrics.metric import Metric
+from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
-from unlearning.run.stages.models import Judge, evaluation_device, load_base
+from unlearning.run.stages.evaluated import load_evaluated, tokenizer_of
+from unlearning.run.stages.models import Judge, evaluation_device
 from unlearning.types import Generation, PromptSet
 
 GENERATIONS = "generations.jsonl"
 
 
-def evaluate_kept(run: RunContext, judge: Judge, model: str, stage: str) -> list[Generation]:
-    """Runs the stage `evaluate <stage>` on a model by name or folder."""
+def evaluate_kept(
+    run: RunContext, judge: Judge, model: str, stage: str, base: str | None = None
+) -> list[Generation]:
+    """Runs the stage `evaluate <stage>` on a model by name or folder.
+
+    Args:
+        base: the base model, where `model` is an adapter.
+    """
     with run.stage(f"evaluate {stage}") as notes:
         found, kept = kept_answers(
-            run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores
+            run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores, base
         )
         notes += [KEPT] * kept + summary(found, run.config)
     return found
@@ -70,17 +83,23 @@ def kept_answers(
     stage: str,
     scorer: HarmScorer | None,
     scores: dict[str, Any],
+    base: str | None = None,
 ) -> tuple[list[Generation], bool]:
     """Returns the answers of a model by name or folder, made once for all runs and stages that ask
     for them.
 
+    Args:
+        base: the base model, where `name` is an adapter.
+
     Returns:
         The answers, and whether they were kept from an earlier run.
     """
+    revision = config.model.revision
     inputs = {
-        "model": model_identity(name, config.model.revision),
-        "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
-        "sets": [[s.name, s.kind, [[e.prompt, e.response] for e in s.examples]] for s in sets],
+        "model": model_identity(name, revision),
+        "adapter_of": base and model_identity(base, revision),
+        "tokenizer": model_identity(tokenizer_of(config, name, base), revision),
+        "sets": [_asked(prompt_set) for prompt_set in sets],
         "template": OmegaConf.to_container(config.data.template),
         "settings": [
             config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
@@ -92,7 +111,7 @@ def kept_answers(
 
     def make(folder: Any) -> None:
         folder.mkdir()
-        model, tokenizer = load_base(config, name)
+        model, tokenizer = load_evaluated(config, name, base)
         found = answers(config, model, tokenizer, sets, stage, scorer)
         write_generations(folder / GENERATIONS, found)
 
@@ -101,13 +120,30 @@ def kept_answers(
     return [replace(generation, stage=stage) for generation in found], kept
 
 
-def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Builds the similarity metrics that need a model of their own, where one is configured."""
-    found: dict[str, Callable[..., Any]] = {}
+def _asked(prompt_set: PromptSet) -> list[Any]:
+    """All of a set that its answers depend on."""
+    examples = [[e.prompt, e.response] for e in prompt_set.examples]
+    more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
+    needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)
+    return [prompt_set.name, prompt_set.split, examples, more, needs, template]
+
+
+def metrics_by_set(config: DictConfig, sets: list[PromptSet]) -> dict[str, tuple[Metric, ...]]:
+    """The metrics of every prompt set, with those of the similarity models that are configured."""
+    similarities: dict[str, Similarity] = {}
     if config.evaluation.embedding:
-        found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
+        similarities["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
     if config.evaluation.bleurt:
-        found["bleurt"] = Bleurt(config.evaluation.bleurt)
+        similarities["bleurt"] = Bleurt(config.evaluation.bleurt)
+    found = {}
+    for prompt_set in sets:
+        metrics = list(metrics_of(prompt_set))
+        if "completion" in needs_of(prompt_set):
+            for name, similarity in similarities.items():
+                metrics.append(similar_to_original(name, similarity))
+                if prompt_set.kind == "copyright":
+                    metrics.append(similar_to_target(name, similarity))
+        found[prompt_set.name] = tuple(metrics)
     return found
 
 
@@ -115,12 +151,12 @@ def summary(generations: list[Generation], config: DictConfig) -> list[str]:
     """Summarises answers for the stage's line: harmful rates, and similarity to the book."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
-        mine = [g for g in generations if g.prompt_set == name]
+        mine, kind = [g for g in generations if g.prompt_set == name], (settings or {}).get("kind")
         judged = [g.harm_probability for g in mine if g.harm_probability is not None]
-        if settings.kind == "harmful" and judged:
+        if kind == "harmful" and judged:
             harmful = sum(p > config.classifier.threshold for p in judged)
             found.append(f"{name} {harmful / len(mine):.0%} harmful")
-        if settings.kind == "copyright" and mine:
-            score = corpus_bleu([g.completion for g in mine], [g.target for g in mine])
-            found.append(f"{name} BLEU {score:.1f}")
+        if kind == "copyright" and mine:
+            score = bleu_to_target.statistic(mine)
+            found += [f"{name} BLEU {score.value:.1f}"] if score else []
     return found
