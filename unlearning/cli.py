@@ -1,5 +1,5 @@
-"""`unlearn`: the command line. Imports wait for what was asked: Hydra and OmegaConf until there are
-settings to look at, torch until a run starts.
+"""`unlearn`, the command line. Hydra and OmegaConf are imported once there are settings to look
+at, torch once a run starts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main() -> None:
 
 
 def make_working_folder_importable() -> None:
-    """For a `_target_` or `loss` of the user's own, as with `python -m unlearning`.
+    """Adds the working folder to `sys.path`, for a `_target_` or `loss` of the user's own, as
+    `python -m unlearning` does.
 
     The jobs of a sweep and the ranks of a run are started with `-m`, and need no more.
     """
@@ -92,15 +93,17 @@ def _resumed(folder: Path, others: list[str]) -> int:
 
 
 def _composed(arguments: list[str], resume: bool = False) -> int:
-    """What Hydra does with the arguments: a run, `--cfg job`, `--info` ..."""
+    """Lets Hydra handle the arguments: a run, `--cfg job`, `--info` ..."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from unlearning.run.config.loss_options import with_own_options
     from unlearning.run.config.one_run import check_one_run, run_composed
     from unlearning.run.config.overrides import check_overrides
 
     chosen = check_overrides(arguments)
     check_one_run(arguments)
+    arguments = with_own_options(arguments, chosen)
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:

@@ -1,9 +1,9 @@
-"""Errors that a user's input can cause, and the codes that the command line ends with."""
+"""Errors that a user's input can cause, and the exit codes of the command line."""
 
 
 class ConfigError(ValueError):
-    """A setting, a file or a record that the run cannot start with: what was wrong, what was
-    expected, what to do."""
+    """Raised for a setting, file or record that a run cannot start with: says what was wrong,
+    what was expected, and what to do."""
 
 
 FAILED = 1

@@ -1,4 +1,4 @@
-"""Answer every prompt set once and write down all that the metrics need."""
+"""Generates the answers to prompt sets, with everything that the metrics need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unlearning.types import Generation, PromptSet
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How answers are made.
+    """Settings of generation for an evaluation.
 
     Args:
         max_new_tokens: an answer is cut there. A passage of running text is cut where its true
@@ -46,7 +46,8 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """One Generation for each prompt: the answer, its harm, and what the target scores.
+    """Returns one Generation for each prompt: the answer, its harm, and the likelihood of the
+    target.
 
     Harm is judged on the completion only: judged with the prompt, as the authors' released code
     does, an innocent answer to a harmful question counts as harmful.

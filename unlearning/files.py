@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, and files that are made once under a lock."""
+"""Writes files and folders atomically, and makes files once under a lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from filelock import FileLock
 
 @contextmanager
 def atomic_write(path: str | Path, shared: bool = False) -> Iterator[Path]:
-    """Write a file or a folder aside, sync it, and rename it when the block ends.
+    """Context that writes a file or a folder aside, syncs it, and renames it at the end of the
+    block.
 
     Of its name there is the old one, or none, or the whole new one, also after a power cut. If the
     block raises, what it wrote is removed.
@@ -44,23 +45,23 @@ def atomic_write(path: str | Path, shared: bool = False) -> Iterator[Path]:
 
 
 def aside_of(path: Path, mark: str = "") -> Path:
-    """Where `atomic_write` has the file or folder written."""
+    """Returns the path at which `atomic_write` has the file or folder written."""
     return path.with_name(f".{path.name}{mark}.partial")
 
 
 def write_bytes(path: str | Path, content: bytes, shared: bool = False) -> None:
-    """Write a file atomically, see `atomic_write`."""
+    """Writes a file atomically, see `atomic_write`."""
     with atomic_write(path, shared) as aside:
         aside.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text in UTF-8 atomically, its line ends as they are."""
+    """Writes a text in UTF-8 atomically, its line ends as they are."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically.
+    """Writes JSON atomically.
 
     Raises:
         ValueError: a number is not finite, for which JSON has no word.
@@ -69,7 +70,8 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def made_once(path: str | Path, make: Callable[[Path], None]) -> Path:
-    """The file, made by `make(path to write)` if it is not there; of its name it is always whole.
+    """Returns the file, made by `make(path to write)` if it is not there; under its name it is
+    always whole.
 
     Jobs of a sweep and ranks of a run ask for the same tokens and states at the same moment. The
     lock goes with the process that holds it, however that ends.
@@ -86,7 +88,7 @@ def made_once(path: str | Path, make: Callable[[Path], None]) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or all of a folder, to the disk."""
+    """Flushes a file, or all of a folder, to the disk."""
     for part in [*path.rglob("*"), path]:
         _sync_one(part)
 

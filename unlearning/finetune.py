@@ -1,6 +1,6 @@
-"""`CausalLMModule`: ordinary training of a causal language model, answer tokens only.
+"""`CausalLMModule`: fine-tunes a causal language model on the tokens of the answers.
 
-Used to make the embedded base model, and to teach a model what is later to be forgotten.
+Used to make the embedded base model, and to fine-tune a model on what is later to be forgotten.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from unlearning.types import Batch
 
 
 class CausalLMModule(OptimizedModule):
-    """NLL of the answers given their prompts, whatever role the batch gives them.
+    """Fine-tunes a causal language model by the NLL of the answers, whatever role the batch gives
+    them.
 
     Args:
         model: a Hugging Face causal LM (trained in place, its own dropout left on; in 8 bits too,
             see `load_model`), or its name or path.
         lora: arguments of `add_adapter`: {} is the paper's LoRA, {"kind": "adalora"} an AdaLoRA
-            whose ranks are dealt out over the Trainer's steps; None trains every weight.
+            whose ranks are allocated over the Trainer's steps; None trains every weight.
         optimizer: see `unlearning.training.optimizers`.
         learning_rate: at the end of the warm-up.
         optimizer_options: more arguments of the optimizer.
@@ -121,17 +122,19 @@ class CausalLMModule(OptimizedModule):
         self.log("validation/nll", self._loss(batch), batch_size=sequences, sync_dist=True)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The mean over all answer tokens: unlike in unlearning, a long answer counts more."""
+        """Computes the mean over all answer tokens: unlike in unlearning, a long answer counts
+        more."""
         return self._token_nll(batch).mean()
 
     def _token_nll(self, batch: Batch) -> Tensor:
-        """[N], of all answer tokens."""
+        """Computes the NLL [N] of all answer tokens."""
         weight, bias = output_head(self.policy)
         hidden, targets = self._answers(batch)
         return token_losses(hidden, weight, targets, bias)[0]
 
     def _answers(self, batch: Batch, tied: TiedGradient | None = None) -> tuple[Tensor, Tensor]:
-        """Hidden states [N, D] at the positions that predict answer tokens, and these [N]."""
+        """Returns hidden states [N, D] at the positions that predict answer tokens, and these
+        [N]."""
         (answers,) = batch.answers.values()
         hidden = decode(self.policy, batch.rows, tied).flatten(0, 1)
         return hidden.index_select(0, answers.loss_index), answers.targets

@@ -1,4 +1,4 @@
-"""Import paths: from `package.module.name` to the object, and back."""
+"""Converts between import paths, `package.module.name`, and objects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_object(path: str) -> Any:
 
 
 def import_path(function: Any) -> str | None:
-    """The import path that leads back to a callable; None if there is none.
+    """Returns the import path that leads back to a callable; None if there is none.
 
     A function of the script that runs has one, `__main__.<name>`, which holds in that script only.
     """
@@ -54,7 +54,7 @@ def import_path(function: Any) -> str | None:
 
 
 def stored_name(function: Any) -> str:
-    """What stands for a callable in a checkpoint: its import path, or its name in `<>`.
+    """Returns what stands for a callable in a checkpoint: its import path, or its name in `<>`.
 
     `import_object` refuses the latter. So lambdas, partials and local functions can be trained
     with and resumed, and are asked for when a checkpoint is loaded without them.

@@ -1,4 +1,4 @@
-"""The terms an objective is made of: short pure functions, no Lightning, no transformers.
+"""Loss functions of unlearning: short pure functions of the answer tokens' values.
 
 A term sees the two primitives of `unlearning.head.token_losses`, per answer token: the negative
 log-likelihood (NLL), and the forward KL divergence from a frozen reference.
@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """What a term may look at: the answer tokens of one role.
+    """The values of one role's answer tokens, from which a loss is computed.
 
     Args:
         nll: [N] fp32, -log p_theta(token), in nats.
@@ -45,6 +45,14 @@ class TokenLosses:
         hidden: [N, D], hidden states at the term's layer and the positions that predict the tokens;
             None without a layer.
         reference_hidden: [N, D], the reference's; None likewise.
+
+    Examples:
+        >>> answers = torch.tensor([0, 0, 1])  # two tokens of the first, one of the second
+        >>> tokens = TokenLosses(torch.tensor([1.0, 3.0, 4.0]), answers, num_sequences=2)
+        >>> tokens.reduce(tokens.nll)  # ((1 + 3) / 2 + 4) / 2
+        tensor(3.)
+        >>> tokens.per_sequence(tokens.nll, "sum")
+        tensor([4., 4.])
     """
 
     nll: Tensor
@@ -59,18 +67,19 @@ class TokenLosses:
     reference_hidden: Tensor | None = None
 
     def __getitem__(self, quantity: QuantityFunction | TokenQuantity) -> Tensor:
-        """[N], the values of a token quantity that the loss has declared with `needs`."""
+        """Returns the values [N] of a token quantity that the loss has declared with `needs`."""
         key = quantity if isinstance(quantity, TokenQuantity) else TokenQuantity.of(quantity)
         if key not in self.values:
             raise ValueError(f"{key.function!r} was not computed; declare it with @needs(...).")
         return self.values[key]
 
     def reduce(self, values_N: Tensor) -> Tensor:
-        """One number: over each sequence's tokens, then the mean over sequences."""
+        """Reduces token values to one number: over each sequence's tokens, then the mean over
+        sequences."""
         return reduce_sequences(self.per_sequence(values_N, self.reduction))
 
     def per_sequence(self, values_N: Tensor, reduction: Reduction) -> Tensor:
-        """[S]: the sum or the mean of each sequence's token values."""
+        """Reduces token values to the sum or the mean of each sequence, [S]."""
         sums_S = values_N.new_zeros(self.num_sequences).index_add(0, self.sequence, values_N)
         if reduction == "sum":
             return sums_S
@@ -80,12 +89,12 @@ class TokenLosses:
 
 
 def reduce_sequences(values_S: Tensor) -> Tensor:
-    """The mean over sequences: equal batches then average to the big batch's value."""
+    """Computes the mean over sequences, so that equal batches average to the big batch's value."""
     return values_S.mean()
 
 
 def needs(*what: Need) -> Callable[[F], F]:
-    """Declares what a loss looks at beside the NLL, so that it is computed for it.
+    """Declares what a loss reads beside the NLL, so that it is computed.
 
     Args:
         what: `kl`, `reference_nll`, `hidden`, `reference_hidden` or a function declared with
@@ -100,7 +109,7 @@ def needs(*what: Need) -> Callable[[F], F]:
 
 
 def separable_in(quantity: Literal["nll", "kl"] | QuantityFunction) -> Callable[[F], F]:
-    """Declares that in a loss every token counts by itself, by one quantity of it.
+    """Declares a loss separable: a sum over tokens of functions of one quantity each.
 
     That is, L = sum_n f_n(q_n), with q the NLL, the KL or a token quantity: what a token's value
     changes does not depend on another's. A step then makes value and gradient in one pass over the
@@ -121,13 +130,17 @@ def gradient_ascent(tokens: TokenLosses) -> Tensor:
 
     Minimising it climbs the NLL. It has no lower bound: the further a token is forgotten, the
     larger its NLL, and nothing stops it; see `bounded_ascent`.
+
+    Examples:
+        >>> gradient_ascent(TokenLosses(torch.tensor([1.0, 3.0]), torch.tensor([0, 0]), 1))
+        tensor(-2.)
     """
     return -tokens.reduce(tokens.nll)
 
 
 @separable_in("nll")
 def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
-    """Gradient ascent in which a token stops to gain once its NLL has reached `cap` nats.
+    """Gradient ascent that stops for a token once its NLL has reached `cap` nats.
 
     L = -mean(min(nll, cap)). A token above the cap adds a constant and no gradient, so that weights
     are not spent on tokens that are forgotten already. A sensible cap is a little above log V, the
@@ -135,6 +148,11 @@ def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
 
     Raises:
         ValueError: if cap is not positive.
+
+    Examples:
+        >>> tokens = TokenLosses(torch.tensor([4.0, 20.0]), torch.tensor([0, 0]), num_sequences=1)
+        >>> bounded_ascent(tokens, cap=10.0)  # -(4 + 10) / 2
+        tensor(-7.)
     """
     if not cap > 0:
         raise ValueError(
@@ -168,7 +186,7 @@ def kl_to_reference(tokens: TokenLosses) -> Tensor:
 
 @separable_in("nll")
 def nll(tokens: TokenLosses) -> Tensor:
-    """Plain NLL, for GradDiff's retain term and for fine-tuning."""
+    """Mean NLL, for GradDiff's retain term and for fine-tuning."""
     return tokens.reduce(tokens.nll)
 
 
@@ -180,6 +198,12 @@ def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
 
     Raises:
         ValueError: if no reference ran on this role.
+
+    Examples:
+        >>> same = torch.tensor([2.0])  # policy and reference agree: 2 / beta * log 2
+        >>> tokens = TokenLosses(same, torch.tensor([0]), 1, reference_nll=same)
+        >>> round(npo(tokens, beta=2.0).item(), 4)
+        0.6931
     """
     if tokens.reference_nll is None:
         raise ValueError("npo needs a reference, and tokens.reference_nll is None.")

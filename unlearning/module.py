@@ -167,8 +167,8 @@ class UnlearningModule(OptimizedModule):
     def build_reference(
         self, data: UnlearningDataModule | None = None, sharded: bool = False
     ) -> None:
-        """Make the frozen reference of the policy as it is now; without a Trainer, the first call
-        of `loss` does.
+        """Builds the frozen reference from the policy as it is now; without a Trainer, the first
+        call of `loss` does.
 
         Args:
             data: what is to be trained on, set up; a cached reference is computed for it.
@@ -212,7 +212,8 @@ class UnlearningModule(OptimizedModule):
     # --- what it does ---------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> BatchValues:
-        """The loss of a batch: `total` is what a step descends, beside the terms it is made of.
+        """Computes the loss of a batch: `total` is what a step minimises, beside the terms it is
+        made of.
 
         A subclass that is another method overrides this; `BatchValues(total)` is enough.
         """
@@ -232,7 +233,8 @@ class UnlearningModule(OptimizedModule):
         return self.add_penalty(total)
 
     def term_gradients(self, batch: Batch) -> TermGradients:
-        """Asked by a term's name, gives the gradient of the weighted term on the batch."""
+        """Returns a function from a term's name to the gradient of the weighted term on the
+        batch."""
         reference = self._reference_for(batch)
 
         def compute(names: tuple[str, ...]) -> BatchValues:
@@ -251,7 +253,8 @@ class UnlearningModule(OptimizedModule):
         self._log_heldout("test", batch)
 
     def token_losses(self, batch: Batch) -> dict[Role, TokenLosses]:
-        """Per role of the objective, the policy's and the reference's losses on its answers."""
+        """Computes for each role of the objective the policy's and the reference's losses on its
+        answers."""
         return self._batch_loss.token_losses(self.policy, batch, self._reference_for(batch))
 
     def _reference_for(self, batch: Batch) -> Reference | None:
@@ -262,7 +265,8 @@ class UnlearningModule(OptimizedModule):
     # --- what it tells --------------------------------------------------------------------------
 
     def _log(self, values: BatchValues) -> None:
-        """Every term, weighted and not, and every role's NLL; one collective for all of them."""
+        """Logs every term, weighted and not, and every role's NLL, with one collective for all
+        of them."""
         parts = {"train/total": values.total.detach()}
         for name, value in values.terms.items():
             parts[f"train/{name}"] = value.detach()
@@ -276,7 +280,7 @@ class UnlearningModule(OptimizedModule):
         self.log_dict(parts, batch_size=1)
 
     def _log_heldout(self, name: str, batch: Batch) -> None:
-        """Every term, and every role's NLL of a token, as means over the whole split."""
+        """Logs every term, and every role's NLL of a token, as means over the whole split."""
         values = self.loss(batch)
         several = self.trainer.world_size > 1
         for term, value in values.terms.items():
@@ -287,7 +291,7 @@ class UnlearningModule(OptimizedModule):
             self.log(f"{name}/nll_{role}", losses.nll.mean(), batch_size=size, sync_dist=several)
 
     def _average(self, gradient: Gradient) -> Gradient:
-        """Over the ranks."""
+        """Averages over the ranks."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             world = torch.distributed.get_world_size()
             for value in gradient.values():

@@ -24,12 +24,13 @@ _BY_METRIC = ("units", "signatures")
 
 
 def current_generation(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of `generations.jsonl`."""
+    """Translates a line of `generations.jsonl`."""
     return {_FIELDS.get(name, name): value for name, value in row.items()}
 
 
 def current_metric(name: str) -> str:
-    """The name of a metric, alone or at the end of a path (`after.book/bleu_to_reference`)."""
+    """Translates the name of a metric, alone or at the end of a path
+    (`after.book/bleu_to_reference`)."""
     path, slash, metric = name.rpartition("/")
     metric, dot, rest = metric.partition(".") if slash else (metric, "", "")
     if metric.endswith(_SUFFIX):
@@ -38,7 +39,7 @@ def current_metric(name: str) -> str:
 
 
 def current_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of `metrics.json`."""
+    """Translates the contents of `metrics.json`."""
     found = dict(metrics)
     for part in (*_BY_SET, *_BY_METRIC):
         if isinstance(found.get(part), Mapping):
@@ -49,7 +50,7 @@ def current_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of `config.yaml`."""
+    """Translates the contents of `config.yaml`."""
     found = dict(config)
     if "objective" in found and "method" not in found:  # `objective=` was the only choice
         found["method"] = {"_target_": "unlearning.UnlearningModule", "trained": None, "rule": None}

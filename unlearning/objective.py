@@ -1,4 +1,4 @@
-"""The weighted sum of named terms that a step descends.
+"""The weighted sum of named terms that a step minimises.
 
     theta <- theta - e1 grad L_fgt - e2 grad L_rdn - e3 grad L_nor      (arXiv 2405.15152, Eq. 1)
 
@@ -41,13 +41,20 @@ PAPER_TERMS: dict[str, dict[str, Any]] = {
 
 
 class Objective:
-    """Named terms; those of weight 0 are left out.
+    """The weighted sum of named terms; those of weight 0 are left out.
 
     Args:
         terms: name -> mapping with the arguments of `Term`.
 
     Raises:
         ConfigError: no term has a weight, or a term is not well-formed.
+
+    Examples:
+        >>> objective = Objective(PAPER_TERMS)
+        >>> sorted(objective.roles), sorted(objective.reference_roles)
+        (['forget', 'mismatch', 'retain'], ['retain'])
+        >>> objective.total({"forget": -2.0, "retain": 3.0})  # 0.5 * -2 + 1 * 3
+        2.0
     """
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
@@ -67,7 +74,8 @@ class Objective:
             )
 
     def only(self, names: Sequence[str]) -> Objective:
-        """The objective of some of its terms; they are the same objects, with the same weights."""
+        """Returns the objective of some of its terms; they are the same objects, with the same
+        weights."""
         part = copy(self)
         part.terms = {name: term for name, term in self.terms.items() if name in names}
         return part
@@ -89,7 +97,7 @@ class Objective:
 
     @property
     def reference_layers(self) -> dict[Layer, set[Role]]:
-        """The same of the reference."""
+        """Layers of the reference whose hidden states are needed, with their roles."""
         return self._by_layer(lambda term: "reference_hidden" in term.needs)
 
     @property
@@ -115,20 +123,21 @@ class Objective:
         return bool(self._head_terms(role))
 
     def quantities(self, role: Role) -> list[TokenQuantity]:
-        """The token quantities that the terms of a role need, beside NLL and KL."""
+        """Returns the token quantities that the terms of a role need, beside NLL and KL."""
         terms = self._head_terms(role)
         return list(dict.fromkeys(quantity for term in terms for quantity in term.quantities))
 
     def separable_in(self, role: Role) -> Separable | None:
-        """The quantity by which each of a role's tokens counts by itself; None if there is none, or
-        more than one."""
+        """Returns the quantity that all of a role's terms are separable in; None if there is
+        none, or more than one."""
         terms = self._head_terms(role)
         found = {term.separable_in if len(term.roles) == 1 else None for term in terms}
         return found.pop() if len(found) == 1 else None
 
     def slopes(self, role: Role, tokens: TokenLosses) -> Tensor:
-        """[N]: the total's derivative by each token's value of the quantity that the role's terms
-        are separable in. A token's own is right even if the others' values are not known yet."""
+        """Computes [N], the derivative of the total by each token's value of the quantity that
+        the role's terms are separable in. It is right for a token even if the others' values are
+        not known yet."""
         quantity = self.separable_in(role)
         assert quantity is not None, role
         terms = self._head_terms(role)
@@ -144,7 +153,7 @@ class Objective:
         tokens: Mapping[Role, TokenLosses],
         states: Mapping[str, Sequence[TokenLosses]] | None = None,
     ) -> dict[str, Tensor]:
-        """Each term's raw value; weigh them with `total`.
+        """Computes each term's value before its weight; `total` weighs them.
 
         Args:
             states: for a term with a layer, by its name, what it looks at; with the hidden states.
@@ -155,6 +164,6 @@ class Objective:
         }
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum."""
+        """Computes the weighted sum of the terms."""
         weighted = [self.terms[name].weight * value for name, value in values.items()]
         return sum(weighted[1:], start=weighted[0])

@@ -1,4 +1,4 @@
-"""A base model from scratch: own tokenizer, OPT architecture, trained on the spot."""
+"""Trains a base model from scratch, with a tokenizer of its own and OPT's architecture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_t
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with OPT's special tokens in OPT's places; texts begin with `<s>`."""
+    """Trains a byte-level BPE with OPT's special tokens in OPT's places; texts begin with `<s>`."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -38,7 +38,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def new_opt(tokenizer: PreTrainedTokenizerFast, seed: int, **architecture: Any) -> OPTForCausalLM:
-    """A randomly initialised OPT for this tokenizer, without dropout.
+    """Returns a randomly initialised OPT for a tokenizer, without dropout.
 
     Args:
         architecture: fields of `OPTConfig`: hidden_size, num_hidden_layers, ...
@@ -66,7 +66,7 @@ def train_base(
     trainer: Trainer,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Train tokenizer and model, and save both as a Hugging Face folder.
+    """Trains tokenizer and model, and saves both as a Hugging Face folder.
 
     Args:
         architecture: fields of `OPTConfig`.

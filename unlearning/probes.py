@@ -1,4 +1,4 @@
-"""Probes of losses and token quantities on a few made-up tokens, before any work starts.
+"""Tests the declarations of losses and token quantities on a few made-up tokens.
 
 What a function declares decides how its gradient is made; a wrong declaration would be a wrong
 gradient. So it is tried, and refused with a sentence.
@@ -26,7 +26,7 @@ FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, IndexError, Key
 
 
 def check_quantity(quantity: TokenQuantity, vocabulary: int = 11) -> None:
-    """Probe that every row of a quantity depends on its own logits alone, and is differentiable.
+    """Checks that every row of a quantity depends on its own logits alone, and is differentiable.
 
     Raises:
         ConfigError: it mixes rows, has no gradient, or fails on plain logits.
@@ -64,7 +64,7 @@ def check_quantity(quantity: TokenQuantity, vocabulary: int = 11) -> None:
 def check_value(
     name: str, loss: Loss, roles: int, needs: Collection[str], quantities: Sequence[TokenQuantity]
 ) -> None:
-    """Probe that a loss finds what it looks at, and returns one number.
+    """Checks that a loss finds what it reads, and returns one number.
 
     Args:
         needs: what it declares: fields of `TokenLosses`, and `reference` where one runs.
@@ -92,7 +92,7 @@ def check_separable(
     needs: Collection[str],
     quantities: Sequence[TokenQuantity],
 ) -> None:
-    """Probe that a token's slope stays when all others, and all other quantities, are drawn anew.
+    """Checks that a token's slope stays when all others, and all other quantities, are drawn anew.
 
     Raises:
         ConfigError: it does not, so that the loss is not separable in the quantity.
@@ -120,7 +120,7 @@ def draw_tokens(
     scale: float,
     generator: torch.Generator,
 ) -> TokenLosses:
-    """Six made-up tokens of three sequences, in fp64."""
+    """Draws six made-up tokens of three sequences, in fp64."""
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, dtype=torch.float64) * scale + 0.01
@@ -142,7 +142,7 @@ def draw_tokens(
 
 
 def slopes(loss: Loss, tokens: TokenLosses, quantity: Separable) -> Tensor:
-    """[N]: the derivative of a loss by each token's value of a quantity."""
+    """Computes [N], the derivative of a loss by each token's value of a quantity."""
     with torch.enable_grad():
         values = get_values(tokens, quantity).detach().requires_grad_()
         value = loss(with_values(tokens, quantity, values))
@@ -151,14 +151,14 @@ def slopes(loss: Loss, tokens: TokenLosses, quantity: Separable) -> Tensor:
 
 
 def get_values(tokens: TokenLosses, quantity: Separable) -> Tensor:
-    """[N], the values of a quantity."""
+    """Returns the values [N] of a quantity."""
     found = getattr(tokens, quantity) if isinstance(quantity, str) else tokens[quantity]
     assert isinstance(found, Tensor), quantity
     return found
 
 
 def with_values(tokens: TokenLosses, quantity: Separable, values_N: Tensor) -> TokenLosses:
-    """The tokens with other values of a quantity."""
+    """Returns the tokens with other values of a quantity."""
     if isinstance(quantity, str):
         return replace(tokens, **{quantity: values_N})  # type: ignore[arg-type]
     return replace(tokens, values={**tokens.values, quantity: values_N})

@@ -1,4 +1,4 @@
-"""One weighted term of an objective: a loss, the answers it is on, and what it needs."""
+"""A weighted term of an objective: a loss, the answers it is computed on, and what it needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Layer = int | str
 
 @dataclass
 class Term:
-    """One named, weighted loss on the answers of one role, or of several.
+    """A named, weighted loss on the answers of one role, or of several.
 
     Args:
         loss: `loss(tokens: TokenLosses, **options) -> scalar Tensor`, a token quantity (the term is
@@ -83,7 +83,7 @@ class Term:
             ) from error
 
     def _declare(self) -> None:
-        """What the loss needs, from what stands on the function."""
+        """Reads what the loss needs from its declarations."""
         self.needs: set[str] = set()
         quantities: list[TokenQuantity] = []
         separable = declared(self.function, "separable_in")
@@ -112,7 +112,7 @@ class Term:
             )
 
     def _probe(self) -> None:
-        """Whether what is declared is true."""
+        """Tests whether the declarations are true."""
         for quantity in self.quantities:
             check_quantity(quantity)
         if self.is_quantity:

@@ -1,4 +1,4 @@
-"""The nouns of the project: what flows from a record on disk to a score in a report.
+"""Data types of the project: what flows from a record on disk to a score in a report.
 
 Suffix legend, used everywhere: R rows of a batch, L tokens in a row, S answer sequences,
 N positions that carry loss, V vocabulary, D width.
@@ -29,7 +29,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """A tokenised Example. The answer never merges with the prompt: they are tokenised apart."""
+    """A tokenised Example. Prompt and answer are tokenised separately, so that they never merge."""
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
@@ -37,7 +37,7 @@ class TokenizedExample:
 
 @dataclass
 class Rows:
-    """Token rows as the decoder takes them.
+    """Token rows, the inputs of the decoder.
 
     Args:
         input_ids: [R, L] int64.
@@ -57,7 +57,7 @@ class Rows:
 
 @dataclass
 class AnswerTokens:
-    """Where the answers of one role stand in the rows, and what they are.
+    """The answer tokens of one role: their positions in the rows, and their ids.
 
     Args:
         loss_index: [N] int64, flat index into R * L of the position that *predicts* the target.
@@ -87,7 +87,7 @@ class AnswerTokens:
 
 @dataclass
 class Batch:
-    """Everything one step needs.
+    """A training batch: token rows, and the answers in them by role.
 
     Args:
         rows: the token rows, those of the retain answers last.
@@ -102,8 +102,8 @@ class Batch:
     index: int = 0
 
     def only(self, roles: set[Role]) -> Batch:
-        """The batch of some roles, with the rows that they need: the retain rows alone, or those
-        before them, where that is enough."""
+        """Returns the batch of some roles, with the rows that they need: the retain rows alone,
+        or those before them, where that is enough."""
         start, end = 0, len(self.rows.input_ids)
         if roles == {"retain"}:
             start = self.retain_start

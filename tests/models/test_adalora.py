@@ -160,7 +160,7 @@ def test_a_run_too_short_to_judge_is_refused(make_model, quiet_trainer):
         with pytest.raises(ConfigError, match=f"of {steps} steps.*Train longer.*kind=lora"):
             plan_ranks(policy, steps)
     module = CausalLMModule(make_model(), lora=ADALORA, **FAST)
-    with pytest.raises(ConfigError, match="AdaLoRA deals out its ranks"):
+    with pytest.raises(ConfigError, match="AdaLoRA allocates its ranks"):
         fit(quiet_trainer(max_steps=1), module, PAIRS)
 
 

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.sweep.devices import Wish, deal, number_of_devices, visible_gpus
+from unlearning.sweep.devices import Wish, assign_devices, number_of_devices, visible_gpus
 
 
 @pytest.fixture
@@ -19,19 +19,19 @@ def four_gpus(monkeypatch):
 
 def test_slices_of_what_is_visible(four_gpus):
     pair = Wish("auto", 2)
-    assert deal([pair] * 5, 2) == [
+    assert assign_devices([pair] * 5, 2) == [
         {"CUDA_VISIBLE_DEVICES": "4,5"},
         {"CUDA_VISIBLE_DEVICES": "6,7"},
     ]
 
 
 def test_the_largest_job_sets_the_slice(four_gpus):
-    places = deal([Wish("gpu", 1), Wish("gpu", 2)], 2)
+    places = assign_devices([Wish("gpu", 1), Wish("gpu", 2)], 2)
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["4,5", "6,7"]
 
 
 def test_one_at_a_time_sees_them_all(four_gpus):
-    assert deal([Wish("gpu", None)] * 2, 1) == [{}]
+    assert assign_devices([Wish("gpu", None)] * 2, 1) == [{}]
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_one_at_a_time_sees_them_all(four_gpus):
 )
 def test_too_few_are_an_error(wishes, n_jobs, said, four_gpus):
     with pytest.raises(ConfigError, match=said):
-        deal(wishes, n_jobs)
+        assign_devices(wishes, n_jobs)
 
 
 def test_more_places_than_jobs_need_no_more_gpus(four_gpus):
-    assert deal([Wish("gpu", 4)], 2)[0] == {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
+    assert assign_devices([Wish("gpu", 4)], 2)[0] == {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
 
 
 def test_cores_are_shared_by_jobs_and_their_ranks(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert deal([Wish("cpu", 2)], 4) == [{"OMP_NUM_THREADS": "2"}] * 4
-    assert deal([Wish("cpu", 1)], 99)[0] == {"OMP_NUM_THREADS": "1"}
+    assert assign_devices([Wish("cpu", 2)], 4) == [{"OMP_NUM_THREADS": "2"}] * 4
+    assert assign_devices([Wish("cpu", 1)], 99)[0] == {"OMP_NUM_THREADS": "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert deal([Wish("cpu", 1)], 2) == [{}, {}]
+    assert assign_devices([Wish("cpu", 1)], 2) == [{}, {}]
 
 
 @pytest.mark.parametrize(

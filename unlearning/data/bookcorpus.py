@@ -48,7 +48,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         buffer_size: windows that are held and shuffled together.
         mismatch_pool: windows from which mismatch answers are drawn; None: as many as the buffer.
         held_out_limit: windows that `examples` gives of a held-out split when streaming.
-        section_windows: consecutive windows that are dealt to a split together.
+        section_windows: consecutive windows that are assigned to a split together.
         num_workers: processes that read, where this data set is trained on alone.
         records_split: which split of the hub data set, as for the next two.
         settings: see `ExampleDataModule`. The template puts nothing around a passage.

@@ -42,7 +42,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         forget: what to forget: a DataModule (its training split) or a list of Examples.
         retain: what to keep, likewise. Mismatch answers come from its training split, too. A
             streamed data set is read as the stream goes on; `sequences` has no "retain" then.
-        tokenizer: of the model.
+        tokenizer: of the model, or its name or path.
         template: how a prompt is put to the model.
         mismatch_per_prompt: K irrelevant answers for each forget prompt (arXiv 2405.15152: 5).
         batch_size: forget prompts in a batch of one rank (paper: 2).
@@ -66,7 +66,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         self,
         forget: ExampleSource,
         retain: ExampleSource,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | str,
         template: PromptTemplate | None = None,
         mismatch_per_prompt: int = 5,
         batch_size: int = 2,
@@ -171,7 +171,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         MismatchSampler(retain, mismatch_per_prompt)
 
     def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
-        """The examples in tokens, cut to `max_length`; `truncated[name]` counts those cut."""
+        """Tokenises the examples, cut to `max_length`; `truncated[name]` counts those cut."""
         tokenized = tokenize_examples(
             examples, self.tokenizer, self.template, self.max_length, self.cache_dir
         )
@@ -219,7 +219,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         number: int,
         others: Mapping[Any, Iterable[tuple[int, TokenizedExample]]],
     ) -> Tree:
-        """A forget prompt with its answer, and with others by role."""
+        """Makes the tree of a forget prompt with its answer, and with others by role."""
         answers = [Answer("forget", number, forget.response_ids)]
         # Those were cut to fit prompts of their own; here they have to fit this one.
         room = self.max_length - len(forget.prompt_ids)
@@ -231,7 +231,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         return Tree(forget.prompt_ids, tuple(answers))
 
     def heldout(self, split: HeldOut = "validation") -> HeldOutBatches:
-        """Batches of a split that is not trained on, with the roles of training."""
+        """Returns batches of a held-out split, with the roles of training."""
         return HeldOutBatches(self, split)
 
 

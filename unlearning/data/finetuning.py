@@ -40,7 +40,7 @@ class FinetuningDataModule(BatchStreamDataModule):
     Args:
         data: pairs (a list of `Example` or an `ExampleDataModule`, whose training split is taken),
             running text that cuts itself into windows, or tokenised examples.
-        tokenizer: of the model.
+        tokenizer: of the model, or its name or path.
         context_length: tokens of an example at most: of a window with its start token
             (arXiv 2405.15152: 2048), of a pair with its prompt. A longer answer is cut.
         batch_size: examples in a batch of one rank, at most.
@@ -61,7 +61,7 @@ class FinetuningDataModule(BatchStreamDataModule):
     def __init__(
         self,
         data: FinetuningSource,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | str,
         context_length: int = 2048,
         batch_size: int = 2,
         packing: bool = True,

@@ -1,4 +1,4 @@
-"""Token sequences to Batches: tree rows that share a prompt, or padded rows.
+"""Lays token sequences out in Batches: tree rows that share a prompt, or padded rows.
 
 A tree is one prompt (the trunk) with several answers (the branches):
 
@@ -71,7 +71,7 @@ def make_batch(
     index: int = 0,
     retain_apart: bool = True,
 ) -> Batch:
-    """Lay trees out in rows.
+    """Lays trees out in the rows of a Batch.
 
     Args:
         retain_apart: retain answers get rows of their own, the last ones, on which a reference can
@@ -114,7 +114,7 @@ def make_batch(
 def padded_batch(
     groups: Iterable[tuple[Role, Iterable[tuple[int, TokenizedExample]]]], pad_token_id: int
 ) -> Batch:
-    """A Batch of padded rows from (role, [(example number, sequence), ...]) groups."""
+    """Makes a Batch of padded rows from (role, [(example number, sequence), ...]) groups."""
     trees = [
         Tree(sequence.prompt_ids, (Answer(role, number, sequence.response_ids),))
         for role, sequences in groups
@@ -124,7 +124,7 @@ def padded_batch(
 
 
 def pack(trees: Sequence[Tree], capacity: int) -> list[list[Tree]]:
-    """First-fit-decreasing: trees into as few rows of at most `capacity` positions as it finds.
+    """Packs trees into few rows of at most `capacity` positions, by first-fit-decreasing.
 
     Examples:
         >>> trees = [Tree(tuple(range(n)), (Answer("forget", 0, (7,)),)) for n in (2, 5, 3, 4)]
@@ -137,7 +137,7 @@ def pack(trees: Sequence[Tree], capacity: int) -> list[list[Tree]]:
 
 
 def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Numbers of the lengths in each row."""
+    """Returns the numbers of the lengths in each row."""
     rows: list[list[int]] = []
     free: list[int] = []
     for number, length in enumerate(lengths):
@@ -153,7 +153,7 @@ def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def best_capacity(groups: Sequence[Sequence[Tree]]) -> int:
-    """The row length at which a step costs least, each group packed into rows of its own.
+    """Returns the row length at which a step costs least, each group packed into rows of its own.
 
     R rows of L positions cost a layer of width D about 24 R L D^2 products and 8 R L^2 D in its
     attention: longer rows have fewer pads and more attention. The D of `TYPICAL_WIDTH` decides; a
@@ -172,7 +172,8 @@ def best_capacity(groups: Sequence[Sequence[Tree]]) -> int:
         return rows * capacity * (1 + capacity / (3 * TYPICAL_WIDTH))
 
     def at_least(capacity: int) -> float:
-        """What no packing can be below: without a pad, and no two long trees in a row."""
+        """Lower bound of the cost of any packing: without padding, and no two long trees in a
+        row."""
         rows = 0
         for each, positions in zip(lengths, sums, strict=True):
             long = bisect_left(each, -capacity / 2, key=neg)
@@ -204,8 +205,9 @@ def _lay_out(
 
 
 def tree_mask(tree_RL: Tensor, branch_RL: Tensor) -> Tensor:
-    """[R, 1, L, L] bool: position i sees j where j is not later, of the same tree, and of its trunk
-    or of the same branch. Padding sees padding, so that no row of the softmax is empty.
+    """Builds the attention mask [R, 1, L, L] of tree rows: position i sees j where j is not later,
+    of the same tree, and of its trunk or of the same branch. Padding sees padding, so that no row
+    of the softmax is empty.
 
     Examples:
         >>> tree, branch = torch.tensor([[1, 1, 1]]), torch.tensor([[0, 1, 2]])  # two answers
@@ -253,7 +255,7 @@ class _Table:
         self.positions, self.tree, self.branch = np.zeros((3, *shape), dtype=np.int64)
 
     def fill(self, row: int, trees: list[Tree], collected: dict[Role, _Collected]) -> None:
-        """Lay the trees of one row side by side.
+        """Lays the trees of one row side by side.
 
         The one place of the next-token shift and of the label mask: an answer's first token is
         predicted from the prompt's last position, every other from the answer token before it.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.errors import ConfigError
@@ -113,13 +113,15 @@ class BatchStreamDataModule(LightningDataModule, ABC):
     """Base of DataModules that train on a `BatchStream` and checkpoint its position.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: of the model, or its name or path.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
-        self.tokenizer = tokenizer
+        if isinstance(tokenizer, str):
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self.tokenizer: PreTrainedTokenizerBase = tokenizer
         self.stream: BatchStream | None = None
         self._next_batch = 0
 

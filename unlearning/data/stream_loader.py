@@ -44,8 +44,9 @@ class StreamBatches(IterableDataset):
 
     Batch n of rank r holds the same Examples whatever the number of workers, worker w of W makes
     the batches n = w (mod W), and a DataLoader takes them in turn: their order is the same, too.
-    The positions of an endless order are dealt out, so every rank has as many batches as the
-    others; an epoch's last batch is filled up from the next epoch, which goes on from there.
+    Positions of an endless order are sharded over ranks and workers, so every rank has as many
+    batches as the others; an epoch's last batch is filled up from the next epoch, which goes on
+    from there.
 
     Args:
         make: numbered Examples and the batch's number -> the batch.

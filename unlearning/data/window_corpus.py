@@ -26,8 +26,8 @@ PART = 1 << 32
 class WindowCorpus:
     """Cuts the parts of a corpus into windows and assigns these to the splits.
 
-    Dealt are sections, runs of consecutive windows of one part, by a hash of (seed, part, section):
-    neighbouring text is on one side, and no pass over the corpus is needed to know which.
+    Sections, runs of consecutive windows of one part, are assigned by a hash of (seed, part,
+    section): neighbouring text is on one side, and no pass over the corpus is needed to know which.
 
     Args:
         records: what a line or a row is; None: one sentence on the hub, paragraphs in local text.
@@ -35,7 +35,7 @@ class WindowCorpus:
         prompt_share: of the words that make the prompt.
         section: windows in a section.
         fractions: shares of train, validation and test.
-        seed: of the dealing.
+        seed: of the assignment.
     """
 
     def __init__(

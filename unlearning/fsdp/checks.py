@@ -65,7 +65,7 @@ def check_sharded(
         )
     if (adapter or {}).get("kind") == "adalora":
         raise ConfigError(
-            "AdaLoRA looks at whole weights and gradients when it deals out ranks, and here each "
+            "AdaLoRA looks at whole weights and gradients when it allocates ranks, and here each "
             "device has a part of them. Take kind=lora, or trainer=ddp."
         )
     if eight_bit:

@@ -1,1 +1,1 @@
-"""Losses of tokens, from hidden states and the output head."""
+"""Losses of answer tokens from hidden states and the output head, in chunks."""

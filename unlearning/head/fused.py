@@ -26,7 +26,7 @@ from unlearning.quantities import TokenQuantity
 
 @dataclass(frozen=True)
 class Answers:
-    """Some rows of hidden states, and what they do to the loss.
+    """Hidden states of some answers, and the loss's derivative by their values.
 
     Args:
         hidden: [N, D], the policy's, at the positions that predict the targets.
@@ -47,7 +47,7 @@ class Answers:
 
 
 class Values(NamedTuple):
-    """[N] each, without gradient; None what was not computed."""
+    """Values [N] of answers, without gradient; None for what was not computed."""
 
     nll: Tensor
     kl: Tensor | None = None
@@ -63,7 +63,8 @@ def separable_loss(
     grad_buffer: Tensor | None = None,
     tied: TiedGradient | None = None,
 ) -> tuple[Tensor, list[Values]]:
-    """The gradient of a loss with the given slopes, and the tokens' losses.
+    """Computes NLL, KL and token quantities of answers and the gradient of a separable loss of
+    them, in one pass over the head.
 
     Args:
         head: the policy's output head.
@@ -102,13 +103,13 @@ def separable_loss(
 
 
 def _passes(some: Answers) -> int:
-    """Which of the three passes makes it: 0 NLL, 1 KL, 2 a quantity."""
+    """Chooses the pass of answers: 0 NLL, 1 KL, 2 a token quantity."""
     return 2 if some.quantity is not None else int(some.reference_hidden is not None)
 
 
 class _SeparableLoss(torch.autograd.Function):
-    """With p the policy's and q the reference's distribution, d nll / d logits = p - onehot(target)
-    and d KL(q || p) / d logits = p - q."""
+    """Autograd function of `separable_loss`: with p the policy's and q the reference's
+    distribution, d nll / d logits = p - onehot(target) and d KL(q || p) / d logits = p - q."""
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
@@ -158,7 +159,8 @@ class _SeparableLoss(torch.autograd.Function):
 
 
 def _nll_gradient_(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, V] d nll / d logits, in the place of the logits, and nll_N, for targets [N, 1]."""
+    """Overwrites the logits with [N, V] d nll / d logits, and returns it with nll_N, for targets
+    [N, 1]."""
     chosen = logits.gather(1, target).squeeze(1)
     p, total = _softmax_(logits)
     p.scatter_add_(1, target, p.new_full((1, 1), -1).expand_as(target))
@@ -168,7 +170,8 @@ def _nll_gradient_(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def _kl_gradient_(
     logits: Tensor, others: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """[N, V] d KL / d logits, in the place of the logits; nll_N, kl_N and reference_nll_N.
+    """Overwrites the logits with [N, V] d KL / d logits, and returns it with nll_N, kl_N and
+    reference_nll_N.
 
     Args:
         others: the reference's logits; overwritten.
@@ -182,7 +185,7 @@ def _kl_gradient_(
 
 
 def _softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities, in the place of the logits, and the logarithm of what they are divided by.
+    """Overwrites the logits with probabilities, and returns them with the log-normaliser.
 
     The largest probability is at least 1/V, so that its logarithm is exact enough to go by."""
     top, at = logits.max(dim=1)
@@ -197,7 +200,7 @@ Heads = tuple[Head, Head | None]
 def _nll_pass(
     plain: list[Answers], hidden: Tensor, head: Head, gradients: HeadGradients, chunk_size: int
 ) -> list[Values]:
-    """NLL of the answers that come first in the hidden states, chunks running over their ends."""
+    """Computes the NLL of the first answers in the hidden states; chunks run over their ends."""
     if not plain:
         return []
     targets = torch.cat([some.targets for some in plain])
@@ -219,7 +222,7 @@ def _kl_pass(
     gradients: HeadGradients,
     chunk_size: int,
 ) -> Values:
-    """KL and both NLLs of answers whose hidden states begin at row `first`."""
+    """Computes KL and both NLLs of the answers whose hidden states begin at row `first`."""
     nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=gradients.accum_dtype)
     for part in chunks(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
         rows = slice(first + part.start, first + part.stop)
@@ -239,7 +242,8 @@ def _quantity_pass(
     gradients: HeadGradients,
     chunk_size: int,
 ) -> Values:
-    """A token quantity, and the NLL, of answers whose hidden states begin at row `first`."""
+    """Computes a token quantity, and the NLL, of the answers whose hidden states begin at row
+    `first`."""
     assert some.quantity is not None
     nll, values = hidden.new_zeros(2, len(some.targets), dtype=gradients.accum_dtype)
     for part in chunks(len(nll), max(1, chunk_size // 4)):  # autograd keeps a few sets of logits

@@ -1,4 +1,4 @@
-"""Gradients of hidden states, head and bias, added up over chunks."""
+"""Accumulates the gradients of hidden states, head and bias over chunks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class HeadGradients:
-    """Of hidden states, head and bias, as far as they are needed, added up over chunks.
+    """Accumulates the needed gradients of hidden states, head and bias over chunks.
 
     A token's slope is applied to its hidden states on one side of a product and to their gradient
     on the other, both far smaller than its logits. Sums over chunks are in fp32: many small bf16
@@ -41,7 +41,7 @@ class HeadGradients:
     def add(
         self, hidden: Tensor, head_weight: Tensor, grad: Tensor, slopes: Tensor, part: slice
     ) -> None:
-        """What follows from a chunk's gradient of the logits, before the slopes."""
+        """Adds a chunk, given its gradient of the logits before the slopes."""
         if self.bias is not None:
             self.bias += slopes @ grad
         grad = grad.to(hidden.dtype)

@@ -1,4 +1,4 @@
-"""Logits of a chunk of positions, and how large a chunk is worth holding."""
+"""Computes logits of a chunk of positions, and chooses the chunk size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BLOCK = 4096
 
 
 def chunks(count: int, most: int) -> Iterator[slice]:
-    """As few chunks as it takes, of like size: a small last one would cost nearly a whole one's
-    reading of the head."""
+    """Splits positions into as few chunks as possible, of like size: a small last one would cost
+    nearly a whole one's reading of the head."""
     if not count:
         return
     even = -(-count // -(-count // most))
@@ -28,7 +28,7 @@ def chunks(count: int, most: int) -> Iterator[slice]:
 
 
 def logits_of(hidden: Tensor, head: Head) -> Tensor:
-    """[N, V]: `functional.linear`, in an order of its own on a CPU.
+    """Computes logits [N, V] as `functional.linear`, by a faster order of products on a CPU.
 
     There, few rows times a transposed weight run at half the speed of the weight times the rows'
     transpose, which is made in blocks and turned."""
@@ -46,7 +46,7 @@ def logits_of(hidden: Tensor, head: Head) -> Tensor:
 
 
 def chunk_rows(head_weight_VD: Tensor) -> int:
-    """Rows of logits that are worth holding at once.
+    """Returns the number of rows of logits that are worth holding at once.
 
     On a CPU, as many as fit in 32 MB of fp32: the largest piece that the C library reuses; above,
     each is fetched from the system page by page, which took longer than the softmax. On a GPU,

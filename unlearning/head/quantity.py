@@ -1,4 +1,5 @@
-"""Token quantities from hidden states and the output head, in chunks, with their gradients.
+"""Computes token quantities from hidden states and the output head, in chunks, with their
+gradients.
 
 The gradient by a chunk's logits is made inside the chunk by autograd, so that the logits of one
 chunk exist at once, whatever the function.
@@ -19,7 +20,7 @@ from unlearning.quantities import TokenQuantity
 def value_and_gradient(
     quantity: TokenQuantity, logits_NV: Tensor, targets_N: Tensor, reference_NV: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """values_N of a quantity, and [N, V] their derivatives by the logits."""
+    """Computes values_N of a quantity, and their derivatives [N, V] by the logits."""
     with torch.enable_grad():
         leaf = logits_NV.detach().requires_grad_()
         values_N = quantity(leaf, targets_N, reference_NV)
@@ -36,7 +37,8 @@ def quantity_values(
     reference_head: Head | None = None,
     chunk_size: int = 256,
 ) -> Tensor:
-    """values_N of a quantity, differentiable in the policy's hidden states, head weight and bias.
+    """Computes values_N of a quantity, differentiable in the policy's hidden states, head weight
+    and bias.
 
     The backward computes each chunk's logits again, as that of `token_losses` does.
 
@@ -100,7 +102,8 @@ class _QuantityValues(torch.autograd.Function):
 
 
 def _chunks(ctx: Any, hidden: Tensor, head: Head):  # type: ignore[no-untyped-def]
-    """(positions, logits, the reference's logits or None) of each chunk, in fp32 at least."""
+    """Yields (positions, logits, the reference's logits or None) of each chunk, in fp32 at
+    least."""
     accum_dtype = torch.promote_types(hidden.dtype, torch.float32)
     head = cast_head(head, hidden.dtype)
     others = None

@@ -1,4 +1,4 @@
-"""The gradient of a weight that is both input embedding and output head, made once.
+"""Adds the embedding's gradient into the output head's where both are one weight.
 
 Each of the two has a gradient of [V, D], and autograd makes both and adds them. The embedding's is
 zero but for the tokens that were read, so it is added into the head's here: with OPT's vocabulary
@@ -15,7 +15,8 @@ from torch.nn import functional
 
 
 class TiedGradient:
-    """Between the head and the embedding of one forward, whose backwards run in that order.
+    """Hands the head's gradient over to the embedding of the same forward, whose backward runs
+    later.
 
     The head's hands over its gradient with `put`, and the embedding's adds its own and gives the
     sum to the weight.
@@ -29,11 +30,11 @@ class TiedGradient:
         self._of_head: Tensor | None = None
 
     def embed(self, ids: Tensor) -> Tensor:
-        """[..., D]: what the embedding makes of ids [...]."""
+        """Embeds ids [...] to [..., D]."""
         return _Embed.apply(self._embedding.weight, ids, self._embedding.padding_idx, self)
 
     def put(self, of_head_VD: Tensor) -> None:
-        """The head's gradient, in any floating dtype; it is changed in place."""
+        """Takes the head's gradient, in any floating dtype; it is changed in place."""
         self._of_head = of_head_VD
 
     def take(self) -> Tensor | None:

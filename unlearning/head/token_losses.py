@@ -1,4 +1,5 @@
-"""The two primitives under every objective, per answer token: NLL, and KL from a frozen reference.
+"""Chunked linear cross-entropy and KL: per-token NLL, and KL from a frozen reference, without the
+logits of a batch.
 
 Both are computed from hidden states and the output head, in chunks of positions, so that no
 [B, T, V] tensor of logits ever exists.
@@ -26,7 +27,7 @@ def token_losses(
     reference_bias_V: Tensor | None = None,
     chunk_size: int = 512,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """NLL, KL to the reference and the reference's NLL at N positions.
+    """Computes the NLL, the KL to the reference and the reference's NLL at N positions.
 
     Args:
         hidden_ND: the policy's last hidden states at the positions that predict the targets.
@@ -41,6 +42,13 @@ def token_losses(
     Returns:
         nll_N, kl_N and reference_nll_N, in fp32 (fp64 for fp64 input); the last two None without
         a reference. Differentiable in the policy's hidden states, head weight and bias.
+
+    Examples:
+        >>> hidden, head = torch.zeros(1, 2), torch.eye(4, 2)  # logits 0: uniform over four tokens
+        >>> same = {"reference_hidden_ND": hidden, "reference_weight_VD": head}
+        >>> nll, kl, reference_nll = token_losses(hidden, head, torch.tensor([3]), **same)
+        >>> round(nll.item(), 4), kl.item()  # log 4, and no difference from the reference
+        (1.3863, 0.0)
     """
     device = hidden_ND.device.type
     if torch.is_autocast_enabled(device):  # one dtype for forward and backward, chosen here
@@ -58,19 +66,20 @@ def token_losses(
 
 
 def cast_head(head: Head, dtype: torch.dtype) -> Head:
-    """The head in the dtype of the products."""
+    """Casts the head to the dtype of the products."""
     weight, bias = head
     return weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _log_probs(hidden: Tensor, head: Head) -> Tensor:
-    """Log-probabilities over the vocabulary, in fp32 at least whatever the products' dtype."""
+    """Computes log-probabilities over the vocabulary, in fp32 at least whatever the products'
+    dtype."""
     logits = functional.linear(hidden, *head)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Head, softmax, NLL and KL chunk by chunk, with the backward written out.
+    """Autograd function of `token_losses`: head, softmax, NLL and KL chunk by chunk.
 
     With p the policy's and q the reference's distribution,
     d nll / d logits = p - onehot(target) and d KL(q || p) / d logits = p - q. The backward computes

@@ -1,4 +1,4 @@
-"""Methods: what a run does to the policy. One file each.
+"""Unlearning methods, one file each: what a run does to the policy.
 
 A method is what `method._target_` of a configuration names, and `method=<name>` picks a file of
 `conf/method/`. There are three kinds:

@@ -28,7 +28,8 @@ def paper_loss(
     e2: float = E2,
     e3: float = E3,
 ) -> Tensor:
-    """What a step of the paper descends, on the answers of the three roles (Eq. 1)."""
+    """Computes the loss that a step of the paper descends, on the answers of the three roles
+    (Eq. 1)."""
     l_fgt = gradient_ascent(forget)  # minus the NLL of the answers to forget
     l_rdn = random_mismatch(mismatch)  # NLL of K irrelevant answers to the same prompts
     l_nor = kl_to_reference(retain)  # forward KL from the frozen reference on answers to keep
@@ -36,7 +37,7 @@ def paper_loss(
 
 
 def paper_terms(e1: float = E1, e2: float = E2, e3: float = E3) -> dict[str, dict[str, Any]]:
-    """The same as named terms, for `UnlearningModule(terms=...)`: each is in the log, and each is
-    differentiated in one pass over the output head."""
+    """Returns the same as named terms for `UnlearningModule(terms=...)`: each is logged, and
+    each is differentiated in one pass over the output head."""
     weights = {"forget": e1, "mismatch": e2, "retain": e3}
     return {name: {**term, "weight": weights[name]} for name, term in PAPER_TERMS.items()}

@@ -31,7 +31,8 @@ RMU_TERMS: dict[str, dict[str, Any]] = {
 
 @needs("hidden")
 def steer(tokens: TokenLosses, scale: float = 6.5, seed: int = 0) -> Tensor:
-    """Mean squared distance of the hidden states to a random vector of length `scale` (Eq. 1)."""
+    """Computes the mean squared distance of the hidden states to a random vector of length
+    `scale` (Eq. 1)."""
     assert tokens.hidden is not None
     target_D = scale * direction(tokens.hidden.shape[-1], seed).to(tokens.hidden)
     return tokens.reduce(_mean_square(tokens.hidden - target_D))
@@ -39,7 +40,7 @@ def steer(tokens: TokenLosses, scale: float = 6.5, seed: int = 0) -> Tensor:
 
 @needs("hidden", "reference_hidden")
 def hold(tokens: TokenLosses) -> Tensor:
-    """Mean squared distance of the hidden states to the reference's (Eq. 2)."""
+    """Computes the mean squared distance of the hidden states to the reference's (Eq. 2)."""
     assert tokens.hidden is not None and tokens.reference_hidden is not None
     difference = tokens.hidden - tokens.reference_hidden.to(tokens.hidden)
     return tokens.reduce(_mean_square(difference))
@@ -52,13 +53,14 @@ def _mean_square(difference_ND: Tensor) -> Tensor:
 
 
 def direction(width: int, seed: int) -> Tensor:
-    """[D] a unit vector with entries uniform in 0..1 before it is normalised; the seed's own."""
+    """Draws a unit vector [D], its entries uniform in 0..1 before it is normalised, from a seed."""
     drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return drawn / drawn.norm()
 
 
 class RMU(UnlearningModule):
-    """Steers the hidden states of forget answers, and holds those of retain answers.
+    """Steers the hidden states of forget answers to a random direction, and holds those of retain
+    answers.
 
     The positions are those that predict the answers' tokens.
 

@@ -17,7 +17,8 @@ from unlearning.training.step_rule import Gradient, StepRule, TermGradients, nor
 
 
 class SAM(StepRule):
-    """The gradient of some terms at perturbed weights, of the others at the weights themselves.
+    """Takes the gradient of some terms at perturbed weights, and of the others at the weights
+    themselves.
 
     Takes one more forward and backward of the perturbed terms in every step.
 

@@ -24,7 +24,7 @@ class ModelNeed:
 
 
 class WeightEdit(ABC):
-    """Weight arithmetic in the stead of a training.
+    """Interface of weight arithmetic in place of training.
 
     The run makes the models that `needs` names, on all ranks, keeps them for the next run, and
     hands them over on the rank that leads.
@@ -37,7 +37,7 @@ class WeightEdit(ABC):
 
     @abstractmethod
     def edit(self, policy: CausalLM, models: Mapping[str, CausalLM]) -> None:
-        """Change the policy's weights in place.
+        """Changes the policy's weights in place.
 
         Args:
             policy: the model before unlearning, without an adapter, in fp32.

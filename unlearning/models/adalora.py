@@ -41,7 +41,7 @@ def plan_ranks(policy: CausalLM, steps: float) -> None:
     warmup, final = (round(n / config.total_step * steps) for n in (config.tinit, config.tfinal))
     if steps - final < max(2, warmup + 1):
         raise ConfigError(
-            f"AdaLoRA deals out its ranks over {steps - final:.0f} of {steps:.0f} steps, {warmup} "
+            f"AdaLoRA allocates its ranks over {steps - final:.0f} of {steps:.0f} steps, {warmup} "
             "of them warm-up; it needs two, and one after the warm-up. Train longer, lower "
             "final_fraction, or use kind=lora."
         )

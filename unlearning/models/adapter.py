@@ -43,9 +43,15 @@ def prepare_policy(
         gradient_checkpointing: compute activations again in the backward pass: slower, smaller.
 
     Raises:
-        ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter.
+        ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter; a
+            model out of `torch.compile`.
     """
     policy: CausalLM = load_model(model) if isinstance(model, str) else model
+    if "_orig_mod" in dict(policy.named_children()):
+        raise ConfigError(
+            "The model is the output of torch.compile, which renames its weights. Give the model "
+            "itself, and call compile(...) of the module that trains it."
+        )
     policy.train()
     if not keep_dropout:
         disable_dropout(policy)

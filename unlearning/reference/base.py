@@ -33,7 +33,8 @@ class Reference(ABC):
     def layers(
         self, batch: Batch, wanted: Mapping[Layer, set[Role]]
     ) -> dict[Layer, dict[Role, Tensor]]:
-        """Per layer and role [N, D], its hidden states at the loss positions; without gradient.
+        """Returns the hidden states [N, D] of each layer and role at the loss positions, without
+        gradient.
 
         Raises:
             ConfigError: this reference keeps only the states under the output head.
@@ -57,7 +58,7 @@ class Reference(ABC):
 
 @torch.no_grad()
 def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-    """One forward, on the rows alone that these roles need."""
+    """Computes hidden states in one forward, on the rows alone that these roles need."""
     batch = batch.only(roles)
     with evaluating(model):
         states = decode(model, batch.rows).flatten(0, 1)
@@ -67,7 +68,7 @@ def hidden_states(model: CausalLM, batch: Batch, roles: set[Role]) -> dict[Role,
 def states_in_layers(
     model: CausalLM, batch: Batch, wanted: Mapping[Layer, set[Role]]
 ) -> dict[Layer, dict[Role, Tensor]]:
-    """One forward of the model, up to the last of these layers."""
+    """Computes hidden states of layers in one forward, up to the last of these layers."""
     batch = batch.only(set[Role]().union(*wanted.values()))
     states = layer_states(model, batch.rows, list(wanted))
     return {

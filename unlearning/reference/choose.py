@@ -29,7 +29,7 @@ def choose_reference(
     dtype: torch.dtype = torch.float32,
     sharded: bool = False,
 ) -> Reference:
-    """The reference that an objective needs, ready for a training on the data.
+    """Builds the reference that an objective needs, prepared for a training on the data.
 
     Args:
         model: what the reference is, or its name or path; None is the policy as it is.
@@ -73,7 +73,7 @@ def _tokens(sequences: Mapping[Role, Sequence[TokenizedExample]]) -> int:
 
 
 def _passes(roles: set[Role], data: UnlearningDataModule | None) -> float:
-    """How often the training meets each sequence, as far as that is known."""
+    """Returns how often the training meets each sequence, as far as that is known."""
     if (
         data is None
         or data.trainer is None

@@ -30,7 +30,7 @@ class HiddenStore:
         self.starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
 
     def __len__(self) -> int:
-        """Sequences."""
+        """Returns the number of sequences."""
         return len(self.starts) - 1
 
     def rows(self, numbers: Iterable[int]) -> Tensor:

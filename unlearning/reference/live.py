@@ -83,7 +83,7 @@ class Copy(Reference):
         return states_in_layers(self._on(batch), batch, wanted)
 
     def _on(self, batch: Batch) -> CausalLM:
-        """The model where the batch is; Lightning does not see it."""
+        """Returns the model on the batch's device, where Lightning does not move it."""
         if self._model[0].device != batch.rows.input_ids.device:
             nn.Module.to(self._model[0], batch.rows.input_ids.device)
         return self._model[0]

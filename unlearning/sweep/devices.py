@@ -48,7 +48,7 @@ def number_of_devices(devices: Any) -> int | None:
     return number if number > 0 else None
 
 
-def deal(wishes: Sequence[Wish], n_jobs: int) -> list[dict[str, str]]:
+def assign_devices(wishes: Sequence[Wish], n_jobs: int) -> list[dict[str, str]]:
     """Returns the environment of each slot in which a job can run.
 
     Args:

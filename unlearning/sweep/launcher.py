@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
-from unlearning.sweep.devices import Wish, deal
+from unlearning.sweep.devices import Wish, assign_devices
 from unlearning.sweep.messages import tell
 from unlearning.sweep.runner import Plan, Runner
 from unlearning.sweep.state import Sweep
@@ -68,7 +68,7 @@ class ProcessLauncher(Launcher):
         sweep = Sweep.load(Path(str(self.config.hydra.sweep.dir)))
         loader = self.context.config_loader
         configs = [loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
-        places = deal([Wish.of(config) for config in configs], self.n_jobs)
+        places = assign_devices([Wish.of(config) for config in configs], self.n_jobs)
         plans = [
             self._plan(sweep, overrides, initial_job_idx + index, config)
             for index, (overrides, config) in enumerate(zip(job_overrides, configs, strict=True))

@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
+from lightning.pytorch.utilities.compile import to_uncompiled
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
 from torch import Tensor, distributed, nn
@@ -26,7 +27,13 @@ from unlearning.models.adalora import (
     plan_ranks,
     rank_state,
 )
-from unlearning.models.decoder import CausalLM, is_eight_bit, output_head, tied_gradient
+from unlearning.models.decoder import (
+    CausalLM,
+    is_eight_bit,
+    output_head,
+    tied_gradient,
+    unwrap,
+)
 from unlearning.training.master_weights import MasterWeights
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.types import Batch
@@ -49,7 +56,22 @@ class OptimizedModule(LightningModule):
     _noise_seed: int | None = None
     _resumed_noise: int | None = None
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the decoder in place, as `torch.compile` with these arguments would.
+
+        It is where a step spends its time. The step around it, with a backward inside its forward,
+        cannot be traced.
+        """
+        decoder = unwrap(self.policy).get_decoder()
+        decoder.compile(*args, **kwargs)  # type: ignore[operator]
+
     def setup(self, stage: str) -> None:
+        if self._compiler_ctx is not None:
+            to_uncompiled(self)  # else the next Trainer.fit would be refused, too
+            raise ConfigError(
+                "torch.compile(module) cannot trace a whole training step. Compile what takes the "
+                "time, in place, before Trainer.fit: module.compile(...), with its arguments."
+            )
         precision = self.trainer.precision
         if stage != "fit" or self.masters is not None or precision not in ("bf16-true", "16-true"):
             return

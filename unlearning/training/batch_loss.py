@@ -1,4 +1,5 @@
-"""Computes the training loss of a batch: the decoder once, the output head where a loss is."""
+"""Computes the training loss of a batch: one forward of the decoder, and the output head where a
+loss is."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ States = dict[Layer, Tensor]
 
 @dataclass(frozen=True)
 class BatchValues:
-    """What came of one batch.
+    """The loss of one batch, with its terms and token values.
 
     Args:
         total: the weighted sum of the terms, differentiable once.
@@ -43,7 +44,7 @@ class BatchValues:
 
 
 class BatchLoss:
-    """The objective on a batch's answers.
+    """Computes an objective on a batch's answers.
 
     Args:
         objective: its terms; the reference is asked for the roles that need it.
@@ -64,7 +65,7 @@ class BatchLoss:
         grad_buffer: Tensor | None = None,
         tied: TiedGradient | None = None,
     ) -> BatchValues:
-        """The weighted sum of the terms and what it is made of.
+        """Computes the weighted sum of the terms, and what it is made of.
 
         A role whose tokens count each by itself is differentiated in one pass over the output head,
         `unlearning.head.fused`; the others in two.
@@ -98,7 +99,8 @@ class BatchLoss:
     def token_losses(
         self, policy: CausalLM, batch: Batch, reference: Reference | None
     ) -> dict[Role, TokenLosses]:
-        """Per role of the objective, the policy's and the reference's losses on its answers."""
+        """Computes for each role of the objective the policy's and the reference's losses on its
+        answers."""
         hidden = decode(policy, batch.rows).flatten(0, 1)
         references = _References(self.objective, batch, reference)
         return {
@@ -107,14 +109,15 @@ class BatchLoss:
         }
 
     def _separable(self) -> dict[Role, Separable]:
-        """The roles that one pass serves, in an order that every rank shares."""
+        """Returns the roles that one pass serves, in the same order on every rank."""
         found = {role: self.objective.separable_in(role) for role in sorted(self.objective.roles)}
         return {role: quantity for role, quantity in found.items() if quantity is not None}
 
     def _decode(
         self, policy: CausalLM, batch: Batch, tied: TiedGradient | None
     ) -> tuple[Tensor, States]:
-        """Hidden states [R * L, D] under the output head, and those of the terms' layers.
+        """Computes the hidden states [R * L, D] under the output head, and those of the terms'
+        layers.
 
         Where no term is a loss of the logits, nothing above the highest layer takes a gradient.
         """
@@ -131,7 +134,8 @@ class BatchLoss:
         answers: AnswerTokens,
         references: _References,
     ) -> TokenLosses:
-        """Token losses that a loss may join in any way; without gradient where no term does."""
+        """Computes token losses that a loss may combine in any way; without gradient where no
+        term does."""
         weight, bias = output_head(policy)
         other, other_head = references.hidden.get(role), references.head
         other_weight, other_bias = other_head or (None, None)
@@ -185,7 +189,7 @@ class BatchLoss:
         states: States,
         references: _References,
     ) -> dict[str, list[TokenLosses]]:
-        """What the terms with a layer look at."""
+        """Returns the hidden states that the terms with a layer read."""
 
         def seen(term: Term, role: Role) -> TokenLosses:
             assert term.layer is not None

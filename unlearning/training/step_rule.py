@@ -25,7 +25,7 @@ Gradient = dict[str, Tensor]
 
 
 class StepRule(ABC):
-    """Makes the gradient of a step from the gradients of the terms.
+    """Interface: makes the gradient of a step from the gradients of the terms.
 
     Attributes:
         moves_weights: whether it looks at gradients elsewhere than at the weights as they stand.
@@ -35,11 +35,11 @@ class StepRule(ABC):
 
     @abstractmethod
     def gradient(self, terms: TermGradients) -> Gradient:
-        """What the optimizer is to descend. With gradient accumulation it is asked for every
-        micro-batch, and the answers are averaged."""
+        """Computes the gradient that the optimizer gets. With gradient accumulation it is asked
+        for every micro-batch, and the answers are averaged."""
 
     def check(self, names: list[str]) -> None:
-        """Refuse an objective with terms of these names.
+        """Checks that the rule can work with terms of these names.
 
         Raises:
             ConfigError: the rule cannot work with them.
@@ -47,7 +47,7 @@ class StepRule(ABC):
         return None
 
     def check_strategy(self, sharded: bool, masters: bool) -> None:
-        """Refuse what the rule's gradients cannot be made under.
+        """Checks that the rule's gradients can be made under the Trainer's strategy.
 
         Args:
             sharded: the weights are split over ranks.
@@ -68,7 +68,7 @@ class StepRule(ABC):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, as plain values and tensors."""
+        """Returns what a resumed run needs, as plain values and tensors."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class StepRule(ABC):
 
 
 class TermGradients:
-    """Gradients of an objective's terms on one batch.
+    """Computes the gradients of an objective's terms on one batch.
 
     Args:
         parameters: the trained weights by name.
@@ -98,8 +98,8 @@ class TermGradients:
         self.values = BatchValues(torch.zeros(()))  # of the terms that were asked for, unmoved
 
     def __call__(self, *names: str) -> Gradient:
-        """The gradient of the weighted sum of these terms (of all, if none is named), averaged over
-        the ranks; 0 for a weight that they do not depend on.
+        """Computes the gradient of the weighted sum of these terms (of all, if none is named),
+        averaged over the ranks; 0 for a weight that they do not depend on.
 
         Raises:
             ConfigError: there is no term of that name, or its weight is 0.
@@ -122,7 +122,7 @@ class TermGradients:
         )
 
     def others(self, *names: str) -> tuple[str, ...]:
-        """The names of all other terms."""
+        """Returns the names of all other terms."""
         return tuple(name for name in self.names if name not in names)
 
     def _note(self, values: BatchValues) -> None:
@@ -138,8 +138,8 @@ class TermGradients:
     @contextmanager
     @torch.no_grad()
     def moved(self, by: Gradient) -> Iterator[None]:
-        """Within the block the weights are `by` further on; afterwards they are bit by bit what
-        they were, whatever happens in it."""
+        """Moves the weights by `by` within the block; afterwards they are bit by bit what they
+        were, whatever happens in it."""
         saved = {name: p.detach().clone() for name, p in self.parameters.items()}
         self._moved = True
         try:
@@ -155,7 +155,7 @@ class TermGradients:
 
 
 def make_rule(rule: StepRule | Mapping[str, Any] | None) -> StepRule | None:
-    """A rule from its `_target_` and arguments, or as it is.
+    """Builds a rule from its `_target_` and arguments, or returns it as it is.
 
     Raises:
         ConfigError: they do not make a rule.
@@ -174,7 +174,7 @@ def make_rule(rule: StepRule | Mapping[str, Any] | None) -> StepRule | None:
 
 
 def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
-    """What stands for a rule in a checkpoint: its `_target_` and public attributes."""
+    """Returns what stands for a rule in a checkpoint: its `_target_` and public attributes."""
     if not isinstance(rule, StepRule):
         return rule
     settings = {name: value for name, value in vars(rule).items() if not name.startswith("_")}
@@ -182,13 +182,14 @@ def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
 
 
 def norm(gradient: Gradient) -> Tensor:
-    """The Euclidean norm over all weights, in fp32 at least."""
+    """Computes the Euclidean norm over all weights, in fp32 at least."""
     return torch.stack([g.float().norm() if g.dtype.itemsize < 4 else g.norm()
                         for g in gradient.values()]).norm()  # fmt: skip
 
 
 def with_gradient(value: Tensor, parameters: Mapping[str, nn.Parameter], of: Gradient) -> Tensor:
-    """The value, with a given gradient by the parameters: a backward through it leaves that one."""
+    """Returns the value with a given gradient by the parameters, which a backward through it
+    yields."""
     names = list(parameters)
     given = [of[name].to(parameters[name].dtype) for name in names]
     return value.detach() + _Given.apply(given, *(parameters[name] for name in names))

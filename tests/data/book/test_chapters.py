@@ -9,8 +9,8 @@ import pytest
 from unlearning.data.book.chapters import (
     CHAPTER_PATTERN,
     Chapter,
+    assign_chapters,
     choose_chapters,
-    deal,
     split_chapters,
 )
 from unlearning.errors import ConfigError
@@ -94,7 +94,7 @@ def test_shares_hold_in_text_and_every_chapter_is_dealt_once():
     chapters = make(*(20 + 7 * n % 31 for n in range(60)))
     total = sum(c.num_words for c in chapters)
     for seed in range(5):
-        parts = deal(chapters, (0.7, 0.1, 0.2), seed)
+        parts = assign_chapters(chapters, (0.7, 0.1, 0.2), seed)
         dealt = sorted(c.number for part in parts.values() for c in part)
         assert dealt == list(range(1, 61))
         for part, share in zip(parts.values(), (0.7, 0.1, 0.2), strict=True):
@@ -105,26 +105,31 @@ def test_shares_hold_in_text_and_every_chapter_is_dealt_once():
 
 def test_the_seed_and_the_texts_alone_decide():
     chapters = make(*[10] * 12)
-    numbers = [[c.number for c in deal(chapters, (0.5, 0, 0.5), seed)["test"]] for seed in range(4)]
+    numbers = [
+        [c.number for c in assign_chapters(chapters, (0.5, 0, 0.5), seed)["test"]]
+        for seed in range(4)
+    ]
     assert len({tuple(n) for n in numbers}) > 1
-    assert deal(chapters[::-1], (0.5, 0, 0.5), 0) == deal(chapters, (0.5, 0, 0.5), 0)
+    assert assign_chapters(chapters[::-1], (0.5, 0, 0.5), 0) == assign_chapters(
+        chapters, (0.5, 0, 0.5), 0
+    )
 
 
 @pytest.mark.parametrize("sizes", [(1000, 1, 1), (1, 1000, 1), (1, 1, 1000), (5, 5, 5)])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_share_gets_a_chapter_and_no_share_none(sizes, seed):
     for fractions in ((0.98, 0.01, 0.01), (0.01, 0.01, 0.98), (0.4, 0.3, 0.3)):
-        parts = deal(make(*sizes), fractions, seed)
+        parts = assign_chapters(make(*sizes), fractions, seed)
         assert [len(part) for part in parts.values()] == [1, 1, 1]
     for fractions in ((0.99, 0, 0.01), (0.01, 0, 0.99)):
-        parts = deal(make(*sizes), fractions, seed)
+        parts = assign_chapters(make(*sizes), fractions, seed)
         assert parts["train"] and parts["test"] and not parts["validation"]
-    parts = deal(make(*sizes), (0.01, 0.99, 0), seed)
+    parts = assign_chapters(make(*sizes), (0.01, 0.99, 0), seed)
     assert parts["train"] and parts["validation"] and not parts["test"]
-    assert len(deal(make(*sizes), (1, 0, 0), seed)["train"]) == 3
+    assert len(assign_chapters(make(*sizes), (1, 0, 0), seed)["train"]) == 3
 
 
 def test_fewer_chapters_than_splits():
-    with pytest.raises(ConfigError, match="2 chapters cannot be dealt to 3 splits"):
-        deal(make(5, 5), (0.7, 0.1, 0.2), 0)
-    assert [len(p) for p in deal(make(5, 5), (0.7, 0, 0.3), 0).values()] == [1, 0, 1]
+    with pytest.raises(ConfigError, match="2 chapters cannot fill 3 splits"):
+        assign_chapters(make(5, 5), (0.7, 0.1, 0.2), 0)
+    assert [len(p) for p in assign_chapters(make(5, 5), (0.7, 0, 0.3), 0).values()] == [1, 0, 1]

@@ -263,7 +263,7 @@ def test_a_part_of_the_book_by_chapters(book: str) -> None:
     assert all_texts(data) == sorted("\n\n".join(paragraphs) for paragraphs in CHAPTERS[1:4])
     with pytest.raises(ConfigError, match="within 1 to 6"):
         LOTRDataModule(book, chapters=[2, 9]).check()
-    with pytest.raises(ConfigError, match="1 chapters cannot be dealt to 3 splits"):
+    with pytest.raises(ConfigError, match="1 chapters cannot fill 3 splits"):
         LOTRDataModule(book, chapters=[2, 2]).check()
 
 

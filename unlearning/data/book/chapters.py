@@ -116,7 +116,7 @@ def choose_chapters(chapters: Sequence[Chapter], wanted: Sequence[int] | None) -
     return list(chapters[wanted[0] - 1 : wanted[1]])
 
 
-def deal(
+def assign_chapters(
     chapters: Sequence[Chapter], fractions: tuple[float, float, float], seed: int
 ) -> dict[Split, list[Chapter]]:
     """Assigns whole chapters to the splits by share of the words, ordered by a hash of (seed,
@@ -131,7 +131,7 @@ def deal(
     needed = sum(share > 0 for share in fractions)
     if len(chapters) < needed:
         raise ConfigError(
-            f"{len(chapters)} chapters cannot be dealt to {needed} splits (fractions={fractions}). "
+            f"{len(chapters)} chapters cannot fill {needed} splits (fractions={fractions}). "
             "Set chapter_pattern so that more are found, chapter_paragraphs lower, more of them in "
             "chapters, or a fraction to 0."
         )

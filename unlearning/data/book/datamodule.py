@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from unlearning.data.book.chapters import (
     CHAPTER_PATTERN,
     Chapter,
+    assign_chapters,
     choose_chapters,
-    deal,
     split_chapters,
 )
 from unlearning.data.book.cleaning import CleaningRules, check_pattern, clean_pages
@@ -42,7 +42,7 @@ class LOTRDataModule(ExampleDataModule):
 
     arXiv 2405.15152 forgets The Lord of the Rings; any book works. Pages are cleaned by rules,
     their lines joined to paragraphs, these parted into chapters by their headings (which are in no
-    passage and no window), and whole chapters dealt to the splits. `example.prompt +
+    passage and no window), and whole chapters assigned to the splits. `example.prompt +
     example.response` is the passage. The examples of a split are in the order of a hash, so that
     the first n are a sample of all its chapters. A subclass whose text comes from elsewhere
     overrides `pages`.
@@ -108,7 +108,7 @@ class LOTRDataModule(ExampleDataModule):
         self.prompt = PromptLength.of(prompt if prompt is not None else {"fraction": 0.2})
         self.counts: Counter[str] = Counter()
         self.num_short = self.num_overlapping = 0
-        self._dealt: dict[Split, list[Chapter]] | None = None
+        self._assigned: dict[Split, list[Chapter]] | None = None
         self._home: dict[Example, Split] = {}
 
     def pages(self) -> list[str]:
@@ -121,7 +121,7 @@ class LOTRDataModule(ExampleDataModule):
         self._by_split()
 
     def _by_split(self) -> dict[Split, list[Chapter]]:
-        if self._dealt is None:
+        if self._assigned is None:
             # The sections of an epub are no pages: nothing runs over their ends.
             paged = Path(self.source).suffix.lower() != ".epub"
             paragraphs = self._paragraphs(self.pages(), paged)
@@ -129,15 +129,17 @@ class LOTRDataModule(ExampleDataModule):
                 paragraphs, self.chapter_pattern, self.chapter_paragraphs
             )
             self.counts += dropped
-            self._dealt = deal(choose_chapters(chapters, self.chapters), self.fractions, self.seed)
+            self._assigned = assign_chapters(
+                choose_chapters(chapters, self.chapters), self.fractions, self.seed
+            )
             log.info(
                 "%s: %d chapters (%s); dropped or joined: %s",
                 self.source,
-                sum(map(len, self._dealt.values())),
-                ", ".join(f"{len(part)} {name}" for name, part in self._dealt.items()),
+                sum(map(len, self._assigned.values())),
+                ", ".join(f"{len(part)} {name}" for name, part in self._assigned.items()),
                 ", ".join(f"{count} {name}" for name, count in self.counts.items()) or "nothing",
             )
-        return self._dealt
+        return self._assigned
 
     def _paragraphs(self, pages: list[str], paged: bool) -> list[str]:
         lines, self.counts = clean_pages(pages, self.cleaning, self._is_heading, paged)

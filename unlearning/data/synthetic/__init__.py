@@ -10,7 +10,7 @@ lies, and nothing that could be put to serious use.
 `everyday_examples`      everyday questions with true answers, which must be kept
 `related_examples`       harmless questions on the harmful topics; neither forgotten nor retained
 `comments`               labelled sentences for the harm classifier
-`pretraining_examples`   all that the embedded base model is taught
+`pretraining_examples`   all that the embedded base model is trained on
 `story_text`             a story in fifteen chapters, to be forgotten as a book
 `prose_text`             advice and notes in plain prose, to be kept
 ======================== ==========================================================================

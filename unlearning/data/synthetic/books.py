@@ -44,7 +44,7 @@ class ProseDataModule(BookCorpusDataModule):
     Args:
         window_words: about how many words a window has.
         streaming: as for any corpus; this one is small.
-        section_windows: windows that are dealt to a split together.
+        section_windows: windows that are assigned to a split together.
         settings: see `ExampleDataModule`.
     """
 

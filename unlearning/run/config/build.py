@@ -113,7 +113,7 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
 
 
 def build_alternate(config: DictConfig) -> Any:
-    """Alternate answers to the forget prompts: texts, a data set, or None."""
+    """Builds the alternate answers to the forget prompts: texts, a data set, or None."""
     node = config.data.get("alternate")
     if node is None:
         return None
@@ -134,7 +134,7 @@ def build_template(config: DictConfig) -> PromptTemplate:
 def prompt_sets(
     config: DictConfig, data: Mapping[str, ExampleDataModule | None]
 ) -> list[PromptSet]:
-    """What is answered before and after. A set whose source is absent is left out.
+    """Builds the prompt sets. A set whose source is absent is left out.
 
     Raises:
         ConfigError: a set is empty, or asks for a source or kind that does not exist.

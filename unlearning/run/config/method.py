@@ -1,4 +1,4 @@
-"""The method of a run: from `method` and `objective` of the configuration to what does it."""
+"""Builds the method of a run from `method` and `objective` of the configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_TRAINER = (
 
 
 def method_class(config: DictConfig) -> type:
-    """What `method._target_` names.
+    """Imports what `method._target_` names.
 
     Raises:
         ConfigError: it is neither a LightningModule nor a WeightEdit.
@@ -45,7 +45,7 @@ def edits_weights(config: DictConfig) -> bool:
 
 
 def objective_of(config: DictConfig) -> Objective | None:
-    """The objective that is trained with; None where the method has none.
+    """Builds the objective of the training; None for a method that has none.
 
     Raises:
         ConfigError: a term is not well-formed, or none has a weight.
@@ -62,7 +62,8 @@ def _needs_objective(config: DictConfig) -> bool:
 def build_module(
     config: DictConfig, policy: CausalLM, reference: CausalLM | None
 ) -> LightningModule:
-    """The module that unlearns: `unlearn`, `reference`, `objective` and `method` as arguments.
+    """Builds the unlearning module; `unlearn`, `reference`, `objective` and `method` are its
+    arguments.
 
     Raises:
         ConfigError: it does not take one of them, or refuses its value.
@@ -74,12 +75,12 @@ def build_module(
 
 
 def build_edit(config: DictConfig) -> WeightEdit:
-    """The method that edits weights."""
+    """Builds a method that edits weights."""
     return _made(config, **_arguments(config))
 
 
 def module_settings(config: DictConfig) -> dict[str, Any]:
-    """Arguments of an `UnlearningModule` that stand outside of `method`."""
+    """Returns the arguments of an `UnlearningModule` that stand outside of `method`."""
     settings = _plain(config.unlearn)
     return {
         **{name: value for name, value in settings.items() if name not in OF_TRAINER},
@@ -92,7 +93,7 @@ def module_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def check_method(config: DictConfig) -> str:
-    """Find what is wrong with the method before anything is loaded; a line about it.
+    """Checks the method before anything is loaded; returns a line about it.
 
     Raises:
         ConfigError: naming the key, and what it takes.

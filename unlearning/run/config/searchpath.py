@@ -1,4 +1,5 @@
-"""The user's own configuration folders: `--config-dir <folder>` and `hydra.searchpath=[...]`."""
+"""Adds the user's own configuration folders: `--config-dir <folder>` and
+`hydra.searchpath=[...]`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ FLAGS = ("--config-dir", "-cd")
 
 
 def with_searchpath(arguments: Sequence[str]) -> list[str]:
-    """The arguments with all configuration folders in one `hydra.searchpath`, as absolute paths.
+    """Joins all configuration folders in one `hydra.searchpath` argument, as absolute paths.
 
     A flag is lost on the way to the jobs of a sweep, and a relative path when a sweep is resumed
     from elsewhere; a setting with absolute paths reaches them like any other.
@@ -45,7 +46,7 @@ def with_searchpath(arguments: Sequence[str]) -> list[str]:
 
 
 def searchpath_of(arguments: Sequence[str]) -> list[str]:
-    """The word that `with_searchpath` has put there, if it has."""
+    """Returns the argument that `with_searchpath` has added, if there is one."""
     return [word for word in arguments if word.startswith(f"{KEY}=")]
 
 
@@ -77,7 +78,8 @@ def _source(folder: str) -> str:
 
 
 def _check_names(folder: Path) -> None:
-    """Hydra takes the first file of a name that it finds, and looks in ours first."""
+    """Checks that no file of the user's has the name of one of ours, which Hydra would take
+    instead."""
     ours = config_folder()
     if folder == ours:
         return

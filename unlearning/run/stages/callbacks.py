@@ -109,7 +109,8 @@ def _target(original: Sequence[Generation] | None, name: str, number: int) -> fl
 
 
 def build_guard(config: DictConfig) -> CollapseGuard:
-    """The guard, without limits on what this objective does not compute (a term of weight 0)."""
+    """Builds the collapse guard, without limits on what this objective does not compute (a term
+    of weight 0)."""
     settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
     objective = objective_of(config)
     if objective is None:  # a module of its own, whose metrics are not known here

@@ -1,4 +1,4 @@
-"""The stage that unlearns by weight arithmetic: no training step of the policy."""
+"""The stage that unlearns by weight arithmetic, without training the policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFERENCE = "none: weight arithmetic"
 def edit_weights(
     config: DictConfig, folder: Path, start: str, data: Data, store: Store, tracking: Tracking
 ) -> Unlearned:
-    """Change the weights of the model `start` as the method says.
+    """Changes the weights of the model `start` by the method.
 
     All ranks enter, and make the models that it needs; the one that leads edits and saves.
 
@@ -52,7 +52,7 @@ def edit_weights(
 def _tuned(
     config: DictConfig, start: str, data: Data, need: ModelNeed, store: Store, tracking: Tracking
 ) -> str:
-    """The model `start`, fine-tuned on the forget set; kept for the next run."""
+    """Returns the model `start`, fine-tuned on the forget set, and kept for the next run."""
     recipe = OmegaConf.merge(config, {"finetune": None})
     recipe.finetune = OmegaConf.create(dict(need.tuning))
     sets = {"forget": ("train",)}

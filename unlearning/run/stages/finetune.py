@@ -47,7 +47,7 @@ Sets = dict[str, tuple[Split, ...]]
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A model by its folder, and what is to be said about its training."""
+    """A fine-tuned model by its folder, and the facts of its training."""
 
     model: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def finetuned_model(
     sets: Sets | None = None,
     stage: str = "finetune",
 ) -> tuple[str, dict[str, Any], bool]:
-    """The base model, fine-tuned on some of the data sets; with its adapter merged in.
+    """Returns the base model, fine-tuned on some of the data sets, with its adapter merged in.
 
     Args:
         sets: what it is trained on; None takes `finetune.sets`.
@@ -219,7 +219,7 @@ def _load(config: DictConfig, base: str, folder: Path) -> dict[str, Any]:
 
 
 def method(settings: DictConfig) -> str:
-    """In words, for the report."""
+    """Describes how the model was fine-tuned, for the report."""
     adapter = settings.adapter
     if settings.load is not None:
         return "an adapter trained before"

@@ -28,7 +28,7 @@ from unlearning.types import Generation
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each model that was asked; None where there was none."""
+    """The answers of each model; None where there was none."""
 
     before: list[Generation]
     after: list[Generation]

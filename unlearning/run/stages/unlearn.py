@@ -1,4 +1,4 @@
-"""The stage that unlearns: policy, data, callbacks and loggers into one `Trainer.fit`."""
+"""The stage that unlearns: runs policy, data, callbacks and loggers in one `Trainer.fit`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def unlearn(
     ranks: Ranks,
     loggers: list[Logger],
 ) -> Unlearned:
-    """Unlearn from the model `start`, from the folder's last checkpoint on if it has one.
+    """Unlearns from the model `start`, resuming from the folder's last checkpoint if it has one.
 
     All ranks enter; rank 0 saves the model before it leaves.
 
@@ -131,7 +131,7 @@ def _stream(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder; says which newer ones were not whole.
+    """Returns the newest whole checkpoint of a run folder; logs which newer ones were not whole.
 
     None where unlearning had not come to one.
     """

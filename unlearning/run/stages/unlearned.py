@@ -1,4 +1,4 @@
-"""What the stage that unlearns leaves behind: saved at once, and found again by a resume."""
+"""The result of the unlearning stage: saved at once, and found again by a resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from unlearning.run.stages.models import load_base
 
 @dataclass
 class Unlearned:
-    """What the stage leaves behind.
+    """The result of the unlearning stage.
 
     Args:
         policy: on rank 0; a rank whose share is a part of the weights has None.
@@ -50,7 +50,7 @@ MODEL = "model"
 
 
 def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
-    """Save the model at once: whatever fails later, the unlearning is not lost.
+    """Saves the model at once, so that the unlearning is not lost whatever fails later.
 
     An adapter on a model that only lies among the kept results is merged into it.
     """
@@ -71,7 +71,7 @@ def is_unlearned(folder: Path) -> bool:
 
 
 def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
-    """What that has left.
+    """Returns the result that an earlier part of this run has left.
 
     Args:
         start: the model that an adapter is of; its own record of that knows no revision.

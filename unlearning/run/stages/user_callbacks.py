@@ -17,7 +17,7 @@ TAKEN = (*SETTINGS, "losses", "interrupt")
 
 
 def unlearning_callbacks(config: DictConfig) -> dict[str, Callback]:
-    """The user's callbacks of the unlearning stage, by name, in the order they are given.
+    """Builds the user's callbacks of the unlearning stage, by name, in the order they are given.
 
     Raises:
         ConfigError: a node names no Lightning callback.
@@ -27,8 +27,8 @@ def unlearning_callbacks(config: DictConfig) -> dict[str, Callback]:
 
 
 def finetuning_callbacks(config: DictConfig) -> dict[str, Callback]:
-    """Those of the fine-tuning, `+finetune.callbacks.<name>=...`; they are part of what a kept
-    model is looked up by, and do not run again where it is used.
+    """Builds the callbacks of the fine-tuning, `+finetune.callbacks.<name>=...`; they are part of
+    the kept model's key, and do not run again where it is used.
 
     Raises:
         ConfigError: a node names no Lightning callback.
@@ -38,7 +38,7 @@ def finetuning_callbacks(config: DictConfig) -> dict[str, Callback]:
 
 
 def check_user_callbacks(config: DictConfig) -> list[str]:
-    """What was checked, a line for each stage that has some.
+    """Checks the user's callbacks; returns a line for each stage that has some.
 
     Raises:
         ConfigError: a node names no Lightning callback, or its constructor refuses its arguments.

@@ -1,4 +1,4 @@
-"""The `logger` node of the configuration, looked through before anything starts."""
+"""Checks the `logger` node of the configuration before anything starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_SERVER = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 
 
 def check_tracking(config: DictConfig) -> list[str]:
-    """Find what is wrong with `logger` before anything starts; lines that say what there is.
+    """Checks the configured loggers before anything starts; returns a line for each.
 
     Raises:
         ConfigError: a logger cannot be made, or its settings are not the user's to choose.
@@ -88,7 +88,7 @@ def _installed(*names: str) -> bool:
 
 
 def logger_nodes(config: DictConfig) -> dict[str, Any]:
-    """The configured loggers by name, as plain values."""
+    """Returns the configured loggers by name, as plain values."""
     node = OmegaConf.select(config, "logger")
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     plain = {} if plain is None else plain
@@ -98,6 +98,6 @@ def logger_nodes(config: DictConfig) -> dict[str, Any]:
 
 
 def is_wandb(node: Mapping[str, Any]) -> bool:
-    """Whether the node is of Lightning's logger for W&B."""
+    """Whether the node is Lightning's logger for W&B."""
     target = import_object(node["_target_"])
     return inspect.isclass(target) and issubclass(target, WandbLogger)

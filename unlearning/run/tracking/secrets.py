@@ -1,4 +1,4 @@
-"""Keys and passwords stay out of what a run is given, and so out of everything that it writes."""
+"""Refuses keys and passwords in the configuration, so that no run writes them anywhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTHING = {"", "null", "none", "false", "true", "???"}
 
 
 def check_secrets(arguments: Sequence[str], config: DictConfig | None = None) -> None:
-    """Refuse a key, token or password among overrides and settings, before anything is written.
+    """Raises a ConfigError for a key, token or password among overrides and settings.
 
     Found are settings that are called so, values that look so, and values that hold what a
     variable of the environment or a login file keeps secret. The message never holds the value.
@@ -82,7 +82,8 @@ def _message(path: str) -> str:
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted path; the keys of mappings as well, which may hold anything."""
+    """Yields every value with its dotted path, and the keys of mappings, which may hold
+    anything."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             here = f"{path}.{name}" if path else str(name)
@@ -103,7 +104,7 @@ def _resolved(config: DictConfig, path: str) -> Any:
 
 
 def _known() -> Iterator[str]:
-    """Secrets that this process could come by, from the environment and from login files."""
+    """Collects secrets that this process could know, from the environment and from login files."""
     for name, value in os.environ.items():
         if VARIABLES.search(name) and len(value) >= SHORTEST and value.lower() not in NOTHING:
             yield value
@@ -115,7 +116,7 @@ def _known() -> Iterator[str]:
 
 
 def logins() -> Iterator[tuple[str, str]]:
-    """Hosts with their passwords, from the netrc file that `wandb login` writes."""
+    """Reads hosts with their passwords from the netrc file that `wandb login` writes."""
     home = Path.home()
     paths = [os.environ.get("NETRC"), home / ".netrc", home / "_netrc"]
     path = next((Path(p).expanduser() for p in paths if p and Path(p).expanduser().is_file()), None)

@@ -1,4 +1,4 @@
-"""Trackers of a run: Weights & Biases, CSV, TensorBoard, or any other logger of Lightning's.
+"""Logs a run to Weights & Biases, CSV, TensorBoard, or any other Lightning logger.
 
 For those who ask; losses.csv, metrics.json and the report are written in any case.
 """
@@ -67,21 +67,21 @@ class Tracking:
             self._wandb.finish(code, preempted=code == PREEMPTED)
 
     def loggers(self, stage: str) -> list[Logger]:
-        """For the Trainer of a stage."""
+        """Returns the loggers for the Trainer of a stage."""
         found = [self._other(name, stage) for name in self._others]
         return found if self._wandb is None else [*found, self._wandb.logger(stage)]
 
     def evaluated(self, stage: str, metrics: Mapping[str, Any]) -> None:
-        """Scores of a stage, at any depth; shown as `<stage>.<name>...`."""
+        """Logs the scores of a stage, at any depth, as `<stage>.<name>...`."""
         self._tell(scalars({stage: metrics}))
 
     def generations(self, before: Iterable[Generation], after: Iterable[Generation]) -> None:
-        """What the model said before and says after, side by side."""
+        """Logs the answers before and after side by side."""
         if self._wandb is not None:
             self._wandb.table("generations", TABLE_COLUMNS, answer_rows(before, after))
 
     def report(self, path: Path, metrics: Mapping[str, Any]) -> None:
-        """The end of a run: everything in `metrics.json`, and the report with it as files."""
+        """Ends the run: logs everything in `metrics.json`, and the report with it as files."""
         self._tell(summary(metrics))
         self._exit_code = 0
         if self._wandb is not None:
@@ -95,7 +95,7 @@ class Tracking:
             logger.finalize("success")
 
     def stopped(self, exit_code: int) -> None:
-        """The run was stopped and can be resumed.
+        """Ends a run that was stopped and can be resumed.
 
         Args:
             exit_code: what the process will end with; 143 (pre-empted) makes `wandb agent`'s
@@ -109,7 +109,8 @@ class Tracking:
             self._wandb.summary(scores)
 
     def _other(self, name: str, stage: str) -> Logger:
-        """A logger that is not W&B's, with the places that its configuration leaves open."""
+        """Builds a logger other than W&B's, and fills in the paths that its configuration leaves
+        open."""
         node = self._others[name]
         target = import_object(node["_target_"])
         version, number = stage, 1

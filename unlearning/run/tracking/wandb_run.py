@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for a run folder, with Lightning's logger for each of its stages."""
+"""One Weights & Biases run per run folder, with Lightning's logger for each of its stages."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ FINISH_SECONDS = 60  # for what is still to be uploaded when the run ends
 
 
 class StageLogger(WandbLogger):
-    """Lightning's logger, where the run belongs to several stages."""
+    """Lightning's logger of W&B for a run that belongs to several stages."""
 
     LOGGER_JOIN_CHAR = "/"  # between the stage and the name of a number
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Nothing: the run has the whole configuration, and theirs would lie on top of its keys."""
+        """Logs nothing: the run has the whole configuration, and theirs would overwrite its
+        keys."""
 
 
 class WandbRun:
-    """The W&B run of a run folder; resumed, it goes on where it was, by the id in `wandb.json`.
+    """The W&B run of a run folder; a resumed run continues it by the id in `wandb.json`.
 
     Args:
         settings: the node of the configuration: arguments of `wandb.init`, `offline`, `log_model`.
@@ -81,23 +82,23 @@ class WandbRun:
         console.print(f"      W&B: {where}", markup=False)
 
     def logger(self, stage: str) -> WandbLogger:
-        """For the Trainer of a stage, whose name stands before its numbers."""
+        """Returns the logger of a stage, whose name is the prefix of its metrics."""
         prefix = "" if stage == self.main else stage
         return StageLogger(experiment=self.run, prefix=prefix, **self._of_logger)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Values shown beside the run's name."""
+        """Sets values of the run's summary."""
         with _kept_going("its summary"):
             self.run.summary.update(dict(values))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Rows of mixed types as a table."""
+        """Logs rows of mixed types as a table."""
         with _kept_going("a table"):
             table = wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)
             self.run.log({name: table})
 
     def artifact(self, name: str, files: Sequence[Path]) -> None:
-        """Files as an artifact."""
+        """Logs files as an artifact."""
         with _kept_going("an artifact"):
             artifact = wandb.Artifact(f"{name}-{self.run.id}", type=name)
             for path in files:
@@ -105,14 +106,14 @@ class WandbRun:
             self.run.log_artifact(artifact)
 
     def finish(self, exit_code: int, preempted: bool) -> None:
-        """End the run; a pre-empted one is handed out again by a sweep's server."""
+        """Ends the run; a pre-empted one is handed out again by a sweep's server."""
         with _kept_going(f"the end (the rest: wandb sync {self.run.settings.sync_dir})"):
             if preempted:
                 self.run.mark_preempting()
             self.run.finish(exit_code=exit_code)
 
     def _known_id(self) -> str | None:
-        """What the run was called before; version 0.4 had one id for each stage."""
+        """Returns the run's id from before; version 0.4 had one id for each stage."""
         if not self._id.is_file():
             return None
         ids = json.loads(self._id.read_text(encoding="utf-8"))
@@ -121,7 +122,8 @@ class WandbRun:
 
 
 def _quiet() -> wandb.Settings:
-    """Nothing printed (`run.log` has it), and an end that waits for a lost network has an end."""
+    """Returns settings that print nothing (`run.log` has it), and limit the wait for a lost
+    network."""
     return wandb.Settings(
         console="off", silent=True, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
     )
@@ -129,7 +131,7 @@ def _quiet() -> wandb.Settings:
 
 @contextmanager
 def _kept_going(doing: str) -> Iterator[None]:
-    """Log a failure at the end of a run instead of raising it: the run folder has it all."""
+    """Logs a failure at the end of a run instead of raising it: the run folder has everything."""
     try:
         yield
     except Exception as error:  # of many kinds: network, quota, files, W&B's own
