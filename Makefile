@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint docs check-wheel bench bench-gpu format clean
+.PHONY: help setup demo test test-fast mutations lint docs check-wheel bench bench-gpu format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,12 +22,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## Run the harmful-content experiment on embedded data (minutes on two cores)
 	$(BIN)/unlearn experiment=demo
 
-# One thread a process: as many processes as cores share them already.
+# One thread a process: as many processes as cores share them already. The tests of a file stay in
+# one process, so that what they share is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: setup  ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 test-fast: setup  ## Run the tests without the slow and the multi-process ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not ddp'
+	$(PYTEST) -m 'not slow and not ddp'
+
+mutations: setup  ## Break the code in many places, and see that a test notices (half an hour)
+	$(BIN)/python experiments/mutations/run.py --jobs 2
 
 lint: setup  ## Style, types and import contracts
 	$(BIN)/ruff check .

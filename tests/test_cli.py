@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import run
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
@@ -25,13 +26,14 @@ def environment(tmp_path):
 
 
 def call(arguments, folder, environment):
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=environment, text=True, capture_output=True
-    )
+    return run([*COMMAND, *arguments], folder, environment)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, environment):
-    result = call(["experiment=demo", "objective.forget.wieght=1"], tmp_path, environment)
+    result = subprocess.run(
+        [*COMMAND, "experiment=demo", "objective.forget.wieght=1"],
+        cwd=tmp_path, env=environment, text=True, capture_output=True,
+    )  # fmt: skip
     assert result.returncode == 2
     assert result.stderr.startswith("error: Unknown configuration key 'objective.forget.wieght'")
     assert "Traceback" not in result.stderr
@@ -116,11 +118,11 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(tmp_path, envir
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     losses = tmp_path / "broken/losses.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not losses.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     if process.returncode == 0:
         pytest.fail("the run ended before it could be interrupted")
     assert process.returncode == 130, output

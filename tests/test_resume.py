@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,14 @@ def assert_same_weights(first: UnlearningModule, second: UnlearningModule) -> No
     assert not different, different
 
 
+def assert_goes_on(checkpoint: Path, whole: UnlearningModule) -> None:
+    """What is left to do after this checkpoint moves the weights."""
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    ours = whole.state_dict()
+    assert saved.keys() == ours.keys()
+    assert max((saved[name] - ours[name]).abs().max() for name in ours) > 1e-6
+
+
 def whole_run(module_of, make_data, quiet_trainer, folder, accumulated=1, **settings):
     module, seen = module_of(**settings), Seen()
     trainer = quiet_trainer(
@@ -116,6 +125,7 @@ def test_resumed_at_every_step(module_of, make_data, quiet_trainer, tmp_path, ca
         trainer.fit(resumed, make_data(batch_size=2), ckpt_path=path, weights_only=True)
         assert trainer.global_step == STEPS
         assert seen.batches == batches[step * accumulated :]
+        assert_goes_on(path, whole)
         assert_same_weights(resumed, whole)
 
 
@@ -132,6 +142,7 @@ def test_resumed_twice_and_by_epochs(module_of, make_data, quiet_trainer, tmp_pa
     third, last = quiet_trainer(max_epochs=3), module_of()
     third.fit(last, make_data(), ckpt_path=tmp_path / "b" / "step=7.ckpt")
     assert third.global_step == 9
+    assert_goes_on(tmp_path / "b" / "step=7.ckpt", module)
     assert_same_weights(last, module)
 
 
@@ -145,6 +156,7 @@ def test_stopped_between_steps_and_saved_afterwards(
     trainer.fit(module_of(), make_data())
     assert trainer.global_step == step
     trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+    assert_goes_on(tmp_path / "stopped.ckpt", whole)
     resumed, again = module_of(), quiet_trainer(max_steps=STEPS)
     again.fit(resumed, make_data(), ckpt_path=tmp_path / "stopped.ckpt")
     assert again.global_step == STEPS
@@ -169,6 +181,7 @@ def test_interrupted_within_a_step(module_of, make_data, quiet_trainer, tmp_path
     again.fit(resumed, make_data(), ckpt_path=tmp_path / "interrupted.ckpt")
     assert seen.batches == list(range(step, STEPS))
     assert again.global_step == STEPS
+    assert_goes_on(tmp_path / "interrupted.ckpt", whole)
     assert_same_weights(resumed, whole)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from forked import Forked
 
 TESTS = Path(__file__).parent
 
@@ -21,18 +22,17 @@ def run_ranks(module: str, *arguments: str, world: int = 2, timeout: float = 240
     common = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0"}
     common |= {"TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
-        subprocess.Popen(
+        Forked(
             [sys.executable, "-m", module, *arguments],
-            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
             cwd=TESTS,
-            stdout=subprocess.PIPE,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
         )
         for rank in map(str, range(world))
     ]
     try:
-        printed = [process.communicate(timeout=timeout)[0] for process in processes]
+        said = [process.communicate(timeout) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * world
-    return [json.loads(text.splitlines()[-1]) for text in printed]
+    assert [process.returncode for process in processes] == [0] * world, said
+    return [json.loads(printed.splitlines()[-1]) for printed, _ in said]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
-from unlearning.generation.continuation import complete
-from unlearning.generation.generate import answer_scores
+from unlearning.generation.continuation import complete, targets
+from unlearning.generation.generate import AnswerScore, Completion, answer_scores
 from unlearning.metrics.memorisation import verbatim_tokens
+from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.decoder import CausalLM
-from unlearning.types import Generation, PromptSet
+from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     on_answered: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """Returns one Generation for each prompt: the answer, its harm, and the likelihood of the
-    target.
+    """Returns one Generation for each prompt, with what the metrics of its set need.
+
+    That is the answer and its harm, the likelihood of the target, or that of the alternatives.
 
     Harm is judged on the completion only: judged with the prompt, as the authors' released code
     does, an innocent answer to a harmful question counts as harmful.
@@ -61,56 +64,98 @@ def evaluate(
         on_answered: told now and then how many more prompts are answered.
     """
     settings = settings or EvaluationSettings()
-    generations = [
-        generation
-        for prompt_set in prompt_sets
-        for generation in _answer(
-            model, tokenizer, prompt_set, template, stage, settings, on_answered
-        )
-    ]
+    asked = Asked(model, tokenizer, template, settings, on_answered)
+    found = [asked.answer(prompt_set, stage) for prompt_set in prompt_sets]
     if scorer is None:
-        return generations
-    harm = scorer.harm_probability([generation.completion for generation in generations])
-    return [replace(g, harm_probability=p) for g, p in zip(generations, harm, strict=True)]
-
-
-def _answer(
-    model: CausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt_set: PromptSet,
-    template: PromptTemplate,
-    stage: str,
-    settings: EvaluationSettings,
-    on_answered: Callable[[int], None] | None,
-) -> list[Generation]:
-    examples = prompt_set.examples
-    tokenized = tokenize_examples(
-        examples, tokenizer, template, settings.max_length, settings.cache_dir
-    )
-    answers = complete(
-        model, tokenizer, examples, template, settings.max_new_tokens, settings.batch_size,
-        on_answered,
-    )  # fmt: skip
-    pad = tokenizer.pad_token_id or 0
-    scores = answer_scores(model, tokenized.sequences, pad, settings.batch_size)
-    special = frozenset(tokenizer.all_special_ids)
-    return [
-        Generation(
-            stage=stage,
-            prompt_set=prompt_set.name,
-            index=index,
-            prompt=example.prompt,
-            target=target.text,
-            completion=completion.text,
-            num_tokens=completion.num_tokens,
-            finished=completion.finished,
-            target_nll=score.nll,
-            target_tokens=score.tokens,
-            target_matches=score.matches,
-            target_suffix=score.suffix,
-            verbatim_tokens=verbatim_tokens(completion.ids, target.ids, special),
-        )
-        for index, (example, (completion, target), score) in enumerate(
-            zip(examples, answers, scores, strict=True)
-        )
+        return [generation for answers in found for generation in answers]
+    judged = [
+        generation
+        for prompt_set, answers in zip(prompt_sets, found, strict=True)
+        for generation in answers
+        if "harm" in needs_of(prompt_set)
     ]
+    harm = iter(scorer.harm_probability([generation.completion for generation in judged]))
+    return [
+        replace(generation, harm_probability=next(harm))
+        if "harm" in needs_of(prompt_set)
+        else generation
+        for prompt_set, answers in zip(prompt_sets, found, strict=True)
+        for generation in answers
+    ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model to ask, with what all prompt sets share; see `evaluate`."""
+
+    model: CausalLM
+    tokenizer: PreTrainedTokenizerBase
+    template: PromptTemplate
+    settings: EvaluationSettings
+    on_answered: Callable[[int], None] | None = None
+
+    def answer(self, prompt_set: PromptSet, stage: str) -> list[Generation]:
+        """A Generation for each Example, with what the set's metrics need and no more."""
+        examples, needs = prompt_set.examples, needs_of(prompt_set)
+        template = replace(self.template, **prompt_set.template)
+        completions: list[Completion] = [Completion("", (), True)] * len(examples)
+        true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)
+        if needs & {"completion", "harm"}:
+            pairs = complete(
+                self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
+                self.settings.batch_size, self.on_answered,
+            )  # fmt: skip
+            completions = [completion for completion, _ in pairs]
+        elif self.on_answered is not None:
+            self.on_answered(len(examples))
+        scored: list[dict[str, Any]] = [{} for _ in examples]
+        if "target" in needs:
+            special = frozenset(self.tokenizer.all_special_ids)
+            for number, score in enumerate(self.scores(examples, template)):
+                run = verbatim_tokens(completions[number].ids, true[number].ids, special)
+                scored[number] = {
+                    "target_nll": score.nll, "target_tokens": score.tokens,
+                    "target_matches": score.matches, "target_suffix": score.suffix,
+                    **({"verbatim_tokens": run} if needs & {"completion", "harm"} else {}),
+                }  # fmt: skip
+        if "alternatives" in needs:
+            for number, alternatives in enumerate(self.alternatives(examples, template)):
+                scored[number]["alternatives"] = alternatives
+        return [
+            Generation(
+                stage, prompt_set.name, index, example.prompt, target.text, completion.text,
+                completion.num_tokens, completion.finished, split=prompt_set.split,
+                label=example.label, **found,
+            )
+            for index, (example, completion, target, found) in enumerate(
+                zip(examples, completions, true, scored, strict=True)
+            )
+        ]  # fmt: skip
+
+    def scores(self, examples: Sequence[Example], template: PromptTemplate) -> list[AnswerScore]:
+        """What the model makes of each Example's response."""
+        tokenized = tokenize_examples(
+            examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
+        )
+        pad = self.tokenizer.pad_token_id or 0
+        return answer_scores(
+            self.model, tokenized.sequences, pad, self.settings.batch_size,
+            self.tokenizer.eos_token_id if template.append_eos else None,
+        )  # fmt: skip
+
+    def alternatives(
+        self, examples: Sequence[Example], template: PromptTemplate
+    ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
+        """What it makes of each Example's alternatives."""
+        places = [
+            (number, name, text)
+            for number, example in enumerate(examples)
+            for name, texts in example.named_alternatives()
+            for text in texts
+        ]
+        scores = self.scores([Example(examples[n].prompt, text) for n, _, text in places], template)
+        found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
+        for (number, name, text), score in zip(places, scores, strict=True):
+            one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)
+            found[number].setdefault(name, []).append(one)
+        return [{name: tuple(each) for name, each in one.items()} for one in found]

@@ -41,7 +41,7 @@ class TokenLosses:
         reference_nll: [N] fp32, -log p_reference(token); None likewise.
         values: [N] by token quantity; `tokens[quantity]` looks one up.
         prompt: [S] int64, which of the batch's prompts each sequence answers: it pairs the answers
-            of two roles. None where nobody said.
+            of two roles. None where it is not known.
         hidden: [N, D], hidden states at the term's layer and the positions that predict the tokens;
             None without a layer.
         reference_hidden: [N, D], the reference's; None likewise.

@@ -6,6 +6,7 @@ N positions that carry loss, V vocabulary, D width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,17 +15,42 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     from torch import Tensor
 
 Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
-"""What an answer is for: to forget; another answer to the same prompt, wanted in its stead (a
-refusal, a plausible alternative); an irrelevant answer to the same prompt; one to keep; or one to
-be learned by ordinary training."""
+"""The role of an answer: to forget; another answer to the same prompt, to be given instead (a
+refusal, a plausible alternative); an irrelevant answer to the same prompt; one to retain; or one to
+fine-tune on."""
+
+
+Alternatives = Mapping[str, Sequence[str]] | tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One prompt with one answer, as plain text, before any template or tokenizer."""
+    """One prompt with one answer, as plain text, before any template or tokenizer.
+
+    Args:
+        alternatives: other answers to the prompt by what they are, for example `paraphrased`,
+            `perturbed` or `choices`; a mapping of names to texts, kept as sorted pairs of tuples.
+        label: which of the `choices` is right.
+    """
 
     prompt: str
     response: str
+    alternatives: Alternatives = ()
+    label: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.alternatives != ():
+            pairs = dict(self.alternatives).items()
+            plain = tuple(sorted((name, tuple(texts)) for name, texts in pairs))
+            object.__setattr__(self, "alternatives", plain)
+
+    def alternative(self, name: str) -> tuple[str, ...]:
+        """The texts of one kind; empty where there are none."""
+        return dict(self.named_alternatives()).get(name, ())
+
+    def named_alternatives(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Names with their texts, in the order of the names."""
+        return self.alternatives  # type: ignore[return-value]  # see __post_init__
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +151,36 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class AlternativeScore:
+    """What a model makes of one of an Example's alternatives, given the prompt.
+
+    Args:
+        text: the alternative, without the template.
+        nll: summed over its tokens, in nats; the end token included where the template appends one.
+        tokens: how many that sum is over.
+        end_nll: the end token's part of it; 0 without one.
+    """
+
+    text: str
+    nll: float
+    tokens: int
+    end_nll: float = 0.0
+
+
+@dataclass(frozen=True)
 class Generation:
     """One model answer with everything a metric needs, one line of `generations.jsonl`.
 
     Args:
-        stage: `original` (before a model was fine-tuned on what it is to forget), `before` or
-            `after` unlearning.
+        stage: which model: `original` (before it was fine-tuned on what it is to forget), `before`
+            or `after` unlearning, or any other name.
         prompt_set: which set the prompt is from, for example `harmful_heldout`.
         index: number of the prompt within its set; pairs `before` with `after`.
         prompt: the prompt as the user wrote it, without template.
         target: the data set's own answer; for a passage of running text, its true continuation.
         completion: the model's answer only, without the prompt and without special tokens. For a
-            passage, as many tokens of it as the true continuation has.
+            passage, as many tokens of it as the true continuation has. Empty where no metric needs
+            an answer.
         num_tokens: generated tokens, the end token included.
         finished: whether the model ended the answer itself (False: cut at the token limit).
         harm_probability: the classifier's largest harmful-label probability of the *completion*,
@@ -148,6 +192,10 @@ class Generation:
         target_suffix: how many of the last ones are, without a miss (extraction strength).
         verbatim_tokens: the longest run of tokens that completion and reference share, in tokens
             of the model.
+        split: of the data set that the prompt is from: train, validation, test or all; "" where it
+            is not known.
+        alternatives: scores of the Example's alternatives, by what they are.
+        label: which of `alternatives["choices"]` is right.
     """
 
     stage: str
@@ -164,23 +212,38 @@ class Generation:
     target_matches: int | None = None
     target_suffix: int | None = None
     verbatim_tokens: int | None = None
+    split: str = ""
+    alternatives: Mapping[str, Sequence[AlternativeScore]] = field(default_factory=dict)
+    label: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As a line of `generations.jsonl`; without the last three where there are none."""
+        found = asdict(self)
+        optional = ("split", "alternatives", "label")
+        return {k: v for k, v in found.items() if k not in optional or v not in ("", {}, None)}
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A named list of prompts to answer.
+    """A named list of prompts, with what is to be measured on them.
 
     Args:
         name: unique, for example `harmful_heldout`.
-        kind: `harmful` (the answer should no longer be harmful), `copyright` (the text should no
-            longer be continued), `retain` (the answer should stay as it was) or `related`
-            (harmless, on the forget set's topics).
+        kind: stands for a choice of metrics, see `unlearning.metrics.kinds`: `harmful` (the answer
+            should no longer be harmful), `copyright` (the text should no longer be continued),
+            `retain` (the answer should stay as it was), `related` (harmless, on the forget set's
+            topics), or "".
         examples: prompts with the data set's own answers.
+        split: of the data set: train, validation, test or all; "" where that is not known.
+        source: the data set's name.
+        metrics: further metrics, each made by `unlearning.metrics.metric`.
+        template: settings of the prompt template that are this set's own.
     """
 
     name: str
-    kind: Literal["harmful", "copyright", "retain", "related"]
+    kind: str = ""
     examples: list[Example] = field(default_factory=list)
+    split: str = ""
+    source: str = ""
+    metrics: tuple[Any, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)

@@ -439,6 +439,8 @@ def test_an_unlearning_run_resumes_bit_for_bit(unlearning, make_model, quiet_tra
         return module
 
     whole = fit().policy.state_dict()
+    last = torch.load(folder / "step=7.ckpt", weights_only=True)["state_dict"]
+    assert any(not torch.equal(whole[name], last[f"policy.{name}"]) for name in whole)
     for step in (2, 3, 6, 7):
         resumed = fit(folder / f"step={step}.ckpt").policy.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)

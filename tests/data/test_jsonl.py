@@ -53,3 +53,49 @@ def test_real_tofu() -> None:
     data = JsonlDataModule(str(TOFU), prompt_column="question", response_column="answer")
     data.check()
     assert [len(data.examples(name)) for name in ("train", "validation", "test")] == [280, 40, 80]
+
+
+def test_columns_of_alternatives(tmp_path: Path) -> None:
+    """As TOFU has them, and as multiple choice has them on the hub."""
+    rows: list[dict[str, object]] = [
+        {"q": "Who?", "a": "She.", "p": "It was she.", "w": ["He. ", "They."]},
+    ]
+    data = JsonlDataModule(
+        write(tmp_path / "own.jsonl", rows), prompt_column="q", response_column="a",
+        alternatives={"paraphrased": "p", "perturbed": "w"}, fractions=(1, 0, 0),
+    )  # fmt: skip
+    data.check()
+    expected = {"paraphrased": ["It was she."], "perturbed": ["He.", "They."]}
+    assert data.examples("train") == [Example("Who?", "She.", expected)]
+
+
+@pytest.mark.parametrize("label", [1, "1", "B", "b"])
+def test_the_right_choice_is_the_response(label: object, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "Who?", "c": {"text": ["He.", "She."], "label": ["A", "B"]}, "l": label}
+    ]
+    data = JsonlDataModule(
+        write(tmp_path / "own.jsonl", rows), response_column=None, alternatives={"choices": "c"},
+        label_column="l", fractions=(1, 0, 0),
+    )  # fmt: skip
+    assert data.examples("train") == [Example("Who?", "She.", {"choices": ["He.", "She."]}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"c": ["a"], "l": 1}, "label 1 names none of 1 choices"),
+        ({"c": ["a"], "l": "no"}, "label 'no' is neither a number"),
+        ({"c": [1], "l": 0}, r"column 'c': \[1\] is no list of texts"),
+        ({"c": [], "l": 0}, r"\[\] is no list of texts"),
+    ],
+)
+def test_bad_choices_are_refused(row: dict[str, object], said: str, tmp_path: Path) -> None:
+    data = JsonlDataModule(
+        write(tmp_path / "own.jsonl", [{"prompt": "Who?", **row}]), response_column=None,
+        alternatives={"choices": "c"}, label_column="l",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=said):
+        data.setup()
+    with pytest.raises(ConfigError, match="needs label_column and a column of choices"):
+        JsonlDataModule("x.jsonl", response_column=None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unlearning.data.ngrams import check_no_shared_text, ngrams, shared_ngram, words
+from unlearning.data.ngrams import check_no_shared_text, ngrams, words
 from unlearning.errors import ConfigError
 
 LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split()  # noqa: SIM905
@@ -26,12 +26,6 @@ def test_number_of_ngrams():
     assert [len(list(ngrams("a b c d e", n))) for n in (1, 3, 5, 6)] == [5, 3, 1, 0]
     first, second, _ = ngrams("a b c a b", 3)
     assert list(ngrams("A, b c", 3)) == [first] != [second]
-
-
-def test_shared_ngram_is_the_first_of_the_second_texts():
-    assert shared_ngram(["x a b c y"], ["b c d", "q A b, C y"], n=3) == "a b c"
-    assert shared_ngram(["x a b c y"], ["a b d c"], n=3) is None
-    assert shared_ngram([], ["a b c"], n=3) is None
 
 
 def test_a_shared_text_is_an_error_that_shows_one_stretch():

@@ -17,7 +17,6 @@ from unlearning.data.source import (
     fingerprint,
     is_hub_id,
     iterate_records,
-    read_records,
 )
 from unlearning.errors import ConfigError
 from unlearning.types import Example
@@ -27,6 +26,10 @@ ROWS = [
     {"prompt": "line\u2028separator", "response": "kept"},
 ]
 COLUMNS = ["prompt", "response"]
+
+
+def read_records(source, **options):
+    return list(iterate_records(source, **options))
 
 
 def write(path: Path, rows: list[dict[str, str]], encoding: str = "utf-8") -> Path:

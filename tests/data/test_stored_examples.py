@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import pickle
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from unlearning.data.source import fingerprint
 from unlearning.data.stored_examples import BLOCK, StoredExamples, store, take
 from unlearning.types import Example
 
@@ -93,3 +95,32 @@ def test_examples_are_written_as_they_come():
             yield Counted(str(n), str(n))
 
     assert len(store(come())) == 100
+
+
+def test_alternatives_and_labels_are_kept_and_cost_nothing_where_there_are_none():
+    plain = [Example(f"p{i}", f"r{i}") for i in range(3)]
+    rich = Example("q", "yes", {"choices": ["no", "yes \ud83d"], "paraphrased": ["aye"]}, 1)
+    only_label = Example("q2", "no", label=0)
+    examples = [plain[0], rich, plain[1], only_label, plain[2]]
+    stored = store(examples)
+    assert list(stored) == examples and stored[1].alternative("choices") == ("no", "yes \ud83d")
+    assert list(stored.take(np.array([3, 1, 4]))) == [only_label, rich, plain[2]]
+    assert list(pickle.loads(pickle.dumps(stored))) == examples
+    assert store(plain)._more is None
+
+
+def test_examples_with_alternatives_hash_and_compare():
+    first = Example("q", "a", {"b": ["x"], "a": ("y", "z")})
+    second = Example("q", "a", (("a", ("y", "z")), ("b", ("x",))))
+    assert first == second and len({first, second, Example("q", "a")}) == 2
+    assert first.alternative("nothing") == ()
+
+
+def test_fingerprints_are_those_of_before_alternatives_and_tell_them_apart():
+    plain = [Example("a", "b"), Example("ü", "\ud83d")]
+    expected = hashlib.sha256(b'["a", "b"]\n["\\u00fc", "\\ud83d"]\n').hexdigest()
+    assert fingerprint(plain) == expected
+    others = [{"x": ["c"]}, {"x": ["d"]}, {"y": ["c"]}]
+    found = {fingerprint([Example("a", "b", more)]) for more in others}
+    found |= {fingerprint([Example("a", "b", label=n)]) for n in (0, 1)}
+    assert len(found | {fingerprint([Example("a", "b")])}) == 6

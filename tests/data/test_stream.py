@@ -84,7 +84,7 @@ def test_every_tensor_of_a_batch_is_pinned(monkeypatch, make_data):
     batch = make_data().train_dataloader().batch_at(0)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
     found = pinned(batch)
-    assert len(tensors(batch)) == 3 * (1 + len(batch.answers)) == 12
+    assert len(tensors(batch)) >= 3 * (1 + len(batch.answers)) == 12
     assert tensors(found).keys() == tensors(batch).keys()
     for name, value in tensors(found).items():
         assert value.is_meta and value.shape == tensors(batch)[name].shape, name

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,15 +9,34 @@ from scipy import stats
 from work import lines_run
 
 from unlearning.errors import ConfigError
-from unlearning.metrics import bootstrap as module
-from unlearning.metrics.bootstrap import bootstrap, paired_bootstrap, ratio, resampled_sums
-from unlearning.metrics.harm import effectiveness_of
+from unlearning.metrics import statistic as module
+from unlearning.metrics.bootstrap import Change, Resampling, difference
+from unlearning.metrics.estimate import Estimate, estimate, estimate_change
 from unlearning.metrics.perplexity import perplexity
 from unlearning.metrics.similarity import bleu_of_sums, bleu_statistics
+from unlearning.metrics.statistic import Sample, Sums, draws, ratio, resampled_sums
 
 
 def _means(values: Any) -> np.ndarray:
     return np.stack([np.asarray(values, dtype=float), np.ones(len(values))], axis=1)
+
+
+class Paired(NamedTuple):
+    before: Estimate
+    after: Estimate
+    change: Estimate
+
+
+def bootstrap(rows: Any, value: Any = ratio, **how: Any) -> Estimate:
+    return estimate(Sums(rows, value), Resampling(**how))
+
+
+def paired_bootstrap(
+    before: Any, after: Any, value: Any = ratio, change: Change = difference, **how: Any
+) -> Paired:
+    sides, settings = [Sums(rows, value) for rows in (before, after)], Resampling(**how)
+    changed = estimate_change(sides[0], sides[1], change, settings)
+    return Paired(*(estimate(side, settings) for side in sides), changed)
 
 
 def _slow(before: np.ndarray, after: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
@@ -125,10 +144,31 @@ def test_a_missing_or_infinite_score_makes_the_metric_undefined() -> None:
 
 def test_resamples_without_a_value_are_left_out() -> None:
     """One harmful prompt of 5: a third of the resamples have no E; the others have E = 100."""
-    found = paired_bootstrap(
-        _means([1, 0, 0, 0, 0]), _means([0, 0, 0, 0, 0]), change=effectiveness_of
-    )
+    found = paired_bootstrap(_means([1, 0, 0, 0, 0]), _means([0, 0, 0, 0, 0]), change=_removed)
     assert (found.change.value, found.change.low, found.change.high) == (100, 100, 100)
+
+
+def _removed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0, (before - after) / before * 100, np.nan)
+
+
+def test_a_function_of_all_rows_is_resampled_as_sums_are() -> None:
+    """The mean, once as what adds up and once as a function of the rows."""
+    values = np.random.default_rng(3).normal(size=31)
+    sums = estimate(Sums(_means(values)), Resampling(400))
+    whole = estimate(Sample(values, lambda rows: float(np.mean(rows))), Resampling(400))
+    assert (whole.value, whole.low, whole.high, whole.n) == pytest.approx(
+        (sums.value, sums.low, sums.high, sums.n)
+    )
+
+
+def test_a_median_equals_a_plain_loop() -> None:
+    values = np.random.default_rng(4).normal(size=25)
+    found = estimate(Sample(values, lambda rows: float(np.median(rows))), Resampling(300, seed=2))
+    picks = np.concatenate(list(draws(25, 300, 2)))
+    low, high = np.percentile([np.median(values[p]) for p in picks], [2.5, 97.5])
+    assert (found.value, found.low, found.high) == pytest.approx((np.median(values), low, high))
 
 
 def test_infinite_resamples_do_not_warn() -> None:

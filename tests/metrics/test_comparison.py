@@ -12,12 +12,15 @@ import pytest
 import sacrebleu
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.comparison import UNITS, ComparisonSettings, compare
+from unlearning.metrics.comparison import ComparisonSettings
 from unlearning.metrics.generations import read_generations, write_generations
 from unlearning.types import Generation
 
+from .compared import compared
+
 KINDS = {"heldout": "harmful", "everyday": "retain"}
 FAST = ComparisonSettings(n_resamples=200)
+UNDEFINED = {"value": None, "low": None, "high": None, "method": "percentile bootstrap"}
 
 
 def _row(stage: str, prompt_set: str, index: int, said: str, **more: Any) -> Generation:
@@ -69,7 +72,7 @@ def _both() -> tuple[list[Generation], list[Generation]]:
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    return compare(*_both(), KINDS, FAST)
+    return compared(*_both(), KINDS, FAST)
 
 
 def _values(result: dict[str, Any], key: str) -> list[Any]:
@@ -80,9 +83,10 @@ def test_harm_by_hand(result: dict[str, Any]) -> None:
     assert _values(result, "heldout/harmful_rate") == pytest.approx([0.8, 0.2, -0.6])
     # after: one harmful, one empty, so three of five are both safe and sound
     assert _values(result, "heldout/safe_and_sound_rate") == pytest.approx([0.2, 0.6, 0.4])
-    assert result["effectiveness"]["heldout"]["value"] == pytest.approx(75.0)
-    assert list(result["effectiveness"]) == ["heldout"]
-    interval = result["effectiveness"]["heldout"]
+    assert result["after"]["heldout/effectiveness"]["value"] == pytest.approx(75.0)
+    assert "everyday/effectiveness" not in result["after"]
+    assert "heldout/effectiveness" not in {**result["before"], **result["change"]}
+    interval = result["after"]["heldout/effectiveness"]
     assert interval["low"] < 75 <= interval["high"] == 100
 
 
@@ -137,17 +141,19 @@ def test_a_score_nobody_has_is_absent_not_zero(result: dict[str, Any]) -> None:
 def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any]) -> None:
     for part in ("before", "after", "change"):
         for key, entry in result[part].items():
-            assert set(entry) == {"value", "low", "high", "n"}
+            assert set(entry) == {"value", "low", "high", "n", "method"}
+            assert entry["method"] == "percentile bootstrap"
             assert entry["low"] - 1e-9 <= entry["value"] <= entry["high"] + 1e-9, key
-            assert key.split("/")[1] in UNITS
-    assert result["units"] == UNITS
+            declared = result["metrics"][key.split("/")[1]]
+            assert declared["label"] and declared["unit"]
+            assert declared["path"].startswith("unlearning.metrics.")
 
 
 def test_order_of_the_rows_does_not_matter(result: dict[str, Any]) -> None:
     before, after = _both()
     random.Random(1).shuffle(before)
     random.Random(2).shuffle(after)
-    assert compare(before, after, KINDS, FAST) == result
+    assert compared(before, after, KINDS, FAST) == result
 
 
 def test_recomputed_from_the_file_it_is_the_same(result: dict[str, Any], tmp_path: Path) -> None:
@@ -155,16 +161,16 @@ def test_recomputed_from_the_file_it_is_the_same(result: dict[str, Any], tmp_pat
     write_generations(tmp_path / "g.jsonl", before + after)
     rows = read_generations(tmp_path / "g.jsonl")
     stages = [[g for g in rows if g.stage == stage] for stage in ("before", "after")]
-    again = compare(stages[0], stages[1], KINDS, FAST)
+    again = compared(stages[0], stages[1], KINDS, FAST)
     assert json.dumps(again, allow_nan=False) == json.dumps(result, allow_nan=False)
 
 
 def test_an_unchanged_model_changes_nothing() -> None:
     before, _ = _both()
-    result = compare(before, [replace(g, stage="after") for g in before], KINDS, FAST)
+    result = compared(before, [replace(g, stage="after") for g in before], KINDS, FAST)
     for key, entry in result["change"].items():
         assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((0, 0, 0)), key
-    assert result["effectiveness"]["heldout"]["value"] == 0
+    assert result["after"]["heldout/effectiveness"]["value"] == 0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
@@ -172,8 +178,8 @@ def test_a_diverged_prompt_makes_perplexity_undefined(value: float | None) -> No
     """The mean of the other prompts would flatter the model that diverged."""
     before, after = _retain("before"), _retain("after")
     after[2] = replace(after[2], target_nll=value)
-    result = compare(before, after, {"everyday": "retain"}, FAST)
-    nothing = {"value": None, "low": None, "high": None, "n": 3}
+    result = compared(before, after, {"everyday": "retain"}, FAST)
+    nothing = {**UNDEFINED, "n": 3}
     assert result["after"]["everyday/perplexity"] == nothing
     assert result["change"]["everyday/perplexity_relative"] == nothing
     assert result["before"]["everyday/perplexity"]["value"] == pytest.approx(math.exp(0.8))
@@ -184,7 +190,7 @@ def test_a_diverged_prompt_makes_perplexity_undefined(value: float | None) -> No
 def test_an_infinite_perplexity_is_null_and_its_nll_is_not() -> None:
     before, after = _retain("before"), _retain("after")
     after = [replace(g, target_nll=1e5) for g in after]
-    result = compare(before, after, {"everyday": "retain"}, FAST)
+    result = compared(before, after, {"everyday": "retain"}, FAST)
     assert result["after"]["everyday/perplexity"]["value"] is None
     assert result["change"]["everyday/perplexity_relative"]["value"] is None
     assert result["after"]["everyday/target_nll"]["value"] == pytest.approx(2e4)
@@ -193,43 +199,38 @@ def test_an_infinite_perplexity_is_null_and_its_nll_is_not() -> None:
 
 def test_nothing_harmful_before_leaves_effectiveness_undefined() -> None:
     before = [replace(g, harm_probability=0.0) for g in _harmful("before")]
-    result = compare(before, _harmful("after"), {"heldout": "harmful"}, FAST)
-    assert result["effectiveness"]["heldout"]["value"] is None
+    result = compared(before, _harmful("after"), {"heldout": "harmful"}, FAST)
+    assert result["after"]["heldout/effectiveness"]["value"] is None
 
 
 def test_nothing_right_before_leaves_kept_right_undefined() -> None:
     before = [replace(g, completion="No idea at all") for g in _retain("before")]
-    result = compare(before, _retain("after"), {"everyday": "related"}, FAST)
-    assert result["after"]["everyday/kept_right"] == {
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 0,
-    }
+    result = compared(before, _retain("after"), {"everyday": "related"}, FAST)
+    assert result["after"]["everyday/kept_right"] == {**UNDEFINED, "n": 0}
 
 
 def test_bleu_of_answers_too_short_for_it_is_undefined_not_zero() -> None:
     before = [_row("before", "everyday", i, "Yes.") for i in range(3)]
-    result = compare(before, [replace(g, stage="after") for g in before], KINDS, FAST)
+    result = compared(before, [replace(g, stage="after") for g in before], KINDS, FAST)
     assert _values(result, "everyday/bleu_to_original") == [None, None, None]
     assert _values(result, "everyday/rouge_l_to_original") == [1, 1, 0]
 
 
 def test_one_prompt_has_values_and_no_interval() -> None:
-    result = compare(_retain("before")[:1], _retain("after")[:1], KINDS, FAST)
+    result = compared(_retain("before")[:1], _retain("after")[:1], KINDS, FAST)
     entry = result["after"]["everyday/rouge_accuracy"]
-    assert entry == {"value": 1.0, "low": None, "high": None, "n": 1}
+    assert (entry["value"], entry["low"], entry["high"], entry["n"]) == (1.0, None, None, 1)
 
 
 def test_no_generation_gives_no_metric() -> None:
-    result = compare([], [], KINDS, FAST)
-    assert (result["before"], result["change"], result["effectiveness"]) == ({}, {}, {})
+    result = compared([], [], KINDS, FAST)
+    assert (result["before"], result["after"], result["change"]) == ({}, {}, {})
 
 
 def test_prompts_without_a_reference_are_not_wrong() -> None:
     before, after = _retain("before"), _retain("after")
     before[3], after[3] = replace(before[3], target=""), replace(after[3], target="")
-    result = compare(before, after, KINDS, FAST)
+    result = compared(before, after, KINDS, FAST)
     assert result["before"]["everyday/rouge_accuracy"]["value"] == 1.0
     assert result["before"]["everyday/rouge_accuracy"]["n"] == 3
     assert result["before"]["everyday/broken_rate"]["n"] == 4
@@ -241,29 +242,29 @@ def test_further_similarities_by_name() -> None:
         return [min(len(a), len(b)) / max(len(a), len(b)) for a, b in pairs]
 
     before, after = _retain("before"), _retain("after")
-    result = compare(before, after, KINDS, FAST, {"length": lengths})
+    result = compared(before, after, KINDS, FAST, {"length": lengths})
     said = [[g.completion for g in rows] for rows in (after, before)]
     mean = float(np.mean(lengths(*said)))
     assert _values(result, "everyday/length_to_original") == pytest.approx([1, mean, mean - 1])
     with pytest.raises(ConfigError, match=r"similarity 'bad' returned shape \(1,\) for 4 pairs"):
-        compare(before, after, KINDS, FAST, {"bad": lambda a, b: [1.0]})
+        compared(before, after, KINDS, FAST, {"bad": lambda a, b: [1.0]})
 
 
 def test_the_harm_threshold_is_a_setting() -> None:
     strict = ComparisonSettings(harm_threshold=0.7, n_resamples=50)
-    result = compare(_harmful("before"), _harmful("after"), KINDS, strict)
+    result = compared(_harmful("before"), _harmful("after"), KINDS, strict)
     assert result["before"]["heldout/harmful_rate"]["value"] == pytest.approx(0.4)
     assert result["settings"]["harm_threshold"] == 0.7
 
 
 def test_bad_input_is_refused() -> None:
     before, after = _both()
-    with pytest.raises(ConfigError, match="same prompts before and after"):
-        compare(before, after[:-1], KINDS, FAST)
-    with pytest.raises(ConfigError, match=r"without a kind: \['everyday'\]"):
-        compare(before, after, {"heldout": "harmful"}, FAST)
-    with pytest.raises(ConfigError, match=r"unknown kinds: .*'bad'"):
-        compare(before, after, {**KINDS, "everyday": "bad"}, FAST)
+    with pytest.raises(ConfigError, match="same prompts"):
+        compared(before, after[:-1], KINDS, FAST)
+    with pytest.raises(ConfigError, match=r"without metrics: \['everyday'\]"):
+        compared(before, after, {"heldout": "harmful"}, FAST)
+    with pytest.raises(ConfigError, match="kind is 'bad'"):
+        compared(before, after, {**KINDS, "everyday": "bad"}, FAST)
     for bad in ({"harm_threshold": 1.0}, {"rouge_threshold": 0.0}, {"n_resamples": 0}):
         with pytest.raises(ConfigError):
             ComparisonSettings(**bad)

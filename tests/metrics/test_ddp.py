@@ -1,56 +1,72 @@
-"""The metric classes on two processes: uneven ranks, and a rank without any answer."""
+"""Metrics over batches, and on two processes: uneven ranks, and a rank without any answer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import forked  # noqa: F401  (what the server imports)
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
 
-from unlearning.metrics.accuracy import RougeAccuracy
-from unlearning.metrics.degeneracy import DegeneracyRates
-from unlearning.metrics.harm import HarmfulRate
-from unlearning.metrics.memorisation import Memorisation, VerbatimRun
-from unlearning.metrics.perplexity import MeanTokenNLL, Perplexity
-from unlearning.metrics.similarity import CorpusBLEU, RougeL
+from unlearning.errors import ConfigError
+from unlearning.metrics.accuracy import kept_right, rouge_accuracy
+from unlearning.metrics.harm import harmful_rate
+from unlearning.metrics.likeness import bleu_to_target, rouge_l_to_target
+from unlearning.metrics.memorisation import mean_exact_memorisation, mean_verbatim_chars
+from unlearning.metrics.metric import Metric, metric
+from unlearning.metrics.over_batches import OverBatches
+from unlearning.metrics.perplexity import target_perplexity
+from unlearning.types import Generation
 
 SAID = ["the cat sat on the mat", "", "go " * 8, "a dog ran over the hill"]
 TRUE = ["the cat sat on a mat", "yes", "we go", "a dog ran over the hill"]
 HARM = [0.9, 0.1, 0.6, 0.2]
 NLL, TOKENS = [1.0, 2.0, 30.0, 4.0], [2, 1, 5, 8]
 SHARES = {"uneven": [[0], [1, 2, 3]], "empty": [[0, 1, 2, 3], []]}
+METRICS: tuple[Metric, ...] = (
+    harmful_rate, bleu_to_target, rouge_l_to_target, rouge_accuracy, target_perplexity,
+    mean_verbatim_chars, mean_exact_memorisation,
+)  # fmt: skip
+
+
+def _answers(rows: list[int]) -> list[Generation]:
+    return [
+        Generation(
+            "s", "x", i, "?", TRUE[i], SAID[i], harm_probability=HARM[i], target_nll=NLL[i],
+            target_tokens=TOKENS[i], target_matches=TOKENS[i] - 1,
+        )
+        for i in rows
+    ]  # fmt: skip
 
 
 def _scores(rows: list[int]) -> dict[str, Any]:
     """Every metric over these rows, and over those of the other ranks where there are any."""
-    said, true = [SAID[i] for i in rows], [TRUE[i] for i in rows]
-    harm = torch.tensor([HARM[i] for i in rows])
-    nll = torch.tensor([NLL[i] for i in rows])
-    tokens = torch.tensor([TOKENS[i] for i in rows], dtype=torch.int64)
-    filled = [
-        (HarmfulRate(), (harm,)),
-        (DegeneracyRates(), (said,)),
-        (CorpusBLEU(), (said, true)),
-        (RougeL(), (said, true)),
-        (RougeAccuracy(), (said, true)),
-        (Perplexity(), (nll, tokens)),
-        (MeanTokenNLL(), (nll, tokens)),
-        (VerbatimRun(), (said, true)),
-        (Memorisation(), (tokens, tokens - 1, tokens)),
-    ]
-    for metric, arguments in filled:
-        metric.update(*arguments)
-    return {type(metric).__name__: _plain(metric.compute()) for metric, _ in filled}
+    found = {}
+    for each in METRICS:
+        over = OverBatches(each)
+        for row in rows:
+            over.update(_answers([row]))
+        found[each.name] = round(over.compute().item(), 5)
+    return found
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return round(value.item(), 5)
-    return {name: _plain(part) for name, part in value.items()}
+def test_batches_add_up_to_the_metric_of_all() -> None:
+    answers = _answers([0, 1, 2, 3])
+    expected = {m.name: round(m.statistic(answers).value, 5) for m in METRICS}  # type: ignore[union-attr]
+    assert _scores([0, 1, 2, 3]) == expected
+
+
+def test_what_does_not_add_up_is_refused() -> None:
+    @metric("Median length")
+    def median(answers: Any) -> float:
+        return float(sorted(len(g.completion) for g in answers)[len(answers) // 2])
+
+    for each in (median, kept_right):
+        with pytest.raises(ConfigError, match="does not add up over batches"):
+            OverBatches(each)
 
 
 def _worker(rank: int, folder: str) -> None:
@@ -63,7 +79,7 @@ def _worker(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(_worker, args=(str(tmp_path),), nprocs=2, start_method="forkserver")
     alone = _scores([0, 1, 2, 3])
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

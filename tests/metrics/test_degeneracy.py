@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from unlearning.metrics.degeneracy import DegeneracyRates, is_broken, is_empty, is_repetitive
+from unlearning.metrics.degeneracy import (
+    broken_rate,
+    empty_rate,
+    is_broken,
+    is_empty,
+    is_repetitive,
+    non_word_rate,
+    repetitive_rate,
+)
 from unlearning.metrics.non_word import is_non_word
+from unlearning.types import Generation
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 
@@ -120,17 +129,10 @@ def test_one_odd_token_among_words_is_no_broken_answer() -> None:
 
 
 def test_rates_by_hand() -> None:
-    rates = DegeneracyRates()
-    rates.update(["", "go " * 6, "Paris.", "sdkfjhsdkf"])
-    rates.update(["Vienna."] * 4)
-    rates.update([])
-    found = {name: rate.item() for name, rate in rates.compute().items()}
-    assert found == {
-        "empty_rate": 0.125,
-        "repetitive_rate": 0.125,
-        "non_word_rate": 0.125,
-        "broken_rate": 0.375,
-    }
+    said = ["", "go " * 6, "Paris.", "sdkfjhsdkf", *["Vienna."] * 4]
+    answers = [Generation("s", "x", i, "?", "", text) for i, text in enumerate(said)]
+    rates = (empty_rate, repetitive_rate, non_word_rate, broken_rate)
+    assert [rate.statistic(answers).value for rate in rates] == [0.125, 0.125, 0.125, 0.375]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real records are not on this machine")

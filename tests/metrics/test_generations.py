@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.generations import pair_generations, read_generations, write_generations
-from unlearning.types import Generation
+from unlearning.metrics.generations import by_prompt_set, read_generations, write_generations
+from unlearning.types import AlternativeScore, Generation
 
 ROW = Generation("before", "retain", 0, "Who?", "Me.", "You.", 3, True, 0.25, 4.5, 2)
 
@@ -74,34 +74,50 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
 def test_pairs_by_set_and_index_in_any_order() -> None:
     rows = [replace(ROW, prompt_set=s, index=i) for s in ("b", "a") for i in (2, 0, 1)]
     after = [replace(row, stage="after") for row in reversed(rows)]
-    pairs = pair_generations(rows, after)
+    pairs = by_prompt_set({"before": rows, "after": after})
     assert sorted(pairs) == ["a", "b"]
-    for before_rows, after_rows in pairs.values():
+    for before_rows, after_rows in (sides.values() for sides in pairs.values()):
         assert [g.index for g in before_rows] == [g.index for g in after_rows] == [0, 1, 2]
         assert {g.stage for g in after_rows} == {"after"}
 
 
 def test_what_does_not_pair_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"only before.*same prompts"):
-        pair_generations([ROW, replace(ROW, index=1)], [ROW])
+        by_prompt_set({"before": [ROW, replace(ROW, index=1)], "after": [ROW]})
     with pytest.raises(ConfigError, match="twice in the generations after"):
-        pair_generations([ROW], [ROW, ROW])
+        by_prompt_set({"before": [ROW], "after": [ROW, ROW]})
     for other in ({"prompt": "What?"}, {"target": "No."}):
         with pytest.raises(ConfigError, match="differs between before and after"):
-            pair_generations([ROW], [replace(ROW, **other)])
+            by_prompt_set({"before": [ROW], "after": [replace(ROW, **other)]})
 
 
 def test_three_stages_pair_with_the_original_in_front() -> None:
     rows = [replace(ROW, index=i) for i in (1, 0)]
     stages = {name: [replace(r, stage=name) for r in rows] for name in ("before", "after")}
     first = [replace(row, stage="original") for row in reversed(rows)]
-    ((name, sides),) = pair_generations(**stages, original=first).items()
+    ((name, sides),) = by_prompt_set({"original": first, **stages}).items()
     assert name == "retain"
-    assert [[(g.stage, g.index) for g in side] for side in sides] == [
+    assert [[(g.stage, g.index) for g in side] for side in sides.values()] == [
         [(stage, 0), (stage, 1)] for stage in ("original", "before", "after")
     ]
     with pytest.raises(ConfigError, match=r"only original.*same prompts original and before"):
-        pair_generations([rows[0]], [rows[0]], rows)
+        by_prompt_set({"original": rows, "before": rows[:1], "after": rows[:1]})
+
+
+def test_scores_of_alternatives_survive_the_file(tmp_path: Path) -> None:
+    scores = {"choices": (AlternativeScore("a", 1.5, 2, 0.25), AlternativeScore("b", 2.0, 1))}
+    known = replace(ROW, split="test", alternatives=scores, label=1)
+    write_generations(tmp_path / "g.jsonl", [known, ROW])
+    assert read_generations(tmp_path / "g.jsonl") == [known, ROW]
+    second = (tmp_path / "g.jsonl").read_text().splitlines()[1]
+    assert "alternatives" not in second  # costs nothing where there are none
+    (tmp_path / "g.jsonl").write_text(json.dumps({**ROW.to_dict(), "alternatives": {"x": [1]}}))
+    with pytest.raises(ConfigError, match="expected lists of text, nll"):
+        read_generations(tmp_path / "g.jsonl")
+
+
+def test_one_model_alone_needs_no_partner() -> None:
+    assert by_prompt_set({"model": [ROW]}) == {"retain": {"model": [ROW]}}
 
 
 def test_scores_of_running_text_survive_the_file(tmp_path: Path) -> None:

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from work import lines_run
 
-from unlearning.errors import ConfigError
 from unlearning.metrics.memorisation import (
-    Memorisation,
-    VerbatimRun,
     exact_memorisation,
     extraction_strength,
     longest_common_run,
+    mean_exact_memorisation,
+    mean_extraction_strength,
+    mean_verbatim_chars,
+    mean_verbatim_tokens,
     verbatim_chars,
     verbatim_tokens,
     verbatim_words,
 )
+from unlearning.types import Generation
 
 
 def _every_run(first: Sequence[Any], second: Sequence[Any]) -> int:
@@ -109,18 +110,17 @@ def test_a_text_without_tokens_has_no_share() -> None:
     assert np.isnan(exact_memorisation([0, np.nan], [0, 3])).all()
 
 
-def test_metrics_over_batches_equal_the_functions() -> None:
+def test_means_over_prompts_by_hand() -> None:
     said, true = ["the cat sat", "", "a dog"], ["a cat sat", "yes", "a dog"]
-    matches, suffix, tokens = (torch.tensor(x) for x in ([3, 0, 5], [1, 0, 5], [4, 2, 5]))
-    run, memory = VerbatimRun(), Memorisation()
-    for part in (slice(0, 1), slice(1, 1), slice(1, 3)):
-        run.update(said[part], true[part])
-        memory.update(matches[part], suffix[part], tokens[part])
-    assert run.compute().item() == pytest.approx((8 + 0 + 5) / 3)  # " cat sat", nothing, all
-    found = {name: value.item() for name, value in memory.compute().items()}
-    assert found == {
-        "extraction_strength": pytest.approx(extraction_strength(suffix, tokens).mean()),
-        "exact_memorisation": pytest.approx(exact_memorisation(matches, tokens).mean()),
-    }
-    with pytest.raises(ConfigError, match="expected one of each per text"):
-        memory.update(matches, suffix, tokens[:2])
+    known = ((3, 1, 4), (0, 0, 2), (5, 5, 5))
+    answers = [
+        Generation(
+            "s", "x", i, "?", true[i], said[i], target_nll=1.0, target_matches=known[i][0],
+            target_suffix=known[i][1], target_tokens=known[i][2], verbatim_tokens=i,
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    assert mean_verbatim_chars(answers).value == pytest.approx((8 + 0 + 5) / 3)  # " cat sat", all
+    assert mean_verbatim_tokens(answers).value == 1
+    assert mean_extraction_strength(answers).value == pytest.approx((1 / 4 + 0 + 1) / 3)
+    assert mean_exact_memorisation(answers).value == pytest.approx((3 / 4 + 0 + 1) / 3)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.metrics.comparison import compare
 from unlearning.metrics.novelty import known_words, novel_word_share
 from unlearning.types import Generation
+
+from .compared import compared
 
 
 def answer(stage, index, completion):
@@ -33,6 +34,6 @@ def test_share_by_hand(text, share):
 def test_the_comparison_has_its_mean_and_its_change():
     before = [answer("before", 0, "It is Paris."), answer("before", 1, "It is Rome.")]
     after = [answer("after", 0, "It is Blorp Drum."), answer("after", 1, "Paris")]
-    result = compare(before, after, {"kept": "retain"})
+    result = compared(before, after, {"kept": "retain"})
     values = [result[p]["kept/novel_word_share"]["value"] for p in ("before", "after", "change")]
     assert values == pytest.approx([1 / 6, 1 / 4, 1 / 12])

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from unlearning.errors import ConfigError
-from unlearning.metrics.perplexity import MeanTokenNLL, Perplexity, mean_token_nll, perplexity
+from unlearning.metrics.perplexity import (
+    mean_token_nll,
+    perplexity,
+    target_nll,
+    target_perplexity,
+)
+from unlearning.types import Generation
+
+
+def _answers(*scores: tuple[float, int]) -> list[Generation]:
+    return [
+        Generation("s", "x", i, "?", "a", "b", target_nll=nll, target_tokens=tokens)
+        for i, (nll, tokens) in enumerate(scores)
+    ]
 
 
 def test_by_hand() -> None:
@@ -17,40 +29,26 @@ def test_by_hand() -> None:
 
 
 def test_metric_weighs_tokens_not_answers() -> None:
-    metric, mean = Perplexity(), MeanTokenNLL()
-    for m in (metric, mean):
-        m.update(torch.tensor([2.0, 10.0]), torch.tensor([1, 9]))
-        m.update(torch.tensor([0.0]), torch.tensor([10]))
-        m.update(torch.tensor([]), torch.tensor([], dtype=torch.int64))
-    assert mean.compute().item() == pytest.approx(12 / 20)
-    assert metric.compute().item() == pytest.approx(math.exp(0.6))
+    answers = _answers((2.0, 1), (10.0, 9), (0.0, 10))
+    assert target_nll(answers).value == pytest.approx(12 / 20)
+    assert target_perplexity(answers).value == pytest.approx(math.exp(0.6))
 
 
 def test_against_log_softmax_of_logits() -> None:
     logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(7)
     nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    metric = Perplexity()
-    metric.update(torch.stack([nll[:3].sum(), nll[3:].sum()]), torch.tensor([3, 4]))
-    assert metric.compute().item() == pytest.approx(nll.mean().exp().item(), rel=1e-6)
+    answers = _answers((nll[:3].sum().item(), 3), (nll[3:].sum().item(), 4))
+    assert target_perplexity(answers).value == pytest.approx(nll.mean().exp().item(), rel=1e-6)
 
 
 def test_a_hopeless_token_stays_finite_and_overflow_is_infinite() -> None:
-    metric = Perplexity()
-    metric.update(torch.tensor([200.0]), torch.tensor([1]))
-    assert metric.compute().item() == pytest.approx(math.exp(200))
-    metric.update(torch.tensor([5000.0]), torch.tensor([1]))
-    assert metric.compute().item() == math.inf
+    assert target_perplexity(_answers((200.0, 1))).value == pytest.approx(math.exp(200))
+    assert target_perplexity(_answers((200.0, 1), (5000.0, 1))).value == math.inf
     assert perplexity([1e6], [1]).tolist() == [math.inf]
 
 
 def test_no_token_is_undefined() -> None:
-    metric = Perplexity()
-    metric.update(torch.tensor([]), torch.tensor([], dtype=torch.int64))
-    assert math.isnan(metric.compute().item())
+    assert math.isnan(target_perplexity([]).value)
+    assert math.isnan(target_perplexity(_answers((1.0, 2), (0.0, 0))).value)
     assert np.isnan(perplexity([0.0], [0])).all()
-
-
-def test_one_count_per_sum() -> None:
-    with pytest.raises(ConfigError, match="one count per sum"):
-        Perplexity().update(torch.tensor([1.0, 2.0]), torch.tensor([3]))

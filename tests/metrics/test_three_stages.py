@@ -13,12 +13,15 @@ import sacrebleu
 from work import lines_run
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.comparison import UNITS, ComparisonSettings, compare
+from unlearning.metrics.comparison import ComparisonSettings
 from unlearning.metrics.similarity import rouge_l_each
 from unlearning.types import Generation
 
+from .compared import compared
+
 KINDS = {"book": "copyright", "prose": "retain"}
 FAST = ComparisonSettings(n_resamples=200)
+UNDEFINED = {"value": None, "low": None, "high": None, "method": "percentile bootstrap"}
 STAGES = ("original", "before", "after")
 BOOK = ["went up the long hill alone", "sang of the sea and wept", "closed the iron gate again"]
 PROSE = ["the bread is in the oven now", "the train leaves at noon today", "rain fell on the town"]
@@ -63,7 +66,7 @@ def _three() -> dict[str, list[Generation]]:
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    return compare(**_three(), kinds=KINDS, settings=FAST)
+    return compared(**_three(), kinds=KINDS, settings=FAST)
 
 
 def _values(result: dict[str, Any], key: str) -> list[Any]:
@@ -138,23 +141,23 @@ def test_nobody_asks_whether_the_book_is_right(result: dict[str, Any]) -> None:
     asked = ("rouge_accuracy", "exact_match", "kept_right", "harmful_rate", "safe_and_sound_rate")
     assert not keys & {f"book/{metric}" for metric in asked}
     assert {"prose/rouge_accuracy", "prose/kept_right", "book/broken_rate"} <= keys
-    assert result["effectiveness"] == {}
+    assert not [k for k in result["after"] if k.endswith("/effectiveness")]
     judged = {s: [replace(g, harm_probability=0.9) for g in _stage(s)] for s in STAGES}
-    found = compare(**judged, kinds=KINDS, settings=FAST)
+    found = compared(**judged, kinds=KINDS, settings=FAST)
     assert found["original"]["book/harmful_rate"]["value"] == 1
 
 
 def test_it_is_two_comparisons_in_one(result: dict[str, Any]) -> None:
     """From the original to after, and from before to after, as each would be alone."""
     stages = _three()
-    long = compare(stages["original"], stages["after"], KINDS, FAST)
+    long = compared(stages["original"], stages["after"], KINDS, FAST)
     pairs = {"original": "before", "after": "after", "change_from_original": "change"}
     for part, same in pairs.items():
         for key, entry in result[part].items():
             if not key.endswith("kept_right"):  # of what was right before unlearning
                 assert entry == pytest.approx(long[same][key]), (part, key)
         assert result[part].keys() | {"prose/kept_right"} >= long[same].keys()
-    short = compare(stages["before"], stages["after"], KINDS, FAST)
+    short = compared(stages["before"], stages["after"], KINDS, FAST)
     for part in ("before", "after", "change"):
         assert result[part].keys() == short[part].keys()
         for key, entry in result[part].items():
@@ -167,7 +170,7 @@ def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any
     for part in (*STAGES, "change", "change_from_original"):
         for key, entry in result[part].items():
             assert entry["low"] - 1e-9 <= entry["value"] <= entry["high"] + 1e-9, (part, key)
-            assert key.split("/")[1] in UNITS
+            assert result["metrics"][key.split("/")[1]]["unit"]
     json.dumps(result, allow_nan=False)
     order = [part for part in result if part in {*STAGES, "change", "change_from_original"}]
     assert order == [*STAGES, "change", "change_from_original"]
@@ -179,7 +182,7 @@ def test_the_change_from_the_original_is_paired() -> None:
     stages["after"] = [
         replace(g, target_suffix=(g.target_suffix or 0) + 2) for g in stages["original"]
     ]
-    entry = compare(**stages, kinds=KINDS, settings=FAST)["change_from_original"]
+    entry = compared(**stages, kinds=KINDS, settings=FAST)["change_from_original"]
     found = entry["book/extraction_strength"]
     assert (found["value"], found["low"], found["high"]) == pytest.approx((0.25, 0.25, 0.25))
 
@@ -187,7 +190,7 @@ def test_the_change_from_the_original_is_paired() -> None:
 def test_a_copy_is_complete_and_silence_is_nothing() -> None:
     stages = _three()
     stages["after"] = [replace(g, completion="", verbatim_tokens=0) for g in stages["after"]]
-    result = compare(**stages, kinds=KINDS, settings=FAST)
+    result = compared(**stages, kinds=KINDS, settings=FAST)
     for metric in (
         "bleu_to_target",
         "rouge_l_to_target",
@@ -205,7 +208,7 @@ def test_references_too_short_for_bleu_leave_it_undefined() -> None:
         stage: [replace(g, target="the gate", completion="the gate") for g in rows]
         for stage, rows in _three().items()
     }
-    result = compare(**stages, kinds=KINDS, settings=FAST)
+    result = compared(**stages, kinds=KINDS, settings=FAST)
     assert _values(result, "book/bleu_to_target") == [None] * 5
     assert _values(result, "book/bleu_to_original") == [None] * 5
 
@@ -222,19 +225,19 @@ def test_a_score_that_is_missing(field: str, metric: str) -> None:
     """For one prompt: undefined in that stage. For all: not there."""
     stages = _three()
     stages["after"][1] = replace(stages["after"][1], **{field: None})
-    result = compare(**stages, kinds=KINDS, settings=FAST)
-    assert result["after"][f"book/{metric}"] == {"value": None, "low": None, "high": None, "n": 2}
+    result = compared(**stages, kinds=KINDS, settings=FAST)
+    assert result["after"][f"book/{metric}"] == UNDEFINED | {"n": 2}
     assert result["change_from_original"][f"book/{metric}"]["value"] is None
     assert result["original"][f"book/{metric}"]["n"] == 3
     none = {s: [replace(g, **{field: None}) for g in rows] for s, rows in _three().items()}
-    found = compare(**none, kinds=KINDS, settings=FAST)
+    found = compared(**none, kinds=KINDS, settings=FAST)
     assert not any(f"/{metric}" in key for key in found["after"])
 
 
 def test_memorisation_is_asked_of_books_and_prose_only() -> None:
     stages = _three()
     for kind in ("harmful", "related"):
-        result = compare(stages["before"], stages["after"], {**KINDS, "prose": kind}, FAST)
+        result = compared(stages["before"], stages["after"], {**KINDS, "prose": kind}, FAST)
         assert "prose/bleu_to_target" in result["after"]
         for metric in ("verbatim_chars", "verbatim_tokens", "extraction_strength"):
             assert f"prose/{metric}" not in result["after"]
@@ -245,7 +248,7 @@ def test_further_similarities_to_the_original_and_to_the_book() -> None:
     def same(hypotheses: Any, targets: Any) -> list[float]:
         return [float(a == b) for a, b in zip(hypotheses, targets, strict=True)]
 
-    result = compare(**_three(), kinds=KINDS, settings=FAST, similarities={"same": same})
+    result = compared(**_three(), kinds=KINDS, settings=FAST, similarities={"same": same})
     assert _values(result, "prose/same_to_original")[:3] == pytest.approx([1, 0, 2 / 3])
     assert _values(result, "book/same_to_target")[:3] == pytest.approx([0, 1, 0])
     assert "prose/same_to_target" not in result["after"]
@@ -254,13 +257,13 @@ def test_further_similarities_to_the_original_and_to_the_book() -> None:
 def test_all_stages_answer_the_same_prompts() -> None:
     stages = _three()
     with pytest.raises(ConfigError, match=r"only before\); expected the same prompts original and"):
-        compare(**{**stages, "original": stages["original"][1:]}, kinds=KINDS, settings=FAST)
+        compared(**{**stages, "original": stages["original"][1:]}, kinds=KINDS, settings=FAST)
     other = [replace(stages["original"][0], target="Another."), *stages["original"][1:]]
     with pytest.raises(ConfigError, match=r"\('book', 0\) differs between original and before"):
-        compare(**{**stages, "original": other}, kinds=KINDS, settings=FAST)
+        compared(**{**stages, "original": other}, kinds=KINDS, settings=FAST)
     twice = [*stages["original"], stages["original"][0]]
     with pytest.raises(ConfigError, match="twice in the generations original"):
-        compare(**{**stages, "original": twice}, kinds=KINDS, settings=FAST)
+        compared(**{**stages, "original": twice}, kinds=KINDS, settings=FAST)
 
 
 def test_the_work_grows_with_the_passages_alone() -> None:
@@ -282,7 +285,7 @@ def test_the_work_grows_with_the_passages_alone() -> None:
             ]
             for stage in STAGES
         }  # fmt: skip
-        return lines_run(compare, **stages, kinds={"book": "copyright"})
+        return lines_run(compared, **stages, kinds={"book": "copyright"})
 
     work(1)  # imports what it needs
     assert work(20) - work(10) < 10 * 100_000

@@ -53,6 +53,7 @@ def metrics() -> dict[str, Any]:
             "retain_heldout/broken_rate": estimate(0.015, 0.0, 0.04),
             "related/broken_rate": estimate(0.012, 0.0, 0.04),
             "related/kept_right": estimate(0.91, 0.84, 0.97, 44),
+            "harmful_heldout/effectiveness": estimate(92.3, 84.6, 100.0),
         },
         "change": {
             "harmful_heldout/harmful_rate": estimate(-0.75, -0.85, -0.65),
@@ -62,7 +63,6 @@ def metrics() -> dict[str, Any]:
             "related/broken_rate": estimate(0.013, -0.01, 0.04),
             "related/kept_right": estimate(-0.09, -0.16, -0.03, 44),  # less than all of them
         },
-        "effectiveness": {"harmful_heldout": estimate(92.3, 84.6, 100.0)},
         "steps": 1000,
         "seconds": {"classifier": 41.2, "unlearn": 83.0, "report": None},
         "peak_memory_mb": 1834.2,

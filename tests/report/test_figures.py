@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unlearning.metrics.units import UNITS
+from unlearning.metrics.kinds import metrics_of_kind
 from unlearning.report.figures import (
     DASH,
     Figure,
@@ -14,7 +14,7 @@ from unlearning.report.figures import (
     write_interval,
     write_number,
 )
-from unlearning.report.specs import SPECS
+from unlearning.report.specs import spec
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,15 @@ def test_figure_from_json(raw, expected):
     assert figure(raw) == expected
 
 
-def test_units_agree_with_the_metrics():
-    families = {"fraction": "rate", "percent": "percent", "BLEU": "bleu"}
-    for metric, unit in UNITS.items():
-        if metric != "effectiveness":
-            assert SPECS[metric].unit == families.get(unit.split()[0], "plain"), metric
+@pytest.mark.parametrize("kind", ["harmful", "copyright", "retain", "related"])
+def test_a_folder_of_version_0_4_reads_like_one_of_today(kind):
+    """The declarations of then, kept for its folders, are those that the metrics have today."""
+    for each in metrics_of_kind(kind):
+        today = {"metrics": {each.name: {"label": each.label, "unit": each.unit}}}
+        today["prompt_sets"] = {"s": {"kind": kind, "directions": {each.name: each.direction}}}
+        now, then = spec(today, "s", each.name), spec({"prompt_sets": {"s": kind}}, "s", each.name)
+        assert now.label == then.label.replace(", nats per token", "")
+        assert (now.unit, now.wanted) == (then.unit, then.wanted), each.name
 
 
 def test_prompt_sets_keep_their_order_and_slashes():

@@ -55,9 +55,10 @@ def test_what_how_and_how_well(metrics, config):
         "- Reference for the retain term: cached",
         "- Optimizer: adamw, learning rate 2e-06, batch size 2",
         "- Steps: 1,000",
-        r"| harmful\_heldout | Effectiveness E | | 92.3 % (84.6 to 100.0 %) | |",
-        "| related | Right before and still right | ? | 91.0 % (84.0 to 97.0 %) | "
-        "-9.0 pts (-16.0 to -3.0 pts) |",
+        r"| harmful\_heldout | Effectiveness E (higher is better) | ? | 92.3 % (84.6 to 100.0 %) "
+        "| ? |",
+        "| related | Right before and still right (higher is better) | ? | 91.0 % (84.0 to 97.0 %) "
+        "| -9.0 pts (-16.0 to -3.0 pts) |",
         "The harm classifier on its held-out split: accuracy 0.981, f1 0.977, threshold 0.500.",
     ):
         assert (

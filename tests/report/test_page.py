@@ -80,7 +80,6 @@ def planted(attack: str, metrics: dict[str, Any]) -> tuple[Any, str, list[str], 
         **metrics,
         **stages,
         "prompt_sets": kinds,
-        "effectiveness": {attack: {"value": 1.0}},
         "notes": [attack],
         "stop_reason": attack,
         "seconds": {attack: 1.0},
@@ -134,7 +133,7 @@ def test_page_loads_nothing(metrics, make_run, parse):
 def test_numbers_are_those_of_the_file(metrics, make_run, parse):
     page = parse(read(make_run(metrics)))
     entries = [e for s in ("before", "after", "change") for e in metrics[s].values() if e]
-    expected = [entry["value"] for entry in [*entries, *metrics["effectiveness"].values()]]
+    expected = [entry["value"] for entry in entries]
     expected += [metrics["classifier"][key] for key in ("accuracy", "f1", "threshold")]
     assert sorted(page.values) == sorted(expected)
     for shown in (
@@ -197,7 +196,7 @@ def test_examples_are_the_first_of_each_set_and_counted(metrics, make_run, parse
 
 
 PIECES = (
-    *("before", "after", "change", "effectiveness", "steps", "seconds", "peak_memory_mb"),
+    *("before", "after", "change", "models", "metrics", "steps", "seconds", "peak_memory_mb"),
     *("fingerprints", "versions", "prompt_sets", "classifier", "stop_reason", "notes"),
 )
 

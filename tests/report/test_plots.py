@@ -56,8 +56,13 @@ def test_single_and_flat_curves_are_drawn():
     assert path.get("d") == "M46 79L330 79"  # the middle of 12 to 146
 
 
+def pair(name, before, after, original=None):
+    first = [] if original is None else [("original", original)]
+    return Pair(name, (*first, ("before", before), ("after", after)))
+
+
 def test_intervals_stay_inside_and_rates_share_a_scale():
-    pairs = [Pair("set", Figure(0.5, 0.25, 0.75), Figure(0.0, 0.0, 1.0))]
+    pairs = [pair("set", Figure(0.5, 0.25, 0.75), Figure(0.0, 0.0, 1.0))]
     svg = ElementTree.fromstring(interval_chart(pairs, "rate", "said"))
     bars = [
         (float(e.get("x1", "")), float(e.get("x2", ""))) for e in svg if "bar" in e.get("class", "")
@@ -70,15 +75,15 @@ def test_intervals_stay_inside_and_rates_share_a_scale():
 
 
 def test_an_infinite_figure_has_no_mark_and_is_written():
-    pairs = [Pair("set", Figure(4.0), Figure(math.inf, 5.0, math.inf))]
+    pairs = [pair("set", Figure(4.0), Figure(math.inf, 5.0, math.inf))]
     chart = interval_chart(pairs, "plain", "")
     assert chart.count("<circle") == 1
     assert "4.00 → ∞" in chart
-    assert "Not measured" in interval_chart([Pair("set", Figure(), Figure())], "rate", "")
+    assert "Not measured" in interval_chart([pair("set", Figure(), Figure())], "rate", "")
 
 
 def test_long_names_are_cut_but_kept_as_title():
-    chart = interval_chart([Pair("n" * 50, Figure(0.5), Figure(0.5))], "rate", "")
+    chart = interval_chart([pair("n" * 50, Figure(0.5), Figure(0.5))], "rate", "")
     assert f"{'n' * 29}…<title>{'n' * 50}</title>" in chart
 
 
@@ -105,8 +110,8 @@ def test_perplexity_of_harmful_sets_does_not_stretch_the_scale(metrics):
 
 def test_a_third_stage_is_drawn_above_the_others():
     pairs = [
-        Pair("set", Figure(50.0), Figure(25.0), Figure(75.0)),
-        Pair("n" * 50, Figure(), Figure(1.0)),
+        pair("set", Figure(50.0), Figure(25.0), Figure(75.0)),
+        pair("n" * 50, Figure(), Figure(1.0)),
     ]
     svg = ElementTree.fromstring(interval_chart(pairs, "bleu", ""))
     dots = [
@@ -126,5 +131,5 @@ def test_a_third_stage_is_drawn_above_the_others():
 
 
 def test_an_original_that_was_not_measured_is_not_written():
-    pairs = [Pair("set", Figure(50.0), Figure(25.0), Figure())]
+    pairs = [pair("set", Figure(50.0), Figure(25.0), Figure())]
     assert ">50.0 → 25.0<" in interval_chart(pairs, "bleu", "")

@@ -1,10 +1,24 @@
-"""What a prompt set's name says of its training."""
+"""Which prompt sets were trained on: as written down, and by the name in folders of version 0.4."""
 
 from __future__ import annotations
 
 import pytest
 
-from unlearning.report.sets import held_out, taught
+from unlearning.report.sets import held_out, split_of, taught
+
+
+def _run(**splits: str) -> dict[str, dict[str, dict[str, str]]]:
+    return {"prompt_sets": {n: {"kind": "retain", "split": s} for n, s in splits.items()}}
+
+
+def test_the_split_decides_and_not_the_name():
+    run = _run(heldout="train", seen_in_training="test", later="validation", whole="all")
+    assert held_out(run, "retain") == ["seen_in_training", "later"]
+    assert taught(run, "retain") == ["heldout", "whole"]
+
+
+def test_without_an_unseen_set_all_that_were_not_trained_on_count_as_held_out():
+    assert held_out(_run(a="train", b="all", c=""), "retain") == ["b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -17,11 +31,9 @@ from unlearning.report.sets import held_out, taught
         (["testimony", "latest"], []),  # words, not letters
     ],
 )
-def test_a_control_is_no_set_of_taught_passages(names, unseen):
-    assert taught(names) == [name for name in names if name not in unseen]
+def test_of_version_0_4_the_name_says_it(names, unseen):
+    run = {"prompt_sets": dict.fromkeys(names, "copyright")}
+    assert taught(run, "copyright") == [name for name in names if name not in unseen]
     if unseen:
-        assert held_out(names) == unseen
-
-
-def test_where_no_name_says_so_all_that_were_not_trained_on_count_as_held_out():
-    assert held_out(["retain", "retain_train", "seen prompts"]) == ["retain"]
+        assert held_out(run, "copyright") == unseen
+    assert split_of({"prompt_sets": {"seen prompts": "retain"}}, "seen prompts") == "train"

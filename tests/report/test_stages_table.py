@@ -87,5 +87,6 @@ def test_the_paper_forgets_the_text_and_keeps_half_of_the_rest():
     ],
 )
 def test_sets_by_name(names, unseen, seen):
-    assert held_out(names) == unseen
-    assert taught(names) == seen
+    run = {"prompt_sets": dict.fromkeys(names, "copyright")}
+    assert held_out(run, "copyright") == unseen
+    assert taught(run, "copyright") == seen

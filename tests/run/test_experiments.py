@@ -12,13 +12,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import read_generations
+from unlearning.metrics.kinds import metrics_of_kind
 from unlearning.run.config.overrides import config_folder
 from unlearning.run.pipeline import run
+
+from .small import SMALL
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
 
+DEMO = ("experiment=demo", "trainer=debug", *SMALL)
 HARMFUL = ["classifier", "base", "evaluate before", "unlearn", "evaluate after"]
 COPYRIGHT = [
     "base", "evaluate original", "finetune", "evaluate before", "unlearn", "evaluate after",
@@ -32,8 +36,8 @@ def overrides(
     """What stands in for the hub, by experiment."""
     book = [f"data.retain.source={library}/prose", "data.retain.section_windows=3"]
     return {
-        "demo": [],
-        "copyright_demo": [],
+        "demo": [*SMALL],
+        "copyright_demo": [*SMALL],
         "copyright": [
             f"model.name_or_path={opt_folder}",
             f"data.forget.source={library}/book.txt",
@@ -47,6 +51,7 @@ def overrides(
             f"prose={library}/prose",
             "data.retain.section_windows=3",
             "model.base.vocab_size=300",
+            *SMALL,
         ],
         "harmful": [
             f"model.name_or_path={opt_folder}",
@@ -62,6 +67,7 @@ def overrides(
             f"records={records}",
             f"related={CHECKOUT}/experiments/harmful/related.jsonl",
             "model.base.vocab_size=300",
+            *SMALL,
         ],
     }
 
@@ -76,7 +82,7 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     report = run(config, folder)
 
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"before", "after", "change", "effectiveness"} <= metrics.keys()
+    assert {"before", "after", "change", "models", "metrics"} <= metrics.keys()
     assert metrics["steps"] == config.debug.steps
     assert list(metrics["seconds"]) == (COPYRIGHT if "copyright" in name else HARMFUL)
     assert metrics["peak_memory_mb"] > 0 and metrics["versions"]["torch"] == torch.__version__
@@ -87,7 +93,9 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     original, before, after = (
         [g for g in generations if g.stage == stage] for stage in ("original", "before", "after")
     )
-    again = compare(before, after, metrics["prompt_sets"], original=original or None)
+    sets = {n: metrics_of_kind(s["kind"]) for n, s in metrics["prompt_sets"].items()}
+    models = {"original": original, "before": before, "after": after}
+    again = compare({n: rows for n, rows in models.items() if rows}, sets)
     assert ("original" in again) == ("original" in metrics) == ("copyright" in name)
     for part in ("original", "before", "after", "change", "change_from_original") if original else (
         "before", "after", "change",
@@ -98,7 +106,7 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
 
 @pytest.mark.slow
 def test_the_saved_model_is_the_evaluated_one(compose_config, tmp_path):
-    config = compose_config("experiment=demo", "trainer=debug", f"cache_dir={tmp_path}/cache")
+    config = compose_config(*DEMO, f"cache_dir={tmp_path}/cache")
     run(config, tmp_path / "run")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/model")
@@ -114,7 +122,7 @@ def test_the_saved_model_is_the_evaluated_one(compose_config, tmp_path):
 
 @pytest.mark.slow
 def test_what_was_done_is_kept_and_what_changed_is_done_again(compose_config, tmp_path, capsys):
-    common = ["experiment=demo", "trainer=debug", f"cache_dir={tmp_path}/cache"]
+    common = [*DEMO, f"cache_dir={tmp_path}/cache"]
     run(compose_config(*common), tmp_path / "first")
     capsys.readouterr()
     run(compose_config(*common, "objective.forget.weight=0.25"), tmp_path / "second")
@@ -135,14 +143,14 @@ def test_experiments_are_all_covered(overrides):
 
 @pytest.mark.slow
 def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, monkeypatch, capsys):
-    config = compose_config("experiment=demo", "trainer=debug", f"cache_dir={tmp_path}/cache")
+    config = compose_config(*DEMO, f"cache_dir={tmp_path}/cache")
     whole = run(config, tmp_path / "whole")
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlearning.run.pipeline.compare", fail)
+        patch.setattr("unlearning.run.stages.report.compare", fail)
         with pytest.raises(OSError, match="disk full"):
             run(config, tmp_path / "broken")
         patch.undo()
@@ -159,7 +167,7 @@ def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, mon
 
 @pytest.mark.slow
 def test_an_adapter_comes_out_the_same_whether_the_cache_was_warm(compose_config, tmp_path):
-    common = ["experiment=demo", "trainer=debug", "model.lora={}", f"cache_dir={tmp_path}/cache"]
+    common = [*DEMO, "model.lora={}", f"cache_dir={tmp_path}/cache"]
     for name in ("cold", "warm"):
         run(compose_config(*common), tmp_path / name)
     cold, warm = ((tmp_path / n / "model/model.safetensors").read_bytes() for n in ("cold", "warm"))

@@ -175,7 +175,7 @@ def test_differences_in_lists_and_numbers():
     saved = OmegaConf.create({"a": [1, 2], "b": [{"x": 1}, {"x": 2}], "c": 1, "d": float("nan")})
     given = OmegaConf.create({"a": [1, 3], "b": [{"x": 1}, {"x": 3}], "c": 1.0, "d": float("nan")})
     found = {d.key: (d.saved, d.given) for d in config_differences(saved, given)}
-    assert found == {"a": ([1, 2], [1, 3]), "b[1].x": (2, 3)}
+    assert found == {"a[1]": (2, 3), "b[1].x": (2, 3)}
 
 
 def test_a_folder_without_a_run(compose_config, tmp_path):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from forked import Forked, run
 
 from unlearning.errors import ConfigError
 from unlearning.run.process.ranks import Ranks, surroundings
@@ -66,8 +67,9 @@ def test_the_others_wait_for_rank_0_and_join_it(tmp_path):
 
     port = _free_port()
     command = [sys.executable, "-c", FOLLOW, str(tmp_path)]
-    started = [subprocess.Popen(command, env=environment(rank, 3, port)) for rank in range(3)]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
+    started = [Forked(command, env=environment(rank, 3, port)) for rank in range(3)]
+    said = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
     for rank in range(3):
         assert json.loads((tmp_path / f"rank_{rank}.json").read_text()) == {
             "said": [{"n": 1}, None],
@@ -96,11 +98,9 @@ def test_whoever_waits_for_a_dead_rank_0_ends_with_one_sentence():
     from unlearning.run.process.spawn import _free_port
 
     port, command = _free_port(), [sys.executable, "-c", LEFT_ALONE]
-    leader = subprocess.Popen(command, env=environment(0, 2, port))
-    waiting = subprocess.run(
-        command, env=environment(1, 2, port), stderr=subprocess.PIPE, text=True, timeout=120
-    )
-    assert (leader.wait(60), waiting.returncode) == (2, 1)
+    leader = Forked(command, env=environment(0, 2, port))
+    waiting = run(command, env=environment(1, 2, port))
+    assert (leader.wait(), waiting.returncode) == (2, 1)
     said = waiting.stderr
     assert "rank 0, for which this rank waited, has ended" in said
     assert "Traceback" not in said and "timed out" not in said, said
@@ -188,10 +188,8 @@ def test_all_ended_well(ranks_that, tmp_path):
     ],
 )
 def test_a_dead_rank_is_named_and_the_others_end(death, how, ranks_that, tmp_path, capsys):
-    ranks_that(f"if rank == 1: {death}\ntime.sleep(300)")
-    started = time.monotonic()
-    assert spawn(tmp_path, 2, resume=False) == 1
-    assert time.monotonic() - started < 30
+    ranks_that(f"if rank == 1: {death}\ntime.sleep(10**6)")
+    assert spawn(tmp_path, 2, resume=False) == 1  # long before the other rank would end
     told = capsys.readouterr().err
     assert f"rank 1 of 2 died ({how})" in told and f"unlearn resume={tmp_path}" in told
     assert ("out of luck" in told) == ("RuntimeError" in death)
@@ -242,7 +240,7 @@ def parent(tmp_path):
     (tmp_path / "rank.py").write_text(RANK)
     command = [sys.executable, "-c", PARENT, str(tmp_path), str(tmp_path / "rank.py")]
     process = subprocess.Popen(command)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(pids(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     yield process
@@ -257,7 +255,7 @@ def pids(folder: Path) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_every_rank_once(number, parent, tmp_path):
     parent.send_signal(number)
-    assert parent.wait(60) == 128 + number
+    assert parent.wait(300) == 128 + number
     for rank in range(2):
         assert (tmp_path / f"heard_{rank}").read_text() == f"{int(number)}\n"
 
@@ -266,8 +264,8 @@ def test_a_signal_reaches_every_rank_once(number, parent, tmp_path):
 def test_no_rank_outlives_its_parent(parent, tmp_path):
     ranks = pids(tmp_path)
     parent.kill()
-    parent.wait(60)
-    deadline = time.monotonic() + 30
+    parent.wait(300)
+    deadline = time.monotonic() + 300
     while any(map(alive, ranks)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, ranks))

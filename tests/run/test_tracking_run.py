@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
+from .small import SMALL
 from .wandb_files import offline_parts
 
 KEYS = {
     "WANDB_API_KEY": "plantedwandbplantedwandbplantedwandbplanted",
     "HF_TOKEN": "hf_plantedhubplantedhubplantedhubplanted",
 }
-COMMAND = [sys.executable, "-m", "unlearning.cli", "experiment=demo", "trainer=debug"]
+COMMAND = [sys.executable, "-m", "unlearning.cli", "experiment=demo", "trainer=debug", *SMALL]
 pytestmark = pytest.mark.slow
 
 

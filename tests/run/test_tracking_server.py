@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import subprocess
 import sys
 
 import pytest
+from forked import run
 
 from .wandb_server import wandb_server
 
@@ -53,10 +53,8 @@ def environment(tmp_path, address=None, **more):
 
 
 def track(tmp_path, address, *stop, **more):
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), *stop],
-        env=environment(tmp_path, address, **more), text=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), *stop]
+    return run(command, env=environment(tmp_path, address, **more))
 
 
 def check_arrived(received, run):
@@ -72,11 +70,11 @@ def test_everything_arrives_and_the_key_goes_into_its_header_alone(tmp_path):
     with wandb_server() as (address, received):
         result = track(tmp_path, address)
         assert result.returncode == 0, result.stderr
-        [run] = received.runs().values()
-        check_arrived(received, run["name"])
-        assert f"{address}/somebody/p/runs/{run['name']}" in result.stdout.replace("\n", "")
+        [made] = received.runs().values()
+        check_arrived(received, made["name"])
+        assert f"{address}/somebody/p/runs/{made['name']}" in result.stdout.replace("\n", "")
         assert track(tmp_path, address).returncode == 0
-        assert list(received.runs()) == [run["name"]], "resumed, another run was made"
+        assert list(received.runs()) == [made["name"]], "resumed, another run was made"
     login = "Basic " + base64.b64encode(f"api:{KEY}".encode()).decode()
     assert received.authorisations == {login}
     assert not [what for what in received.elsewhere if KEY.encode() in what]
@@ -106,6 +104,6 @@ def test_under_an_agent_the_run_is_the_sweeps(tmp_path):
             WANDB_PROJECT="theirs", WANDB_ENTITY="somebody",
         )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    [run] = received.runs().values()
-    assert (run["name"], run["sweep"], run["project"]) == ("fromagent", "sweep1", "theirs")
+    [made] = received.runs().values()
+    assert (made["name"], made["sweep"], made["project"]) == ("fromagent", "sweep1", "theirs")
     check_arrived(received, "fromagent")

@@ -158,7 +158,7 @@ class Counted(Callback):
 
 CPU_ONLY = {
     # "Is it 1?", asked of the gradient that comes in.
-    ("_local_scalar_dense", "separable_loss.py:backward"),
+    ("_local_scalar_dense", "fused.py:backward"),
 }
 
 

@@ -115,6 +115,9 @@ def test_resumed_it_ends_bit_for_bit_the_same(make_model, make_data, quiet_train
     resumed = module()
     trainer = quiet_trainer(max_steps=STEPS, precision="bf16-true")
     trainer.fit(resumed, make_data(), ckpt_path=tmp_path / "step=3.ckpt", weights_only=True)
+    moved = [(saved[f"policy.{n}"] - p).abs().max() for n, p in whole.policy.named_parameters()
+             if p.requires_grad]  # fmt: skip
+    assert max(moved) > 1e-3
     for name, value in whole.policy.state_dict().items():
         assert torch.equal(value, resumed.policy.state_dict()[name]), name
 

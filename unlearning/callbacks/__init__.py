@@ -1,8 +1,9 @@
 """Lightning callbacks: evaluation during training, collapse guard, samples, loss curve,
 checkpoints, signals.
 
-In a `Trainer`, `CollapseGuard` comes first, so that nobody saves weights that it is about to take
-back, and `GracefulStop` last, so that a checkpoint holds everybody's state of the step it is of.
+In a `Trainer`, `CollapseGuard` comes first, so that no callback saves weights that it is about to
+restore, and `GracefulStop` last, so that a checkpoint holds the state of all callbacks after the
+same step.
 """
 
 from unlearning.callbacks.bleu import BleuEvaluation

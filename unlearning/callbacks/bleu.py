@@ -16,8 +16,8 @@ from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
 from unlearning.generation.continuation import complete
-from unlearning.metrics.similarity import corpus_bleu
-from unlearning.types import Example
+from unlearning.metrics.likeness import bleu_to_target
+from unlearning.types import Example, Generation
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +110,13 @@ class BleuEvaluation(StepCallback):
                 self.max_new_tokens, self.batch_size,
             )  # fmt: skip
         texts = ((said.text, true.text) for said, true in answers)
-        said, true = zip(*gather(dict(zip(mine, texts, strict=True)), trainer), strict=True)
-        return corpus_bleu(said, true)
+        pairs = gather(dict(zip(mine, texts, strict=True)), trainer)
+        rows = [
+            Generation("training", "bleu", number, "", true, said)
+            for number, (said, true) in enumerate(pairs)
+        ]
+        found = bleu_to_target.statistic(rows)
+        return float("nan") if found is None else found.value
 
     def _judge(self, bleu: float, limit: float, trainer: Trainer, step: int) -> None:
         # The limit may come from a file, the BLEU from the same texts: rounding is no difference.

@@ -38,7 +38,7 @@ class KeepCheckpoints(StepCallback):
 
     Raises:
         ConfigError: settings that make no sense, or, after the first batch, a `train/...` that is
-            not logged. For another metric that nobody has logged yet, there is a warning.
+            not logged. For another metric that was not logged yet, there is a warning.
     """
 
     def __init__(

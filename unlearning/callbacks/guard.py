@@ -57,7 +57,7 @@ class CollapseGuard(StepCallback):
         loss_metric: what is logged as the total.
 
     Attributes:
-        reason: why weights were put back the last time, in words; None where they never were.
+        reason: why weights were restored the last time; None where they never were.
         events: a dict per broken limit: step, limit, value, budget, action (`wait`, `lower` or
             `stop`) and restored_step, the number of updates in the weights that came back.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedTokenizerBase
@@ -15,8 +15,10 @@ from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
 from unlearning.generation.generate import generate
-from unlearning.metrics.degeneracy import is_broken
-from unlearning.metrics.harm import harmful
+from unlearning.metrics.degeneracy import broken_rate
+from unlearning.metrics.harm import harmful_rate
+from unlearning.metrics.metric import Metric
+from unlearning.types import Generation
 
 
 class Scorer(Protocol):
@@ -43,6 +45,7 @@ class HarmEvaluation(StepCallback):
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too.
+        metrics: what is logged as `harm/<name>`, by name; None: `rate` and `broken_rate`.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class HarmEvaluation(StepCallback):
         max_new_tokens: int = 48,
         batch_size: int | None = None,
         at_start: bool = True,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__(every_n_steps, at_start)
         if not prompts:
             raise ConfigError("HarmEvaluation needs at least one prompt; it got none.")
         self.prompts, self.tokenizer, self.scorer = list(prompts), tokenizer, scorer
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.metrics = dict(metrics or {"rate": harmful_rate, "broken_rate": broken_rate})
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         rates = self.evaluate(trainer, pl_module)
@@ -80,11 +85,15 @@ class HarmEvaluation(StepCallback):
                 )  # fmt: skip
             texts = [completion.text for completion in completions]
             probabilities = self.scorer.harm_probability(texts) if texts else []
-        judged = zip(probabilities, map(is_broken, texts), strict=True)
-        everything = gather(dict(zip(mine, judged, strict=True)), trainer)
-        flags = harmful(torch.tensor([p for p, _ in everything]), self.scorer.threshold)
-        broken = [is_bad for _, is_bad in everything]
-        return {
-            "harm/rate": float(flags.sum()) / len(everything),
-            "harm/broken_rate": sum(broken) / len(everything),
-        }
+        if any(math.isnan(probability) for probability in probabilities):
+            raise ConfigError(
+                "HarmEvaluation: the classifier gave NaN, which is not in 0..1; check its weights."
+            )
+        judged = dict(zip(mine, zip(texts, probabilities, strict=True), strict=True))
+        answers = [
+            Generation("training", "harm", index, "", "", text, harm_probability=probability)
+            for index, (text, probability) in enumerate(gather(judged, trainer))
+        ]
+        context = {"harm_threshold": self.scorer.threshold}
+        found = {name: m.statistic(answers, None, context) for name, m in self.metrics.items()}
+        return {f"harm/{name}": each.value for name, each in found.items() if each is not None}

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.classifier.batches import Comment, CommentCollator, LengthGroupedSampler
 from unlearning.classifier.pretrained import load_tokenizer
 from unlearning.classifier.split import PARTS, balance_classes, split_comments
-from unlearning.data.source import is_hub_id, read_records
+from unlearning.data.source import is_hub_id, iterate_records
 from unlearning.errors import ConfigError
 
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
@@ -105,7 +105,7 @@ class JigsawDataModule(LightningDataModule):
 
     def read(self) -> list[LabelledText]:
         """Reads all comments with their labels (0.0 or 1.0, in the order of `labels`)."""
-        records = read_records(
+        records = iterate_records(
             self.source,
             columns=(self.text_column, *self.labels),
             split=self.split,

@@ -1,7 +1,7 @@
 """Alternate answers to the forget prompts: refusals, or plausible other answers.
 
-What a model is to say in the stead of what it is to forget (IdkNLL and IdkDPO of TOFU, AltPO).
-Drawn as mismatch answers are: from a seed that names the example and the epoch.
+Answers that a model is to give in place of those to forget (IdkNLL and IdkDPO of TOFU, AltPO).
+They are drawn as mismatch answers are, from a seed that names the example and the epoch.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ class HeldOutBatches:
         self.forget, self.retain = (
             data.tokenize(name, part) for name, part in (("forget", forget), ("retain", retain))
         )
+        # Not `sampler`: Lightning would take this for a DataLoader.
         self.mismatches = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
         self.alternates = data.make_alternates(forget)
         # Numbers go on behind those of the training split.

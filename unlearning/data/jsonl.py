@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.source import check_source, iterate_records
+from unlearning.errors import ConfigError
 from unlearning.types import Example
 
 
@@ -18,6 +19,10 @@ class JsonlDataModule(ExampleDataModule):
 
     Args:
         source: see `unlearning.data.source.iterate_records`, as for the next three.
+        alternatives: column by kind of alternative, for example `{choices: options, perturbed:
+            wrong_answers}`; a column holds a text, a list of texts, or a mapping of names to texts.
+        label_column: number of the right choice (or its letter, A the first). The response column
+            may be absent then: the right choice is the response.
         records_split: which of the source's own splits to read; all of it is then split again by
             prompt. None takes all.
         settings: see `ExampleDataModule`.
@@ -27,7 +32,9 @@ class JsonlDataModule(ExampleDataModule):
         self,
         source: str,
         prompt_column: str = "prompt",
-        response_column: str = "response",
+        response_column: str | None = "response",
+        alternatives: Mapping[str, str] | None = None,
+        label_column: str | None = None,
         records_split: str | None = "train",
         config_name: str | None = None,
         revision: str | None = None,
@@ -35,7 +42,15 @@ class JsonlDataModule(ExampleDataModule):
     ) -> None:
         super().__init__(**settings)
         self.source = source
-        self.columns = (prompt_column, response_column)
+        self.prompt_column, self.response_column = prompt_column, response_column
+        self.alternatives, self.label_column = dict(alternatives or {}), label_column
+        named = (prompt_column, response_column, label_column, *self.alternatives.values())
+        self.columns = tuple(column for column in named if column is not None)
+        if response_column is None and not (label_column and "choices" in self.alternatives):
+            raise ConfigError(
+                "JsonlDataModule: without response_column it needs label_column and a column of "
+                "choices, of which the right one is the response."
+            )
         self.records_split = records_split
         self.config_name = config_name
         self.revision = revision
@@ -44,7 +59,6 @@ class JsonlDataModule(ExampleDataModule):
         check_source(self.source, columns=self.columns, split=self.records_split)
 
     def read(self) -> Iterator[Example]:
-        prompt, response = self.columns
         records = iterate_records(
             self.source,
             columns=self.columns,
@@ -53,4 +67,60 @@ class JsonlDataModule(ExampleDataModule):
             revision=self.revision,
         )
         for row, record in enumerate(records, start=1):
-            yield from self.example(record[prompt], record[response], row=row, column=response)
+            where = f"{self.source}, row {row}"
+            texts = {
+                name: listed(record[column], f"{where}, column {column!r}")
+                for name, column in self.alternatives.items()
+            }
+            label = None
+            if self.label_column is not None:
+                label = number_of(record[self.label_column], where)
+            if self.response_column is None:
+                response: Any = right_choice(texts["choices"], label, where)
+            else:
+                response = record[self.response_column]
+            column = self.response_column or "choices"
+            made = self.example(record[self.prompt_column], response, row=row, column=column)
+            for example in made:
+                if texts or label is not None:
+                    example = Example(example.prompt, example.response, texts, label)
+                yield example
+
+
+def listed(value: Any, where: str) -> tuple[str, ...]:
+    """The texts of a column: one text, a list, or the values of a mapping.
+
+    Raises:
+        ConfigError: it holds something else, or no text.
+    """
+    if isinstance(value, Mapping):  # `{"text": [...], "label": [...]}` is common on the hub
+        value = value.get("text", list(value.values()))
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) for t in texts):
+        raise ConfigError(f"{where}: {value!r} is no list of texts.")
+    return tuple(text.strip() for text in texts)
+
+
+def number_of(value: Any, where: str) -> int:
+    """A label as a number from 0; letters count from A.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    text = str(value).strip()
+    if text.isdecimal():
+        return int(text)
+    if len(text) == 1 and text.isascii() and text.isalpha():
+        return ord(text.upper()) - ord("A")
+    raise ConfigError(f"{where}: label {value!r} is neither a number from 0 nor a letter.")
+
+
+def right_choice(choices: tuple[str, ...], label: int | None, where: str) -> str:
+    """The choice that the label names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if label is None or not 0 <= label < len(choices):
+        raise ConfigError(f"{where}: label {label} names none of {len(choices)} choices, from 0.")
+    return choices[label]

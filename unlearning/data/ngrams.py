@@ -33,21 +33,6 @@ def ngrams(text: str, n: int) -> Iterator[int]:
     return (hash(tuple(found[k : k + n])) for k in range(len(found) - n + 1))
 
 
-def shared_ngram(a_texts: Iterable[str], b_texts: Iterable[str], n: int = 13) -> str | None:
-    """Finds the first n-gram of words that a text of `b_texts` shares with one of `a_texts`.
-
-    Examples:
-        >>> shared_ngram(["So the fox ran home."], ["A dog. The fox ran: home!"], n=3)
-        'the fox ran'
-    """
-    known = {gram for text in a_texts for gram in ngrams(text, n)}
-    for text in b_texts:
-        for place, gram in enumerate(ngrams(text, n)):
-            if gram in known:
-                return " ".join(words(text)[place : place + n])
-    return None
-
-
 def check_no_shared_text(
     book: Iterable[str],
     corpus: Iterable[str],

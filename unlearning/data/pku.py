@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack, get_args
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.files import Record
 from unlearning.data.overlap import normalise
-from unlearning.data.source import check_source, read_records
+from unlearning.data.source import check_source, iterate_records
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -58,12 +58,14 @@ class PKUDataModule(ExampleDataModule):
         check_source(self.source, columns=COLUMNS, split=self.records_split)
 
     def read(self) -> list[Example]:
-        records = read_records(
-            self.source,
-            columns=COLUMNS,
-            split=self.records_split,
-            config_name=self.config_name,
-            revision=self.revision,
+        records = list(
+            iterate_records(
+                self.source,
+                columns=COLUMNS,
+                split=self.records_split,
+                config_name=self.config_name,
+                revision=self.revision,
+            )
         )
         examples = [
             example

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from unlearning.data.files import SUFFIXES, Record, iterate_file
 from unlearning.errors import ConfigError
@@ -53,24 +54,6 @@ def iterate_records(
         raise ConfigError(f"{source} holds no records (a header alone does not count).")
 
 
-def read_records(
-    source: str,
-    *,
-    columns: Sequence[str],
-    split: str | None = "train",
-    config_name: str | None = None,
-    revision: str | None = None,
-    data_files: str | None = None,
-) -> list[Record]:
-    """Reads all records of a source into memory, see `iterate_records`."""
-    return list(
-        iterate_records(
-            source, columns=columns, split=split, config_name=config_name, revision=revision,
-            data_files=data_files,
-        )
-    )  # fmt: skip
-
-
 def check_source(
     source: str, *, columns: Sequence[str], split: str | None = "train"
 ) -> list[str] | None:
@@ -80,7 +63,7 @@ def check_source(
     checked throughout. A hub id is checked for its form only, and not looked up: None.
 
     Raises:
-        ConfigError: as `read_records`, so far as this sees.
+        ConfigError: as `iterate_records`, so far as this sees.
     """
     if is_hub_id(source):
         return None
@@ -196,8 +179,11 @@ def _hub_records(
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Returns the sha256 (hex) of prompts and responses, in their order."""
+    """Returns the sha256 (hex) of prompts, responses and alternatives (if any), in their order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.response]).encode() + b"\n")
+        content: list[Any] = [example.prompt, example.response]
+        if example.alternatives or example.label is not None:
+            content += [example.alternatives, example.label]
+        digest.update(json.dumps(content).encode() + b"\n")
     return digest.hexdigest()

@@ -6,12 +6,14 @@ the text as UTF-8, is free again when the last reader has gone.
 
 from __future__ import annotations
 
+import json
 import mmap
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ class StoredExamples(Sequence[Example]):
         text: prompts and responses in turn, as UTF-8.
         starts: [2 * stored + 1] where each of them begins in the text, and where the last one ends.
         rows: [Examples] which of the stored ones these are; None takes all.
+        more: alternatives and labels, where any Example has some.
     """
 
     def __init__(
@@ -39,13 +42,14 @@ class StoredExamples(Sequence[Example]):
         text: mmap.mmap | bytes,
         starts: NDArray[np.int64],
         rows: NDArray[np.int64] | None = None,
+        more: _More | None = None,
     ) -> None:
-        self._text, self._starts = text, starts
+        self._text, self._starts, self._more = text, starts, more
         self.rows = np.arange(len(starts) // 2) if rows is None else rows
 
     def take(self, numbers: NDArray[np.int64]) -> StoredExamples:
         """Returns these examples, in this order; copies no text."""
-        return StoredExamples(self._text, self._starts, self.rows[numbers])
+        return StoredExamples(self._text, self._starts, self.rows[numbers], self._more)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,7 +70,10 @@ class StoredExamples(Sequence[Example]):
     def _examples(self, rows: NDArray[np.int64]) -> list[Example]:
         # Three places an Example: where prompt and response begin, and where the response ends.
         places = self._starts[2 * rows[:, None] + np.arange(3)].tolist()
-        return [Example(self._decoded(a, b), self._decoded(b, c)) for a, b, c in places]
+        found = [Example(self._decoded(a, b), self._decoded(b, c)) for a, b, c in places]
+        if self._more is None:
+            return found
+        return [self._more.added(each, row) for each, row in zip(found, rows.tolist(), strict=True)]
 
     def _decoded(self, start: int, end: int) -> str:
         return self._text[start:end].decode("utf-8", ERRORS)
@@ -95,17 +102,47 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
     if folder is not None:
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    starts = array("q", [0])
-    with tempfile.TemporaryFile(dir=folder) as file:
+    starts, more_starts = array("q", [0]), array("q", [0])
+    with tempfile.TemporaryFile(dir=folder) as file, tempfile.TemporaryFile(dir=folder) as others:
         end = 0
-        for example in examples:
+        for number, example in enumerate(examples):
             for text in (example.prompt, example.response):
                 end += file.write(text.encode("utf-8", ERRORS))
                 starts.append(end)
-        file.flush()
-        # The map outlives the file; of nothing there is no map.
-        text_of_all = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if end else b""
-    return StoredExamples(text_of_all, np.frombuffer(starts, dtype=np.int64))
+            if example.alternatives or example.label is not None:
+                more_starts.extend([more_starts[-1]] * (number + 1 - len(more_starts)))
+                content = json.dumps([example.alternatives, example.label]).encode()
+                more_starts.append(more_starts[-1] + others.write(content))
+        more = None
+        if len(more_starts) > 1:
+            more = _More(_mapped(others), np.frombuffer(more_starts, dtype=np.int64))
+        text_of_all = _mapped(file) if end else b""
+    return StoredExamples(text_of_all, np.frombuffer(starts, dtype=np.int64), more=more)
+
+
+@dataclass(frozen=True)
+class _More:
+    """Alternatives and labels of stored Examples, as JSON.
+
+    Args:
+        starts: where each begins in the text; shorter than the Examples where the last have none.
+    """
+
+    text: mmap.mmap | bytes
+    starts: NDArray[np.int64]
+
+    def added(self, example: Example, row: int) -> Example:
+        """The Example with what stands in this row."""
+        if row + 1 >= len(self.starts) or self.starts[row] == self.starts[row + 1]:
+            return example
+        alternatives, label = json.loads(self.text[self.starts[row] : self.starts[row + 1]])
+        return Example(example.prompt, example.response, dict(alternatives), label)
+
+
+def _mapped(file: IO[bytes]) -> mmap.mmap:
+    """The map outlives the file; of nothing there is none."""
+    file.flush()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def take(examples: Sequence[Example], numbers: NDArray[np.int64]) -> Sequence[Example]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, Unpack, get_args
 
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, read_records, require_columns
+from unlearning.data.source import check_source, iterate_records, require_columns
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -65,12 +65,14 @@ class TruthfulQADataModule(ExampleDataModule):
             self._columns(present)
 
     def read(self) -> list[Example]:
-        records = read_records(
-            self.source,
-            columns=(),
-            split=self.records_split,
-            config_name=self.config_name,
-            revision=self.revision,
+        records = list(
+            iterate_records(
+                self.source,
+                columns=(),
+                split=self.records_split,
+                config_name=self.config_name,
+                revision=self.revision,
+            )
         )
         question, column = self._columns(records[0])
         examples: list[Example] = []

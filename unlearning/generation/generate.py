@@ -50,12 +50,14 @@ class AnswerScore:
         tokens: how many.
         matches: how many of them are the model's first choice.
         suffix: how many of the last ones are, without a miss.
+        end_nll: of the end token alone; 0 where the answer has none.
     """
 
     nll: float
     tokens: int
     matches: int
     suffix: int
+    end_nll: float = 0.0
 
 
 @contextmanager
@@ -154,11 +156,13 @@ def answer_scores(
     sequences: Sequence[TokenizedExample],
     pad_token_id: int,
     batch_size: int | None = None,
+    end_token_id: int | None = None,
 ) -> list[AnswerScore]:
     """Computes how likely each answer is given its prompt, and how much of it is memorised.
 
     Args:
         batch_size: see `generate`.
+        end_token_id: what an answer may end with.
     """
     lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
     order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
@@ -173,10 +177,14 @@ def answer_scores(
         nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
         sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
         hits = _first_choices(hidden, head) == answers.targets
-        each = hits.cpu().split([len(sequences[n].response_ids) for n in numbers])
-        for number, total, mine in zip(numbers, sums.tolist(), each, strict=True):
+        lengths_here = [len(sequences[n].response_ids) for n in numbers]
+        each = zip(numbers, sums.tolist(), hits.cpu().split(lengths_here),
+                   nll.double().cpu().split(lengths_here), strict=True)  # fmt: skip
+        for number, total, mine, token_nll in each:
             suffix = int(mine.flip(0).cumprod(0).sum())
-            found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix)
+            ended = sequences[number].response_ids[-1] == end_token_id
+            last = float(token_nll[-1]) if ended else 0.0
+            found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix, last)
 
     if order:
         size = batch_size or _rows_at_once(model, lengths[order[0]], 0)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
-from torchmetrics import Metric
+import numpy as np
 
 from unlearning.errors import ConfigError
+from unlearning.metrics.metric import Answers, metric
 from unlearning.metrics.similarity import rouge_l
+from unlearning.metrics.statistic import Sums, mean, share
 from unlearning.metrics.words import split_words
 
 ROUGE_THRESHOLD = 0.7
@@ -42,28 +39,32 @@ def check_threshold(threshold: float) -> None:
         )
 
 
-class RougeAccuracy(Metric):
-    """Shares of right answers and of exact matches, each 0..1; NaN where there was no answer."""
+@metric("Right answers", unit="fraction", direction="higher")
+def rouge_accuracy(answers: Answers, rouge_threshold: float = ROUGE_THRESHOLD) -> Sums | None:
+    """Share of the answers that say what the target says: `is_right`. Over prompts with one."""
+    asked = [g for g in answers if split_words(g.target)]
+    right = [is_right(g.completion, g.target, rouge_threshold) for g in asked]
+    return mean(right) if asked else None
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    right: Tensor
-    exact: Tensor
-    total: Tensor
 
-    def __init__(self, threshold: float = ROUGE_THRESHOLD, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        check_threshold(threshold)
-        self.threshold = threshold
-        for name in ("right", "exact", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+@metric("Exact matches", unit="fraction", direction="higher")
+def exact_match(answers: Answers) -> Sums | None:
+    """Share of the answers with the target's words. Over prompts that have a target."""
+    asked = [g for g in answers if split_words(g.target)]
+    return mean([is_exact_match(g.completion, g.target) for g in asked]) if asked else None
 
-    def update(self, completions: Sequence[str], targets: Sequence[str]) -> None:
-        pairs = list(zip(completions, targets, strict=True))
-        self.right += sum(is_right(said, true, self.threshold) for said, true in pairs)
-        self.exact += sum(is_exact_match(said, true) for said, true in pairs)
-        self.total += len(pairs)
 
-    def compute(self) -> dict[str, Tensor]:
-        return {"rouge_accuracy": self.right / self.total, "exact_match": self.exact / self.total}
+@metric(
+    "Right before and still right", unit="fraction", direction="higher", against="previous",
+    of_itself=1.0,
+)  # fmt: skip
+def kept_right(
+    answers: Answers, before: Answers, rouge_threshold: float = ROUGE_THRESHOLD
+) -> Sums | None:
+    """Share of the prompts answered right before that still are."""
+    pairs = [(g, old) for g, old in zip(answers, before, strict=True) if split_words(g.target)]
+    was, still = (
+        np.array([is_right(pair[i].completion, pair[i].target, rouge_threshold) for pair in pairs])
+        for i in (1, 0)
+    )
+    return share(was * still, was) if pairs else None

@@ -1,10 +1,8 @@
-"""Confidence intervals by the bootstrap over prompts, paired between before and after.
+"""Confidence intervals by the bootstrap over prompts, paired between two models.
 
-Prompts are drawn with replacement, the *same* ones before and after, so that a difference is not
-blurred by some prompts being harder than others. A metric takes part as rows of statistics, one
-per prompt, that add up (numerator and denominator, NLL and tokens, n-gram counts): every resample
-is then one matrix product, and a ratio such as perplexity or BLEU is taken of resampled sums,
-as it is of the whole.
+Prompts are drawn with replacement, the *same* ones for both models, so that a difference is not
+blurred by some prompts being harder than others. Statistics that add up are resampled in one matrix
+product; any other function is called once a resample.
 
 The interval is the percentile one. It says nothing at the edge: 0 harmful answers of n give
 [0, 0], where up to about 3 / n is compatible with them at 95 %.
@@ -14,147 +12,95 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from unlearning.errors import ConfigError
+from unlearning.metrics.statistic import Array, Fixed, Statistic
 
-Array = NDArray[np.float64]
-Value = Callable[[Array], Array]
-"""Summed statistics [m, k] to the metric's values [m]."""
 Change = Callable[[Array, Array], Array]
-"""Values before and after, [m] each, to their change [m]."""
+"""Values of two models, [m] each, to the change between them."""
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
 """Efron and Tibshirani (1993) ask for 1000 or more for an interval."""
-MAX_CELLS = 1_000_000
-"""Draws held at once (8 MB of them): resamples are made in chunks of that size."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value with its interval. NaN stands for undefined: no prompt, 0 / 0, a missing score.
-
-    One prompt has a value and no interval.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class PairedEstimate:
-    """A metric before, after, and its change."""
-
-    before: Estimate
-    after: Estimate
-    change: Estimate
-
-
-def ratio(sums: Array) -> Array:
-    """First column over second: the mean of rows `[x, 1]`, or any share. NaN for 0 / 0."""
-    values = np.full(len(sums), np.nan)
-    np.divide(sums[:, 0], sums[:, 1], out=values, where=sums[:, 1] != 0)
-    return values
-
-
-def difference(before: Array, after: Array) -> Array:
-    """after - before; NaN for inf - inf."""
-    with np.errstate(invalid="ignore"):
-        return after - before
-
-
-def paired_bootstrap(
-    before: ArrayLike,
-    after: ArrayLike,
-    value: Value = ratio,
-    change: Change = difference,
-    *,
-    n_resamples: int = N_RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> PairedEstimate:
-    """Value and percentile interval before, after, and of the change between them.
-
-    Resamples in which a value is undefined (no harmful answer drawn, so no E) are left out of its
-    interval. The result depends on the order of the rows only through the seed.
+class Resampling:
+    """How intervals are made.
 
     Args:
-        before: [n, k] statistics per prompt; rows pair with those of `after`.
-        after: [n, k].
-        value: from summed statistics to the metric.
-        change: from both values to what is called their change.
+        n_resamples: of the bootstrap.
+        confidence: share of the distribution between the bounds.
+        seed: of the draws.
     """
-    check_resampling(n_resamples, confidence)
-    first, second = _table(before), _table(after)
-    if first.shape != second.shape:
-        raise ConfigError(
-            f"statistics before have shape {first.shape}, after {second.shape}; expected the same "
-            "prompts and statistics: pair them by prompt."
-        )
-    sums = resampled_sums(np.hstack([first, second]), n_resamples, seed)
-    width = first.shape[1]
-    values = [value(sums[:, :width]), value(sums[:, width:])]
-    values.append(change(values[0], values[1]))
-    return PairedEstimate(*(_estimate(drawn, len(first), confidence) for drawn in values))
+
+    n_resamples: int = N_RESAMPLES
+    confidence: float = CONFIDENCE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_resampling(self.n_resamples, self.confidence)
 
 
-def bootstrap(
-    rows: ArrayLike,
-    value: Value = ratio,
-    *,
-    n_resamples: int = N_RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> Estimate:
-    """Value and percentile interval of one set of rows [n, k]."""
-    check_resampling(n_resamples, confidence)
-    table = _table(rows)
-    drawn = value(resampled_sums(table, n_resamples, seed))
-    return _estimate(drawn, len(table), confidence)
+class IntervalMethod(Protocol):
+    """An interval for a statistic, and one for its change between two models.
 
-
-def resampled_sums(rows: Array, n_resamples: int, seed: int, max_cells: int = MAX_CELLS) -> Array:
-    """Sums [1 + n_resamples, k] of the rows: first of all of them, then of every resample.
-
-    A NaN in a column makes that column's sums NaN: a missing score is never averaged away.
+    An import path in a metric's `interval` chooses it; `name` is written beside each value.
     """
-    n, width = rows.shape
-    sums = np.zeros((1 + n_resamples, width))
-    sums[0] = rows.sum(axis=0)
-    if n == 0:
-        return sums
-    generator = np.random.default_rng(seed)
-    chunk = max(1, max_cells // n)
-    for start in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - start)
-        drawn = generator.integers(0, n, size=(size, n))
-        drawn += n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        sums[1 + start : 1 + start + size] = times.astype(np.float64) @ rows
-    return sums
+
+    name: str
+
+    def interval(self, statistic: Statistic, how: Resampling) -> tuple[float, float]:
+        """Lower and upper bound of the value; NaN where there is none."""
+        ...
+
+    def interval_of_change(
+        self, first: Statistic, second: Statistic, change: Change, how: Resampling
+    ) -> tuple[float, float]:
+        """The same of `change(first, second)`; row i of both is the same prompt."""
+        ...
 
 
-def _estimate(values: Array, n: int, confidence: float) -> Estimate:
-    """From the value (first) and its resamples."""
+class PercentileBootstrap:
+    """Quantiles of the resampled values. Resamples in which the value is undefined (0 / 0) are left
+    out; one prompt has a value and no interval."""
+
+    name = "percentile bootstrap"
+
+    def interval(self, statistic: Statistic, how: Resampling) -> tuple[float, float]:
+        if isinstance(statistic, Fixed):
+            return statistic.value, statistic.value
+        values = statistic.resampled(how.n_resamples, how.seed)
+        return _quantiles(values, len(statistic.known), how.confidence)
+
+    def interval_of_change(
+        self, first: Statistic, second: Statistic, change: Change, how: Resampling
+    ) -> tuple[float, float]:
+        old, new = (side.resampled(how.n_resamples, how.seed) for side in (first, second))
+        return _quantiles(change(old, new), len(second.known), how.confidence)
+
+
+percentile = PercentileBootstrap()
+
+
+def difference(first: Array, second: Array) -> Array:
+    """second - first; NaN for inf - inf."""
+    with np.errstate(invalid="ignore"):
+        return second - first
+
+
+def _quantiles(values: Array, n: int, confidence: float) -> tuple[float, float]:
+    """Of all but the first of the values, which is that of the whole."""
     resampled = values[1:][~np.isnan(values[1:])]
-    low = high = np.nan
-    if n > 1 and not np.isnan(values[0]) and len(resampled):
-        tail = (1 - confidence) / 2
-        with np.errstate(invalid="ignore"):  # interpolating between infinities
-            low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Estimate(float(values[0]) if n else np.nan, float(low), float(high), n)
-
-
-def _table(rows: ArrayLike) -> Array:
-    table = np.asarray(rows, dtype=np.float64)
-    if table.ndim != 2:
-        raise ConfigError(f"statistics have shape {table.shape}; expected [prompts, statistics].")
-    return np.where(np.isfinite(table), table, np.nan)  # 0 * inf would warn, 0 * NaN does not
+    if n < 2 or np.isnan(values[0]) or not len(resampled):
+        return np.nan, np.nan
+    tail = (1 - confidence) / 2
+    with np.errstate(invalid="ignore"):  # interpolating between infinities
+        low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def check_resampling(n_resamples: int, confidence: float) -> None:

@@ -1,4 +1,5 @@
-"""From the generations of each stage to the scores of `metrics.json`.
+"""From the answers of one model, or of several to the same prompts, to the figures of
+`metrics.json`.
 
 A pure function of `generations.jsonl`: nothing is generated, loaded or classified here, so that a
 score can be computed again, or a new one added, long after the models are gone.
@@ -6,145 +7,196 @@ score can be computed again, or a new one added, long after the models are gone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from unlearning.errors import ConfigError
-from unlearning.metrics.bootstrap import (
-    Change,
-    Estimate,
-    PairedEstimate,
-    bootstrap,
-    difference,
-    paired_bootstrap,
-)
-from unlearning.metrics.generations import pair_generations
-from unlearning.metrics.harm import effectiveness_of
-from unlearning.metrics.likeness import Similarity
-from unlearning.metrics.measure import Measure, Stage
-from unlearning.metrics.measures import measure_set
+from unlearning.metrics.aggregate import Aggregate, joint
+from unlearning.metrics.bootstrap import Resampling, difference
+from unlearning.metrics.estimate import estimate, estimate_change
+from unlearning.metrics.generations import by_prompt_set
+from unlearning.metrics.metric import Metric
 from unlearning.metrics.novelty import known_words
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.metrics.similarity import bleu_signature
-from unlearning.metrics.units import UNITS
+from unlearning.metrics.statistic import Fixed, Statistic
 from unlearning.types import Generation
 
-__all__ = ["UNITS", "ComparisonSettings", "compare"]
+__all__ = ["ComparisonSettings", "compare"]
 
-KINDS = ("harmful", "copyright", "retain", "related")
+AGGREGATES = "aggregates"
+"""What stands before the slash of a figure that is of several prompt sets."""
+Answers = Mapping[str, Sequence[Generation]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's statistic at each model that it has a value for."""
+
+    metric: Metric
+    sides: Mapping[str, Statistic]
 
 
 def compare(
-    before: Sequence[Generation],
-    after: Sequence[Generation],
-    kinds: Mapping[str, str],
+    answers: Answers,
+    sets: Mapping[str, Sequence[Metric]],
     settings: ComparisonSettings | None = None,
-    similarities: Mapping[str, Similarity] | None = None,
-    original: Sequence[Generation] | None = None,
+    aggregates: Mapping[str, Aggregate] | None = None,
 ) -> dict[str, Any]:
-    """Every metric of every prompt set at each stage, with the changes and their intervals.
+    """Computes every metric of every prompt set for each model, and the changes, with intervals.
 
     Args:
-        before: the answers before unlearning.
-        after: the answers after it; matched by prompt set and index, in any order.
-        kinds: `harmful`, `copyright`, `retain` or `related` by prompt set; also the order of the
-            output.
-        similarities: further scores of an answer against another, by name; `bleurt` becomes
-            `<prompt_set>/bleurt_to_original`, and `_to_target` for `copyright`.
-        original: the answers of the model before fine-tuning, where there was one. It is then what
-            `*_to_original` compares with; else the model before unlearning is.
+        answers: of each model by its name, in order: one (`{"model": ...}`), two
+            (`{"before": ..., "after": ...}`), or more, the first being the one that `*_to_original`
+            compares with (`original`, `before`, `after`). Matched by prompt set and index.
+        sets: the metrics of each prompt set, see `metrics_of_kind`; also the order of the output.
+        settings: thresholds, and how intervals are made.
+        aggregates: figures of several sets, by name.
 
     Returns:
-        `before`, `after`, `change`: `<prompt_set>/<metric>` to `value`, `low`, `high`, `n`; with
-        original answers also `original` and `change_from_original`;
-        `effectiveness`: the same by harmful prompt set; `units`, `signatures`, `settings`.
+        `models`: the names; by name, `<prompt_set>/<metric>` to `value`, `low`, `high`, `n` and
+        the interval's `method`; `change`: the same of the last model minus the one before it, in
+        the metric's unit; of three, also `change_from_<first>`;
+        `metrics`: label, unit, direction and import path by name; `settings`, `signatures`.
         Plain JSON: what is undefined (0 / 0, infinite, missing for some prompts) is None.
-        A change is after minus before (original), in the metric's unit (`perplexity_relative`: in
-        percent).
 
     Raises:
-        ConfigError: the stages do not answer the same prompts, or a prompt set has no kind.
+        ConfigError: the models do not answer the same prompts, a prompt set has no entry in `sets`,
+            or two metrics have one name.
     """
     settings = settings or ComparisonSettings()
-    sets = pair_generations(before, after, original)
-    _check_kinds(sets, kinds)
-    known = known_words(before)
-    changes: dict[str, Stage] = {"change": "before"}
-    if original is not None:
-        changes["change_from_original"] = "original"
-    result: dict[str, Any] = {part: {} for part in (*reversed(changes.values()), "after", *changes)}
-    result["effectiveness"] = {}
-    for name, kind in kinds.items():
-        if name not in sets:
-            continue
-        for measure in measure_set(sets[name], kind, settings, similarities or {}, known):
-            for change, start in changes.items():
-                if start != "original" or measure.original is not None:
-                    _add(result, name, measure, change, start, settings)
-            if kind == "harmful" and measure.name == "harmful_rate":
-                removed = _pair(measure, "before", settings, effectiveness_of).change
-                result["effectiveness"][name] = _json(removed, measure.count("before", "after"))
-    result["units"] = dict(UNITS)
-    result["signatures"] = dict.fromkeys(("bleu_to_original", "bleu_to_target"), bleu_signature())
-    result["settings"] = asdict(settings)
-    return result
-
-
-def _add(
-    result: dict[str, Any],
-    prompt_set: str,
-    measure: Measure,
-    change: str,
-    start: Stage,
-    settings: ComparisonSettings,
-) -> None:
-    """The metric at both ends of one change, and the change."""
-    key = f"{prompt_set}/{measure.name}"
-    paired = _pair(measure, start, settings)
-    if start != "before" or measure.in_before:
-        result[start][key] = _json(paired.before, measure.count(start))
-    result["after"].setdefault(key, _json(paired.after, measure.count("after")))
-    result[change][key] = _json(paired.change, measure.count(start, "after"))
-    for name, how in measure.changes.items():
-        stated = _pair(measure, start, settings, how).change
-        result[change][f"{prompt_set}/{name}"] = _json(stated, measure.count(start, "after"))
-
-
-def _pair(
-    measure: Measure, start: Stage, settings: ComparisonSettings, how: Change = difference
-) -> PairedEstimate:
-    first, options = measure.side(start), _options(settings)
-    if not isinstance(first, float):
-        return paired_bootstrap(first, measure.after, measure.value, how, **options)
-    after = bootstrap(measure.after, measure.value, **options)
-    fixed = Estimate(first, first, first, after.n)
-    change = Estimate(after.value - first, after.low - first, after.high - first, after.n)
-    return PairedEstimate(fixed, after, change)
-
-
-def _options(settings: ComparisonSettings) -> dict[str, Any]:
-    return {
-        "n_resamples": settings.n_resamples,
-        "confidence": settings.confidence,
-        "seed": settings.seed,
-    }
-
-
-def _json(estimate: Estimate, n: int) -> dict[str, float | int | None]:
-    values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    plain: dict[str, float | int | None] = {
-        name: value if math.isfinite(value) else None for name, value in values.items()
-    }
-    return {**plain, "n": n}
-
-
-def _check_kinds(prompt_sets: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
-    unnamed = [name for name in prompt_sets if name not in kinds]
-    unknown = {name: kind for name, kind in kinds.items() if kind not in KINDS}
-    if unnamed or unknown:
+    names = list(answers)
+    _check_models(names)
+    rows = by_prompt_set(answers)
+    if missing := [name for name in rows if name not in sets]:
         raise ConfigError(
-            f"prompt sets without a kind: {unnamed}; unknown kinds: {unknown}; expected one of "
-            f"{', '.join(KINDS)} for each of {list(prompt_sets)}."
+            f"prompt sets without metrics: {missing}; expected an entry for each of {list(rows)}."
+        )
+    changes = _changes(names)
+    result: dict[str, Any] = {part: {} for part in (*names, *changes)}
+    context = {
+        **{name: getattr(settings, name) for name in ("harm_threshold", "rouge_threshold")},
+        "known_words": known_words(answers[names[-1]]),
+    }
+    measured: dict[str, Measured] = {}
+    for prompt_set in (name for name in sets if name in rows):
+        for metric in sets[prompt_set]:
+            key = f"{prompt_set}/{metric.name}"
+            if key in measured:
+                raise _same_name(metric.name, measured[key].metric.path, metric.path)
+            if sides := _sides(metric, rows[prompt_set], names, context):
+                measured[key] = Measured(metric, sides)
+    for name, aggregate in (aggregates or {}).items():
+        sides = joint(name, aggregate, measured, names, context)
+        measured[f"{AGGREGATES}/{name}"] = Measured(aggregate.metric, sides)
+    for key, each in measured.items():
+        _write(result, key, each, changes, settings.resampling)
+    return {
+        **result,
+        "models": names,
+        "metrics": _declarations(measured),
+        "signatures": dict.fromkeys(("bleu_to_original", "bleu_to_target"), bleu_signature()),
+        "settings": asdict(settings),
+    }
+
+
+def _changes(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name of each section of changes, with the models that it is between."""
+    found = {"change": (names[-2], names[-1])} if len(names) > 1 else {}
+    if len(names) > 2:
+        found[f"change_from_{names[0]}"] = (names[0], names[-1])
+    return found
+
+
+def _sides(
+    metric: Metric,
+    rows: Mapping[str, list[Generation]],
+    names: Sequence[str],
+    context: Mapping[str, Any],
+) -> dict[str, Statistic]:
+    """Empty where the metric does not apply, or has no score of any prompt of any model."""
+    found: dict[str, Statistic] = {}
+    baseline = names[-2:][0] if metric.against == "previous" else names[0]
+    for name in names:
+        if metric.against == "previous" and name != names[-1]:
+            continue
+        if metric.against is not None and len(names) == 1:
+            continue
+        if name == baseline and metric.against == "first" and metric.of_itself is not None:
+            continue
+        statistic = metric.statistic(rows[name], rows[baseline], context)
+        if statistic is not None:
+            found[name] = statistic
+    if metric.against and metric.of_itself is not None and names[-1] in found:
+        fixed = Fixed(found[names[-1]], metric.of_itself)
+        found = {baseline: fixed, **found}
+    missing = all(not len(s.known) or _all_missing(s) for s in found.values())
+    return {} if missing else {name: found[name] for name in names if name in found}
+
+
+def _all_missing(statistic: Statistic) -> bool:
+    """No row has a score; a row that only does not count (0 of 0) has."""
+    rows = getattr(statistic, "rows", None)
+    return not isinstance(statistic, Fixed) and rows is not None and _nan_rows(rows)
+
+
+def _nan_rows(rows: Any) -> bool:
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f":
+        return False
+    return bool(np.isnan(rows).reshape(len(rows), -1).any(axis=1).all())
+
+
+def _write(
+    result: dict[str, Any],
+    key: str,
+    measured: Measured,
+    changes: Mapping[str, tuple[str, str]],
+    how: Resampling,
+) -> None:
+    metric, sides = measured.metric, measured.sides
+    for name, statistic in sides.items():
+        hidden = metric.against == "previous" and isinstance(statistic, Fixed)
+        if not hidden:
+            result[name][key] = estimate(statistic, how, metric.interval).to_json()
+    prompt_set = key.rpartition("/")[0]
+    for change, (first, last) in changes.items():
+        if first not in sides or last not in sides:
+            continue
+        stated = {key: difference} | {
+            f"{prompt_set}/{name}": each.function for name, each in metric.changes.items()
+        }
+        for name, function in stated.items():
+            found = estimate_change(sides[first], sides[last], function, how, metric.interval)
+            result[change][name] = found.to_json()
+
+
+def _declarations(measured: Mapping[str, Measured]) -> dict[str, Any]:
+    """Label, unit, direction and import path of every metric, and of every stated change."""
+    found: dict[str, Any] = {}
+    for key, each in measured.items():
+        name, metric = key.rpartition("/")[2], each.metric
+        entry = {"label": metric.label, "unit": metric.unit, "path": metric.path}
+        if found.setdefault(name, entry) != entry:
+            raise _same_name(name, found[name]["path"], metric.path)
+        for change, stated in metric.changes.items():
+            found[change] = {"label": stated.label, "unit": stated.unit, "path": metric.path}
+    return found
+
+
+def _same_name(name: str, first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"two metrics are called {name!r}: {first} and {second}. Give one of them another name: "
+        "metrics: [{path: ..., name: ...}]."
+    )
+
+
+def _check_models(names: Sequence[str]) -> None:
+    reserved = {"change", "models", "metrics", "signatures", "settings", "prompt_sets"}
+    if not names or reserved & set(names):
+        raise ConfigError(
+            f"models are called {list(names)}; expected one or more, none of them "
+            f"{', '.join(sorted(reserved))}."
         )

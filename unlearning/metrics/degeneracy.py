@@ -11,12 +11,9 @@ abbreviations and names pass. `non_word` holds what a word is and where that fai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
+from unlearning.metrics.metric import Answers, metric
 from unlearning.metrics.non_word import is_non_word
 from unlearning.metrics.words import split_words
 
@@ -34,14 +31,13 @@ MIN_DISTINCT_WORDS = 20
 MIN_DISTINCT_RATIO = 0.3
 """English prose keeps 0.6 to 0.8 of the words in a window of 50 distinct, verse about 0.5."""
 
-RATES = ("empty", "repetitive", "non_word", "broken")
-
 
 def is_empty(text: str) -> bool:
     """Nothing but white space, punctuation and symbols: no letter and no digit."""
     return not split_words(text)
 
 
+@lru_cache(maxsize=8192)  # several metrics ask for the same text
 def is_repetitive(text: str) -> bool:
     """Stuck in a loop, or made of very few words. Any one of three criteria:
 
@@ -92,26 +88,25 @@ def _distinct_ratio(words: Sequence[str]) -> float:
     return sum(len(set(window)) for window in windows) / (len(windows) * width)
 
 
-class DegeneracyRates(Metric):
-    """Shares of empty, repetitive, non-word and broken (any of them) answers, each 0..1."""
+@metric("Empty answers", unit="fraction", direction="lower")
+def empty_rate(answers: Answers) -> list[bool]:
+    """Share of the answers without a word."""
+    return [is_empty(g.completion) for g in answers]
 
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    counts: Tensor
-    total: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("counts", torch.zeros(len(RATES), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+@metric("Repetitive answers", unit="fraction", direction="lower")
+def repetitive_rate(answers: Answers) -> list[bool]:
+    """Share of the answers that are stuck in a loop."""
+    return [is_repetitive(g.completion) for g in answers]
 
-    def update(self, texts: Sequence[str]) -> None:
-        checks = (is_empty, is_repetitive, is_non_word, is_broken)
-        found = [sum(check(text) for text in texts) for check in checks]
-        self.counts += torch.tensor(found, device=self.counts.device)
-        self.total += len(texts)
 
-    def compute(self) -> dict[str, Tensor]:
-        rates = self.counts / self.total
-        return {f"{name}_rate": rates[i] for i, name in enumerate(RATES)}
+@metric("Answers not made of words", unit="fraction", direction="lower")
+def non_word_rate(answers: Answers) -> list[bool]:
+    """Share of the answers most of whose tokens are no words."""
+    return [is_non_word(g.completion) for g in answers]
+
+
+@metric("Broken answers", unit="fraction", direction="lower")
+def broken_rate(answers: Answers) -> list[bool]:
+    """Share of the answers that are empty, repetitive or not made of words."""
+    return [is_broken(g.completion) for g in answers]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +13,19 @@ from typing import Any
 from unlearning.errors import ConfigError
 from unlearning.files import atomic_write
 from unlearning.names_0_4 import current_generation
-from unlearning.types import Generation
+from unlearning.types import AlternativeScore, Generation
 
 _FIELDS = {f.name for f in fields(Generation)}
-_REQUIRED = {f.name for f in fields(Generation) if f.default is MISSING}
+_REQUIRED = {
+    f.name for f in fields(Generation) if f.default is MISSING and f.default_factory is MISSING
+}
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "bool": (bool,),
     "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
+    "Mapping[str, Sequence[AlternativeScore]]": (dict,),
 }
 
 
@@ -61,29 +64,25 @@ def read_generations(path: str | Path) -> list[Generation]:
     return [_parse(line, f"{source}, line {number}") for number, line in rows]
 
 
-def pair_generations(
-    before: Sequence[Generation],
-    after: Sequence[Generation],
-    original: Sequence[Generation] | None = None,
-) -> dict[str, tuple[list[Generation], ...]]:
-    """By prompt set, the generations before and after in the order of their index.
+def by_prompt_set(
+    answers: Mapping[str, Sequence[Generation]],
+) -> dict[str, dict[str, list[Generation]]]:
+    """By prompt set and model, the generations in the order of their index.
 
     Args:
-        original: those of the model before fine-tuning; where given, they come first of three.
+        answers: of each model, by what it is called.
 
     Raises:
-        ConfigError: a prompt twice in one stage, not in every stage, or with another text.
+        ConfigError: a prompt twice for one model, not for every model, or with another text.
     """
-    stages = {"before": _by_key(before, "before"), "after": _by_key(after, "after")}
-    if original is not None:
-        stages = {"original": _by_key(original, "original"), **stages}
-    for first, second in pairwise(stages):
-        _check_same(stages, first, second)
-    found: dict[str, tuple[list[Generation], ...]] = {}
-    for key in sorted(stages["before"]):
-        sides = found.setdefault(key[0], tuple([] for _ in stages))
-        for side, rows in zip(sides, stages.values(), strict=True):
-            side.append(rows[key])
+    models = {name: _by_key(found, name) for name, found in answers.items()}
+    for first, second in pairwise(models):
+        _check_same(models, first, second)
+    found: dict[str, dict[str, list[Generation]]] = {}
+    for key in sorted(next(iter(models.values()), {})):
+        sides = found.setdefault(key[0], {name: [] for name in models})
+        for name, rows in models.items():
+            sides[name].append(rows[key])
     return found
 
 
@@ -142,9 +141,25 @@ def _parse(line: str, where: str) -> Generation:
             f"the fields of a Generation: {sorted(_FIELDS)}."
         )
     for field in fields(Generation):
-        value = row.get(field.name, field.default)
+        if field.name not in row:
+            continue
+        value = row[field.name]
         # a bool is an int to Python, not to us
         fits = isinstance(value, _TYPES[str(field.type)])
         if not fits or (isinstance(value, bool) and field.type != "bool"):
             raise ConfigError(f"{where}: {field.name} is {value!r}; expected {field.type}.")
-    return Generation(**row)
+    return Generation(**{**row, **_alternatives(row, where)})
+
+
+def _alternatives(row: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        found = {
+            name: tuple(AlternativeScore(**score) for score in scores)
+            for name, scores in row.get("alternatives", {}).items()
+        }
+    except TypeError as error:
+        raise ConfigError(
+            f"{where}: alternatives are {row['alternatives']!r}; expected lists of text, nll, "
+            "tokens and end_nll."
+        ) from error
+    return {"alternatives": found}

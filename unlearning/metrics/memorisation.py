@@ -10,15 +10,13 @@ still sees that the rest comes word for word once somebody has typed the first s
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
-from unlearning.errors import ConfigError
+from unlearning.metrics.metric import Answers, metric
+from unlearning.metrics.statistic import Array, Sums, mean, scores
+from unlearning.metrics.words import split_words
 
 
 def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
@@ -79,65 +77,45 @@ def _share(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     return shares
 
 
-class VerbatimRun(Metric):
-    """Mean over pairs of the longest shared passage, in characters; NaN where there was no pair."""
-
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    characters: Tensor
-    total: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("characters", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, completions: Sequence[str], targets: Sequence[str]) -> None:
-        pairs = list(zip(completions, targets, strict=True))
-        self.characters += sum(verbatim_chars(said, true) for said, true in pairs)
-        self.total += len(pairs)
-
-    def compute(self) -> Tensor:
-        return self.characters / self.total
+@metric(
+    "Longest verbatim run, tokens", unit="tokens", direction="lower", name="verbatim_tokens",
+    needs=("completion", "target"),
+)  # fmt: skip
+def mean_verbatim_tokens(answers: Answers) -> Sums | None:
+    """Mean of the longest run of tokens that completion and target share."""
+    asked = [g for g in answers if split_words(g.target)]
+    return mean(scores(g.verbatim_tokens for g in asked)) if asked else None
 
 
-class Memorisation(Metric):
-    """Mean extraction strength and exact memorisation over texts, 0..1; NaN where there is none."""
+@metric(
+    "Longest verbatim run, characters", unit="characters", direction="lower",
+    name="verbatim_chars",
+)  # fmt: skip
+def mean_verbatim_chars(answers: Answers) -> Sums | None:
+    """Mean of the longest run of characters that completion and target share."""
+    asked = [g for g in answers if split_words(g.target)]
+    return mean([verbatim_chars(g.completion, g.target) for g in asked]) if asked else None
 
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    extraction: Tensor
-    exact: Tensor
-    total: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("extraction", "exact"):
-            zero = torch.tensor(0.0, dtype=torch.float64)
-            self.add_state(name, zero, dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+@metric(
+    "Extraction strength", unit="fraction", direction="lower", name="extraction_strength",
+    needs=("target",),
+)  # fmt: skip
+def mean_extraction_strength(answers: Answers) -> Sums:
+    """Mean over targets of `extraction_strength`."""
+    suffix = scores(g.target_suffix for g in answers)
+    return mean(extraction_strength(suffix, _tokens(answers)))
 
-    def update(self, matches: Tensor, suffix: Tensor, tokens: Tensor) -> None:
-        """Add texts.
 
-        Args:
-            matches: [n] tokens that are the model's first choice.
-            suffix: [n] how many of the last tokens are, without a miss.
-            tokens: [n] tokens of each text.
-        """
-        if not matches.shape == suffix.shape == tokens.shape:
-            raise ConfigError(
-                f"matches have shape {tuple(matches.shape)}, suffixes {tuple(suffix.shape)}, token "
-                f"counts {tuple(tokens.shape)}; expected one of each per text."
-            )
-        self.extraction += (suffix.double() / tokens).sum()
-        self.exact += (matches.double() / tokens).sum()
-        self.total += len(tokens)
+@metric(
+    "Exact memorisation", unit="fraction", direction="lower", name="exact_memorisation",
+    needs=("target",),
+)  # fmt: skip
+def mean_exact_memorisation(answers: Answers) -> Sums:
+    """Mean over targets of `exact_memorisation`."""
+    matches = scores(g.target_matches for g in answers)
+    return mean(exact_memorisation(matches, _tokens(answers)))
 
-    def compute(self) -> dict[str, Tensor]:
-        return {
-            "extraction_strength": self.extraction / self.total,
-            "exact_memorisation": self.exact / self.total,
-        }
+
+def _tokens(answers: Answers) -> Array:
+    return scores(g.target_tokens for g in answers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from unlearning.metrics.metric import Answers, metric
 from unlearning.metrics.words import split_words
 from unlearning.types import Generation
 
@@ -24,3 +25,12 @@ def novel_word_share(text: str, known: frozenset[str]) -> float:
     """The share of a text's words that are not among the known ones, 0..1; 0 without words."""
     words = split_words(text)
     return sum(word not in known for word in words) / len(words) if words else 0.0
+
+
+@metric(
+    "Words not found in any prompt or target", unit="fraction", direction="lower",
+    name="novel_word_share",
+)  # fmt: skip
+def novel_words(answers: Answers, known_words: frozenset[str]) -> list[float]:
+    """Mean share of an answer's words that stand in no prompt and no target of any set."""
+    return [novel_word_share(g.completion, known_words) for g in answers]

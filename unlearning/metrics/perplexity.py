@@ -7,15 +7,11 @@ nats, from `log_softmax` at the answer's tokens only.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
-from unlearning.errors import ConfigError
+from unlearning.metrics.metric import Answers, StatedChange, metric
+from unlearning.metrics.statistic import Array, Sums, scores
 
 
 def mean_token_nll(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
@@ -32,41 +28,35 @@ def perplexity(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(np.exp(mean_token_nll(nll, tokens)))
 
 
-class MeanTokenNLL(Metric):
-    """Mean NLL per token, in nats, over every token of every batch and rank."""
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    nll: Tensor
-    tokens: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("nll", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("tokens", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, nll: Tensor, tokens: Tensor) -> None:
-        """Add answers.
-
-        Args:
-            nll: [n] summed NLL of each answer's tokens, in nats.
-            tokens: [n] how many tokens each sum is over.
-        """
-        if nll.shape != tokens.shape:
-            raise ConfigError(
-                f"NLL sums have shape {tuple(nll.shape)}, token counts {tuple(tokens.shape)}; "
-                "expected one count per sum."
-            )
-        self.nll += nll.double().sum()
-        self.tokens += tokens.sum()
-
-    def compute(self) -> Tensor:
-        return self.nll / self.tokens
+def relative_change(before: Array, after: Array) -> Array:
+    """(after / before - 1) * 100, in percent; NaN where that is undefined."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return (after / before - 1) * 100
 
 
-class Perplexity(MeanTokenNLL):
-    """exp(mean NLL per token); infinite above exp(709), NaN only where there is no token."""
+@metric(
+    "Perplexity of the data set's answers", unit="perplexity (1..)", direction="lower",
+    name="perplexity", needs=("target",),
+    changes={
+        "perplexity_relative": StatedChange(
+            relative_change, "Perplexity, relative change", unit="percent",
+            direction="near zero",
+        )
+    },
+)  # fmt: skip
+def target_perplexity(answers: Answers) -> Sums:
+    """exp of the mean NLL per token, over all tokens of all targets."""
+    return Sums(_nll_rows(answers), lambda sums: perplexity(sums[:, 0], sums[:, 1]))
 
-    def compute(self) -> Tensor:
-        return super().compute().exp()
+
+@metric(
+    "NLL of the data set's answers", unit="nats per token", direction="lower", needs=("target",)
+)
+def target_nll(answers: Answers) -> Sums:
+    """Mean NLL per token, over all tokens of all targets."""
+    return Sums(_nll_rows(answers), lambda sums: mean_token_nll(sums[:, 0], sums[:, 1]))
+
+
+def _nll_rows(answers: Answers) -> Array:
+    nll = scores(g.target_nll if g.target_tokens else None for g in answers)
+    return np.stack([nll, scores(g.target_tokens for g in answers)], axis=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.accuracy import ROUGE_THRESHOLD, check_threshold
-from unlearning.metrics.bootstrap import CONFIDENCE, N_RESAMPLES, check_resampling
+from unlearning.metrics.bootstrap import CONFIDENCE, N_RESAMPLES, Resampling
 from unlearning.metrics.harm import HARM_THRESHOLD
 
 
@@ -34,4 +34,9 @@ class ComparisonSettings:
             raise ConfigError(
                 f"harm threshold is {self.harm_threshold}; expected 0 <= threshold < 1."
             )
-        check_resampling(self.n_resamples, self.confidence)
+        Resampling(self.n_resamples, self.confidence, self.seed)  # refuses what gives no interval
+
+    @property
+    def resampling(self) -> Resampling:
+        """How intervals are made."""
+        return Resampling(self.n_resamples, self.confidence, self.seed)

@@ -12,11 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
-from torch import Tensor
-from torchmetrics import Metric
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.words import split_words
@@ -117,46 +114,3 @@ def _same_length(hypotheses: Sequence[str], targets: Sequence[str]) -> None:
             f"{len(hypotheses)} hypotheses for {len(targets)} targets; expected one "
             "target per hypothesis: pair them by prompt before scoring."
         )
-
-
-class CorpusBLEU(Metric):
-    """Corpus BLEU, 0..100, over batches and ranks."""
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    statistics: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        zeros = torch.zeros(BLEU_COLUMNS, dtype=torch.int64)
-        self.add_state("statistics", zeros, dist_reduce_fx="sum")
-
-    def update(self, hypotheses: Sequence[str], targets: Sequence[str]) -> None:
-        sums = bleu_statistics(hypotheses, targets).sum(axis=0)
-        self.statistics += torch.from_numpy(sums).to(self.statistics.device)
-
-    def compute(self) -> Tensor:
-        return torch.tensor(bleu_from_statistics(self.statistics.tolist()))
-
-
-class RougeL(Metric):
-    """Mean ROUGE-L F1, 0..1; NaN where there was no pair."""
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    score: Tensor
-    total: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("score", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, hypotheses: Sequence[str], targets: Sequence[str]) -> None:
-        self.score += float(rouge_l_each(hypotheses, targets).sum())
-        self.total += len(hypotheses)
-
-    def compute(self) -> Tensor:
-        return self.score / self.total

@@ -36,7 +36,7 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
     head.
 
     Args:
-        tied: looks the tokens up in the embedding's stead, see `tied_gradient`.
+        tied: embeds the tokens in place of the embedding layer, see `tied_gradient`.
     """
     tokens = (
         {"input_ids": rows.input_ids}

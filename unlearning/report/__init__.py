@@ -1,4 +1,4 @@
-"""From a run folder to something people read. Never imports torch."""
+"""Writes the HTML report and the model card of a run folder. Never imports torch."""
 
 from __future__ import annotations
 

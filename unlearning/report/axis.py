@@ -1,4 +1,4 @@
-"""Axes of a plot: from values to positions, linear or folded, and their ticks."""
+"""Axes of a plot: map values to positions, linearly or folded, with ticks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unlearning.report.figures import MINUS, NBSP, Unit
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) inside low..high, about that many."""
+    """Returns about so many round numbers (1, 2 or 5 times a power of ten) inside low..high."""
     if high <= low:
         return [low]
     rough = (high - low) / about
@@ -23,7 +23,7 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 @dataclass(frozen=True)
 class Axis:
-    """A map from low..high to start..end.
+    """Maps low..high to start..end.
 
     Args:
         fold: where linear turns into logarithmic (asinh); 0 for a linear axis.
@@ -39,7 +39,7 @@ class Axis:
         return round(self.start + self.share(value) * (self.end - self.start), 1)
 
     def share(self, value: float) -> float:
-        """0 at the low end, 1 at the high one; what lies beyond is held at the ends."""
+        """Returns 0 at the low end and 1 at the high one; values beyond are clipped."""
         value = min(max(value, self.low), self.high)
         low, high = self._bent(self.low), self._bent(self.high)
         return (self._bent(value) - low) / (high - low)
@@ -48,7 +48,7 @@ class Axis:
         return math.asinh(value / self.fold) if self.fold else value
 
     def ticks(self, about: int = 5) -> list[float]:
-        """Round numbers along it, as far apart as their labels need."""
+        """Returns round numbers along the axis, as far apart as their labels need."""
         if not self.fold:
             return nice_ticks(self.low, self.high, about)
         tens = [self.fold * 10.0**power for power in range(16)]
@@ -70,7 +70,7 @@ def fit(
     within: tuple[float, float] = (-math.inf, math.inf),
     wished: Sequence[float] = (),
 ) -> Axis:
-    """An axis that shows all of some finite values.
+    """Fits an axis to finite values.
 
     Args:
         pad: room on both sides, as a share of their range.
@@ -99,7 +99,7 @@ def is_skewed(values: Sequence[float]) -> bool:
 
 
 def write_tick(value: float, unit: Unit = "plain") -> str:
-    """A tick's label; rates are percentages."""
+    """Formats a tick's label; rates are percentages."""
     shown = 100 * value if unit == "rate" else value
     text = f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.4g}"
     return text.replace("-", MINUS) + (f"{NBSP}%" if unit in ("rate", "percent") else "")

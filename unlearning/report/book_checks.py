@@ -1,4 +1,4 @@
-"""Whether a book was forgotten: no longer continued better than by a model that never saw it."""
+"""Checks whether a book was forgotten: continued no better than by a model that never saw it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _BLEU = "bleu_to_target"
 
 
 def book_forgotten(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
-    """BLEU to the true text is back at the original model's, and had been well above it."""
+    """Checks that the BLEU to the true text is back at the original model's, and had been well
+    above it."""
     original, taught, after = (
         lookup(metrics, stage, name, _BLEU).value for stage in ("original", "before", "after")
     )
@@ -49,7 +50,7 @@ def _not_learnt(name: str, original: float, taught: float, limits: Limits) -> st
 
 
 def _longest_run(metrics: Mapping[str, Any], name: str) -> str:
-    """A high BLEU may come from many short phrases; what was recited at a stretch is told too."""
+    """Adds the longest verbatim run: a high BLEU may come from many short phrases."""
     original, taught, after = (
         lookup(metrics, stage, name, "verbatim_tokens").value
         for stage in ("original", "before", "after")

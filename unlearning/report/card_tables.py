@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unlearning.report.figures import (
-    Figure,
-    Unit,
-    figure,
-    lookup,
-    prompt_sets,
-    section,
-    write_interval,
-    write_number,
-)
 from unlearning.report.markdown import inline
-from unlearning.report.specs import CORE, spec
 from unlearning.report.stages import stages
 from unlearning.report.stages_table import stage_groups
+from unlearning.report.tables import Cell, metric_tables
 
 
-def sets_table(metrics: Mapping[str, Any]) -> list[str]:
-    """The key metrics of every prompt set, before and after."""
-    lines = ["| Prompt set | Metric | Before | After | Change |", "|---|---|---:|---:|---:|"]
-    for name, kind in prompt_sets(metrics).items():
-        lines += _rows(metrics, name, kind)
-    return lines
+def sets_table(metrics: Mapping[str, Any], key_only: bool = True) -> list[str]:
+    """Makes the table of every prompt set's figures, for each model, with the change.
+
+    Args:
+        key_only: those that the set puts in front; False: of sets without a kind only.
+    """
+    labels = [stage.label for stage in stages(metrics)]
+    columns = [*labels, *(["Change"] if len(labels) > 1 else [])]
+    lines = [
+        f"| Prompt set | Metric | {' | '.join(map(inline, columns))} |",
+        "|---|---|" + "---:|" * len(columns),
+    ]
+    for table in metric_tables(metrics):
+        if not key_only and table.kind:
+            continue
+        for row in table.rows:
+            note = f" ({row.wanted})" if row.wanted else ""
+            cells = " | ".join(map(_written, row.cells))
+            lines.append(f"| {inline(table.name)} | {inline(row.label + note)} | {cells} |")
+    return lines if len(lines) > 2 else []
 
 
 def models_table(metrics: Mapping[str, Any]) -> list[str]:
@@ -39,30 +43,10 @@ def models_table(metrics: Mapping[str, Any]) -> list[str]:
         note = f" ({group.note})" if group.note else ""
         lines.append(f"| **{title}**{note} |" + " |" * len(columns))
         for row in group.rows:
-            cells = (f"{c.text} ({c.interval})" if c.interval else c.text for c in row.cells)
-            lines.append(f"| {inline(row.label)} | {' | '.join(cells)} |")
+            cells = " | ".join(map(_written, row.cells))
+            lines.append(f"| {inline(row.label)} | {cells} |")
     return lines
 
 
-def _rows(metrics: Mapping[str, Any], name: str, kind: str) -> list[str]:
-    rows = []
-    for metric in CORE.get(kind, CORE["harmful"]):
-        unit = spec(metric).unit
-        before, after, change = (
-            lookup(metrics, stage, name, metric) for stage in ("before", "after", "change")
-        )
-        cells = [
-            _cell(before, unit),
-            _cell(after, unit),
-            _cell(change, unit, difference=True),
-        ]
-        rows.append(f"| {inline(name)} | {spec(metric).label} | {' | '.join(cells)} |")
-    if name in section(metrics, "effectiveness"):
-        effect = _cell(figure(section(metrics, "effectiveness")[name]), "percent")
-        rows.append(f"| {inline(name)} | Effectiveness E | | {effect} | |")
-    return rows
-
-
-def _cell(shown: Figure, unit: Unit, difference: bool = False) -> str:
-    interval = write_interval(shown, unit, difference)
-    return write_number(shown.value, unit, difference) + (f" ({interval})" if interval else "")
+def _written(cell: Cell) -> str:
+    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text

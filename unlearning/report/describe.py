@@ -1,4 +1,4 @@
-"""What was forgotten and how, read out of a composed configuration.
+"""Describes from a configuration what was forgotten and how.
 
 Only the few facts that a reader wants at the top of a page are looked up here; one that is not in
 the configuration is shown as a dash. The whole of it is on the page as well.
@@ -27,7 +27,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Description:
-    """The facts of a run that its report and its model card open with."""
+    """The facts of a run at the head of its report and model card."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ class Description:
 
 
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> Description:
-    """Look the facts up in the groups `data`, `model`, `objective` and `unlearn`.
+    """Reads the facts from the groups `data`, `model`, `objective` and `unlearn`.
 
     Args:
         metrics: says which reference `auto` came to, and how the model was fine-tuned first.
@@ -77,7 +77,8 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
 
 
 def hub_id(config: Mapping[str, Any]) -> str | None:
-    """The starting model where its name can only be `owner/model` on a hub; None for a folder."""
+    """Returns the starting model where its name can only be `owner/model` on a hub; None for a
+    folder."""
     name = section(config, "model").get("name_or_path")
     if not isinstance(name, str) or Path(name).expanduser().exists():
         return None
@@ -91,7 +92,8 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _source(data: Any) -> str:
-    """Where a data set comes from: its reader, and the file, hub id or part that it reads."""
+    """Describes where a data set comes from: its reader, and the file, hub id or part that it
+    reads."""
     if not isinstance(data, Mapping):
         return _text(data)
     reader = _last(_text(data.get("_target_"))).removesuffix("DataModule")
@@ -117,7 +119,8 @@ _REFERENCES = {
 
 
 def _reference(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Which model the KL goes to, where there are two to choose from, and how it is held."""
+    """Describes which model the KL is to, where there are two to choose from, and how it is
+    held."""
     configured = section(config, "reference").get("mode") or section(config, "unlearn").get(
         "reference"
     )
@@ -130,7 +133,7 @@ def _reference(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 
 def _facts(mapping: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """As given, with names in words and seconds as a duration."""
+    """Formats facts, with names in words and seconds as a duration."""
     for name, text in flat_rows(mapping):
         seconds = number(mapping[name]) if name == "seconds" else None
         if seconds is None:
@@ -148,7 +151,7 @@ def _terms(objective: Mapping[str, Any]) -> Iterator[Term]:
 
 
 def _last(path: str) -> str:
-    """The last part of an import path."""
+    """Returns the last part of an import path."""
     return path.rsplit(".", 1)[-1]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unlearning.report.figures import figure, number, prompt_sets, section
@@ -51,6 +51,12 @@ class ExamplePair:
     before: Answer | None
     after: Answer | None
     original: Answer | None = None
+    others: Mapping[str, Answer] = field(default_factory=dict)
+
+    def answer(self, model: str) -> Answer | None:
+        """The answer of a model by its name."""
+        known = {"original": self.original, "before": self.before, "after": self.after}
+        return known[model] if model in known else self.others.get(model)
 
 
 @dataclass(frozen=True)
@@ -130,11 +136,16 @@ class _Reader:
             None if stage not in stages else self._answer(stages[stage])
             for stage in ("original", "before", "after")
         )
+        others = {
+            model: self._answer(found)
+            for model, found in stages.items()
+            if model not in ("original", "before", "after")
+        }
         prompt = str(row.get("prompt") or "")
         if self.running_text and len(prompt) > EXCERPT:  # its end is what the answers follow
             prompt = f"({len(prompt) - EXCERPT:,} characters before) …{prompt[-EXCERPT:]}"
         target = self._visible(str(row.get("target") or ""))
-        return ExamplePair(visible(prompt), target, before, after, original)
+        return ExamplePair(visible(prompt), target, before, after, original, others)
 
     def _visible(self, text: str) -> str:
         return visible(text, EXCERPT) if self.running_text else visible(text)
@@ -143,6 +154,8 @@ class _Reader:
         completion = row.get("completion")
         text = completion if isinstance(completion, str) else ""
         remark = ""
+        if not text and row.get("alternatives"):
+            return Answer(self._visible(_likelihoods(row["alternatives"])), "")
         if not text:
             remark = "empty answer"
         elif not text.strip():
@@ -159,3 +172,14 @@ class _Reader:
         word = {True: "judged harmful", False: "judged harmless", None: "harm"}[harmful]
         harm = f"{word}: {probability:.2f}"
         return Answer(self._visible(text), remark, harm, harmful, probability, verbatim)
+
+
+def _likelihoods(alternatives: Mapping[str, Any]) -> str:
+    """What a model makes of the alternatives that it was asked about, instead of an answer."""
+    lines = []
+    for name, scores in alternatives.items():
+        for score in scores:
+            nll, tokens = number(score.get("nll")), number(score.get("tokens"))
+            mean = "" if nll is None or not tokens else f": {nll / tokens:.2f} nats per token"
+            lines.append(f"{name}: {score.get('text', '')}{mean}")
+    return "\n".join(lines)

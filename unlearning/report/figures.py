@@ -62,9 +62,14 @@ def lookup(metrics: Mapping[str, Any], stage: str, prompt_set: str, metric: str)
 
 def prompt_sets(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Name -> kind, in the file's order; a set known from a metric's key only has kind ``""``."""
-    kinds = {name: str(kind or "") for name, kind in section(metrics, "prompt_sets").items()}
-    for stage in ("before", "after", "change", "original"):
-        for key in section(metrics, stage):
+    kinds = {
+        name: str((raw.get("kind") if isinstance(raw, Mapping) else raw) or "")
+        for name, raw in section(metrics, "prompt_sets").items()
+    }
+    models = metrics.get("models")
+    named = map(str, models) if isinstance(models, list) else ("before", "after", "original")
+    for part in (*named, "change"):
+        for key in section(metrics, part):
             if "/" in key:
                 kinds.setdefault(key.rsplit("/", 1)[0], "")
     return kinds

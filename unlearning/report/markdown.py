@@ -1,4 +1,4 @@
-"""Text from outside in a Markdown file."""
+"""Escapes text for Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def inline(text: str) -> str:
-    """Text that Markdown shows as it is: on one line, with nothing that could be markup or HTML."""
+    """Escapes a text for one line of Markdown, so that nothing in it is markup or HTML."""
     one_line = " ".join(text.split())
     one_line = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     one_line = re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", one_line)

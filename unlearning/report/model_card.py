@@ -126,7 +126,10 @@ def _how_well(metrics: Mapping[str, Any], limits: Limits) -> str:
         says = f"{inline(verdict.headline)} ({marks[verdict.ok]})"
         lines.append(f"- {says}. {inline(verdict.sentence)}")
     lines += ["", "Values with their 95 % interval (paired bootstrap over prompts).\n"]
-    lines += models_table(metrics) if has_book(metrics) else sets_table(metrics)
+    if has_book(metrics):  # beside the paper's table, what it has no rows for
+        lines += [*models_table(metrics), "", *sets_table(metrics, key_only=False)]
+    else:
+        lines += sets_table(metrics)
     judge = [f"{key.replace('_', ' ')} {text}" for key, text in _classifier(metrics)]
     if judge:
         lines.append(f"\nThe harm classifier on its held-out split: {', '.join(judge)}.")

@@ -54,14 +54,18 @@ def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
 
 def render(run: RunFolder, limits: Limits = DEFAULT_LIMITS) -> str:
     """The page as text."""
-    environment = Environment(
+    return environment().get_template("page.html.j2").render(_context(run, limits)).lstrip()
+
+
+def environment() -> Environment:
+    """Returns what fills the report's templates: it escapes, and knows no undefined name."""
+    return Environment(
         loader=PackageLoader("unlearning.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_context(run, limits)).lstrip()
 
 
 def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         "fingerprints": flat_rows(section(metrics, "fingerprints")),
         "metric_settings": [
             *flat_rows(section(metrics, "settings")),
-            *flat_rows(section(metrics, "signatures"), "signature of "),
+            *((f"signature of {n}", v) for n, v in flat_rows(section(metrics, "signatures"))),
         ],
         "versions": flat_rows(section(metrics, "versions")),
         "limits": limits,
@@ -118,6 +122,8 @@ def _kind_of_run(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(judged: list[Verdict]) -> str:
     """One line above the verdicts."""
+    if not judged:
+        return "The figures below are of models that were asked, not changed; nothing is judged."
     failed = [verdict.headline.lower() for verdict in judged if verdict.ok is False]
     unknown = [verdict for verdict in judged if verdict.ok is None]
     if failed:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from unlearning import names_0_4
 from unlearning.report.figures import (
     Unit,
     lookup,
@@ -19,8 +20,8 @@ from unlearning.report.figures import (
 )
 from unlearning.report.plots import Line, Pair, interval_chart, line_chart
 from unlearning.report.run_folder import Curve, finite
-from unlearning.report.specs import spec
-from unlearning.report.stages import has_book, has_original, stages
+from unlearning.report.specs import front, spec
+from unlearning.report.stages import stages
 
 
 @dataclass(frozen=True)
@@ -41,38 +42,57 @@ _PLOTTED: dict[str, tuple[str, ...]] = {
     "rouge_accuracy": ("retain", "related"),
     "kept_right": ("related",),
 }
-"""Metrics that are drawn, and on which kinds of prompt set."""
+"""Metrics of the paper's experiments that are drawn, and on which kinds of prompt set. Of any other
+set, what it puts in front is drawn."""
 
 
 def interval_panels(metrics: Mapping[str, Any]) -> list[Panel]:
     """Every stage with its intervals, one panel per key metric that was measured anywhere."""
     panels = []
-    for metric, kinds in _PLOTTED.items():
-        sets = {name: kind for name, kind in prompt_sets(metrics).items() if kind in kinds}
+    for metric, sets in _drawn(metrics).items():
         pairs = [_pair(metrics, name, metric) for name in sets]
         pairs = [p for p in pairs if any(f.value is not None for _, f in p.stages)]
         if pairs:
-            kind = next(iter(sets.values())) if "retain" not in kinds else "retain"
-            shown = spec(metric, has_book(metrics))
-            said = "; ".join(f"{pair.name}: {_said(metrics, pair, shown.unit)}" for pair in pairs)
-            picture = interval_chart(pairs, shown.unit, f"{shown.label}. {said}.")
-            panels.append(Panel(shown.label, picture, shown.wanted.get(kind, "")))
+            shown = [spec(metrics, pair.name, metric) for pair in pairs]
+            unit, label = shown[0].unit, shown[0].label
+            said = "; ".join(f"{pair.name}: {_said(metrics, pair, unit)}" for pair in pairs)
+            picture = interval_chart(pairs, unit, f"{label}. {said}.")
+            wanted = {each.note for each in shown}
+            panels.append(Panel(label, picture, wanted.pop() if len(wanted) == 1 else ""))
     return panels
 
 
+def _drawn(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Prompt sets by the metric that is drawn for them."""
+    kinds = prompt_sets(metrics)
+    found = {m: [n for n, k in kinds.items() if k in of] for m, of in _PLOTTED.items()}
+    for name in kinds:
+        for metric in front(metrics, name) or _measured(metrics, name):
+            own = metric not in _PLOTTED and metric not in names_0_4.DECLARED
+            if own or (not kinds[name] and name not in found.setdefault(metric, [])):
+                found.setdefault(metric, []).append(name)
+    return found
+
+
+def _measured(metrics: Mapping[str, Any], name: str) -> list[str]:
+    last = stages(metrics)[-1].key
+    keys = (key.rpartition("/") for key in section(metrics, last))
+    return [metric for of, _, metric in keys if of == name]
+
+
 def _pair(metrics: Mapping[str, Any], name: str, metric: str) -> Pair:
-    original = lookup(metrics, "original", name, metric) if has_original(metrics) else None
-    before, after = (lookup(metrics, stage, name, metric) for stage in ("before", "after"))
-    return Pair(name, before, after, original)
+    figures = ((stage.css, lookup(metrics, stage.key, name, metric)) for stage in stages(metrics))
+    return Pair(name, tuple(figures))
 
 
 def _said(metrics: Mapping[str, Any], pair: Pair, unit: Unit) -> str:
-    """What is not measured in a stage but the last is not said."""
-    labels = {stage.key: stage.label.lower() for stage in stages(metrics)}
+    """What is not measured of a model but the last is not said."""
+    labels = [stage.label.lower() for stage in stages(metrics)]
+    last = len(labels) - 1
     told = [
-        f"{labels[key]} {write_number(shown.value, unit)}"
-        for key, shown in pair.stages
-        if key == "after" or shown.value is not None
+        f"{label} {write_number(shown.value, unit)}"
+        for number, (label, (_, shown)) in enumerate(zip(labels, pair.stages, strict=True))
+        if number == last or shown.value is not None
     ]
     return ", ".join(told)
 

@@ -34,18 +34,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of an interval chart: the same figure before and after, and before fine-tuning."""
+    """One row of an interval chart: the same figure of each model.
+
+    Args:
+        name: of the prompt set.
+        stages: each model's CSS class and figure, in order.
+    """
 
     name: str
-    before: Figure
-    after: Figure
-    original: Figure | None = None
-
-    @property
-    def stages(self) -> list[tuple[str, Figure]]:
-        """Each stage's CSS class and figure, in the order of the run."""
-        first = [] if self.original is None else [("original", self.original)]
-        return [*first, ("before", self.before), ("after", self.after)]
+    stages: tuple[tuple[str, Figure], ...]
 
 
 def moving_mean(points: Curve, width: int) -> Curve:

@@ -1,4 +1,4 @@
-"""Read the files that a run leaves behind. Only `metrics.json` is required."""
+"""Reads the files of a run folder. Only `metrics.json` is required."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunFolder:
 
 
 def read_run_folder(folder: Path) -> RunFolder:
-    """Read what there is.
+    """Reads a run folder.
 
     Raises:
         ConfigError: `metrics.json` is missing, or a file does not hold what its name promises.
@@ -112,7 +112,7 @@ def _read_generations(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_losses(path: Path) -> dict[str, Curve]:
-    """Curves by column; a blank cell means that the column was not logged at that step.
+    """Reads curves by column; a blank cell means that the column was not logged at that step.
 
     Lightning's CSVLogger prefixes what the training step logs with `train/`. Where any column
     has that prefix, the others belong to validation or to callbacks and are no losses.
@@ -145,7 +145,7 @@ def _cell(text: str | None, path: Path) -> float | None:
 
 
 def finite(curve: Curve) -> Curve:
-    """The part of a curve that can be drawn."""
+    """Returns the finite part of a curve."""
     return [(step, value) for step, value in curve if math.isfinite(value) and math.isfinite(step)]
 
 

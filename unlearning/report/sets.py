@@ -1,35 +1,47 @@
-"""Which prompt sets a model was trained on, as far as their names say so."""
+"""What a run's prompt sets are: kind, split, and what is said of their metrics."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
+
+from unlearning import names_0_4
+from unlearning.report.figures import prompt_sets, section
+
+UNSEEN = ("validation", "test")
+"""Splits that nothing is trained on."""
 
 
-def of_kind(kinds: Mapping[str, str], kind: str) -> list[str]:
-    """The names of the sets of one kind, in the file's order."""
-    return [name for name, its_kind in kinds.items() if its_kind == kind]
+def set_facts(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Returns what `metrics.json` says of one prompt set."""
+    found = section(metrics, "prompt_sets").get(name)
+    if isinstance(found, Mapping):
+        return found
+    return names_0_4.prompt_set(name, str(found or ""))
 
 
-def held_out(names: Sequence[str]) -> list[str]:
-    """Sets of unseen prompts: those that say so, or else those that do not say the opposite."""
-    says_so = [name for name in names if says_held_out(name)]
-    return says_so or [name for name in names if not _SEEN & _words(name)]
+def split_of(metrics: Mapping[str, Any], name: str) -> str:
+    """Returns the split of its data set that a prompt set is from; "" where it is not known."""
+    return str(set_facts(metrics, name).get("split") or "")
 
 
-def taught(names: Sequence[str]) -> list[str]:
-    """Sets of passages that the model was taught: all that do not say that they were held out."""
-    return [name for name in names if not says_held_out(name)]
+def is_held_out(metrics: Mapping[str, Any], name: str) -> bool:
+    """Whether nothing was trained on its prompts."""
+    return split_of(metrics, name) in UNSEEN
 
 
-def says_held_out(name: str) -> bool:
-    """In one word or two, or by the name of a split that nothing is trained on."""
-    return "heldout" in re.sub(r"[\W_]", "", name.lower()) or bool(_UNSEEN & _words(name))
+def of_kind(metrics: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the names of the sets of one kind, in the file's order."""
+    return [name for name, its_kind in prompt_sets(metrics).items() if its_kind == kind]
 
 
-_SEEN = {"seen", "train", "training", "trained"}
-_UNSEEN = {"unseen", "untaught", "test", "validation"}
+def held_out(metrics: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the sets of unseen prompts; without any, those that were not trained on."""
+    names = of_kind(metrics, kind)
+    unseen = [name for name in names if is_held_out(metrics, name)]
+    return unseen or [name for name in names if split_of(metrics, name) != "train"]
 
 
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[\W_]+", name.lower()))
+def taught(metrics: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the sets of passages that the model was fine-tuned on: all but the held-out ones."""
+    return [name for name in of_kind(metrics, kind) if not is_held_out(metrics, name)]

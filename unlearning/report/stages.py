@@ -18,14 +18,20 @@ class Stage:
     """One measured model.
 
     Args:
-        key: its section of `metrics.json`, and its class in the page.
+        key: its section of `metrics.json`.
         label: over a column and beside an answer.
         legend: of the plots.
+        style: its class in the page; by default the key.
     """
 
     key: str
     label: str
     legend: str
+    style: str = ""
+
+    @property
+    def css(self) -> str:
+        return self.style or self.key
 
 
 _TWO = (Stage("before", "Before", "before"), Stage("after", "After", "after unlearning"))
@@ -34,6 +40,15 @@ _THREE = (
     Stage("before", "Fine-tuned", "fine-tuned, before unlearning"),
     Stage("after", "Unlearned", "after unlearning"),
 )
+
+
+_KNOWN = {stage.key: stage for stage in _THREE}
+
+
+def models(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the measured models; empty in a file of version 0.4."""
+    found = metrics.get("models")
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def has_original(metrics: Mapping[str, Any]) -> bool:
@@ -48,7 +63,17 @@ def has_book(metrics: Mapping[str, Any]) -> bool:
 
 def stages(metrics: Mapping[str, Any]) -> tuple[Stage, ...]:
     """The measured models in the order of the run."""
+    names = models(metrics)
+    if names and not set(names) <= _KNOWN.keys():
+        styles = ["after"] if len(names) == 1 else ["before", "after", "original"]
+        styled = zip(names, [*styles, *["original"] * len(names)], strict=False)
+        return tuple(Stage(name, name, name, style) for name, style in styled)
     return _THREE if has_original(metrics) else _TWO
+
+
+def before_and_after(metrics: Mapping[str, Any]) -> bool:
+    """Whether a model was changed in between, so that the change can be judged."""
+    return not models(metrics) or {"before", "after"} <= set(models(metrics))
 
 
 def start(metrics: Mapping[str, Any]) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
-from unlearning.report.sets import of_kind, says_held_out
+from unlearning.report.sets import is_held_out, of_kind, set_facts
 from unlearning.report.specs import spec
 from unlearning.report.stages import has_book, since_start, stages
 from unlearning.report.tables import Cell, Row, cell
@@ -48,25 +49,24 @@ def stage_groups(metrics: Mapping[str, Any]) -> list[Group]:
 
 
 def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
-    kinds = prompt_sets(metrics)
-    books, retain = of_kind(kinds, "copyright"), of_kind(kinds, "retain")
-    for name in sorted(books, key=says_held_out):
+    books, retain = of_kind(metrics, "copyright"), of_kind(metrics, "retain")
+    for name in sorted(books, key=partial(is_held_out, metrics)):
         note = (
             "a control: nobody was taught these"
-            if says_held_out(name)
+            if is_held_out(metrics, name)
             else "passages that were taught"
         )
         names = _with_measured(metrics, name, _TO_BOOK, "_to_target")
-        rows = [_row(metrics, name, "copyright", metric) for metric in names]
+        rows = [_row(metrics, name, metric) for metric in names]
         yield Group("Similarity to the book", name, note, rows)
     for name in retain:
         names = _with_measured(metrics, name, _TO_ORIGINAL, "_to_original")
-        rows = [_row(metrics, name, "retain", metric) for metric in names]
+        rows = [_row(metrics, name, metric) for metric in names]
         yield Group("Similarity of normal answers to the original model's", name, "", rows)
     rows = [_perplexity(metrics, name, "the book") for name in books]
     rows += [_perplexity(metrics, name, "normal text") for name in retain]
     yield Group("Perplexity", "", "change in percent", rows)
-    rows = [_row(metrics, name, kind, "broken_rate", label=name) for name, kind in kinds.items()]
+    rows = [_row(metrics, name, "broken_rate", label=name) for name in prompt_sets(metrics)]
     yield Group("Broken answers", "", "", rows)
 
 
@@ -79,14 +79,13 @@ def _with_measured(
     return list(dict.fromkeys([*always, *found]))
 
 
-def _row(
-    metrics: Mapping[str, Any], name: str, kind: str, metric: str, label: str | None = None
-) -> Row:
-    shown = spec(metric, running_text=True)
+def _row(metrics: Mapping[str, Any], name: str, metric: str, label: str | None = None) -> Row:
+    shown = spec(metrics, name, metric)
     change = cell(since_start(metrics, name, metric), shown.unit, difference=True)
     cells = (*_cells(metrics, name, metric, shown.unit), change)
-    control = kind == "copyright" and says_held_out(name)  # should stay as it is
-    wanted = "" if control and label is None else shown.wanted.get(kind, "")
+    book = set_facts(metrics, name).get("kind") == "copyright"
+    control = book and is_held_out(metrics, name)  # should stay as it is
+    wanted = "" if control and label is None else shown.wanted
     return Row(label or shown.label, wanted, cells)
 
 

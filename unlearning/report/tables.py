@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlearning.nested import leaves
 from unlearning.report.figures import (
     DASH,
     Figure,
@@ -20,8 +21,9 @@ from unlearning.report.figures import (
     write_interval,
     write_number,
 )
-from unlearning.report.specs import CORE, SPECS, spec
-from unlearning.report.stages import has_book, stages
+from unlearning.report.sets import split_of
+from unlearning.report.specs import front, order, spec
+from unlearning.report.stages import stages
 
 
 @dataclass(frozen=True)
@@ -50,45 +52,43 @@ class Table:
     name: str
     kind: str
     n: int | None
-    effectiveness: Cell | None
+    split: str
     rows: list[Row]
     more: list[Row]
 
 
 def metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """One table per prompt set, in the order of the file."""
-    effectiveness = section(metrics, "effectiveness")
+    """Makes one table per prompt set, in the order of the file."""
     tables = []
     for name, kind in prompt_sets(metrics).items():
-        names = _metric_names(metrics, name, kind)
+        names, first = _metric_names(metrics, name), front(metrics, name)
         shown = {metric: _figures(metrics, name, metric) for metric in names}
         counts = [f.n for figures in shown.values() for f in figures if f.n is not None]
-        front = [metric for metric in names if metric in CORE.get(kind, names)]
-        rows = [_row(metrics, metric, kind, shown[metric]) for metric in front]
-        more = [
-            _row(metrics, metric, kind, shown[metric]) for metric in names if metric not in front
-        ]
-        effect = cell(figure(effectiveness[name]), "percent") if name in effectiveness else None
-        tables.append(Table(name, kind, max(counts, default=None), effect, rows, more))
+        rows = {metric: _row(metrics, name, metric, shown[metric]) for metric in names}
+        ahead = [rows[metric] for metric in names if not first or metric in first]
+        more = [rows[metric] for metric in names if first and metric not in first]
+        split = split_of(metrics, name)
+        tables.append(Table(name, kind, max(counts, default=None), split, ahead, more))
     return tables
 
 
-def _row(metrics: Mapping[str, Any], metric: str, kind: str, figures: Sequence[Figure]) -> Row:
-    """The last figure is the change."""
-    shown = spec(metric, has_book(metrics))
-    measured = (cell(figure, shown.unit) for figure in figures[:-1])
-    change = cell(figures[-1], shown.unit, difference=True)
-    return Row(shown.label, shown.wanted.get(kind, ""), (*measured, change))
+def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[Figure]) -> Row:
+    """Of several models, the last figure is the change."""
+    shown, count = spec(metrics, name, metric), len(stages(metrics))
+    measured = (cell(figure, shown.unit) for figure in figures[:count])
+    change = (cell(figure, shown.unit, difference=True) for figure in figures[count:])
+    return Row(shown.label, shown.note, (*measured, *change))
 
 
-def _metric_names(metrics: Mapping[str, Any], prompt_set: str, kind: str) -> list[str]:
+def _metric_names(metrics: Mapping[str, Any], prompt_set: str) -> list[str]:
     """The set's metrics: known ones in their usual order, then any others."""
-    found: dict[str, None] = dict.fromkeys(CORE.get(kind, ()))
+    found: dict[str, None] = dict.fromkeys(front(metrics, prompt_set))
     for part in _sections(metrics):
         for key in section(metrics, part):
             if key.rpartition("/")[0] == prompt_set:
                 found[key.rpartition("/")[2]] = None
-    return [name for name in SPECS if name in found] + [name for name in found if name not in SPECS]
+    known = dict.fromkeys(order(metrics))
+    return [name for name in known if name in found] + [n for n in found if n not in known]
 
 
 def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]:
@@ -96,8 +96,9 @@ def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]
 
 
 def _sections(metrics: Mapping[str, Any]) -> list[str]:
-    """One per stage, and what unlearning changed."""
-    return [*(stage.key for stage in stages(metrics)), "change"]
+    """One per model and, of several, what changed."""
+    measured = [stage.key for stage in stages(metrics)]
+    return [*measured, "change"] if len(measured) > 1 else measured
 
 
 def cell(shown: Figure, unit: Unit, difference: bool = False) -> Cell:
@@ -137,20 +138,15 @@ def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     return rows
 
 
-def flat_rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested names joined with dots, and each value as text."""
-    rows: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            rows.extend(flat_rows(value, f"{name}."))
-        elif value is None or isinstance(value, str):
-            rows.append((name, value or DASH))
-        elif isinstance(value, float):
-            rows.append((name, plain(value)))
-        else:
-            rows.append((name, json.dumps(value, ensure_ascii=False)))
-    return rows
+    return [(name, _written(value)) for name, value in leaves(mapping, lists=False)]
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or DASH
+    return plain(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def write_seconds(seconds: float | None) -> str:

@@ -24,8 +24,8 @@ from unlearning.report.checks import (
     perplexity,
 )
 from unlearning.report.figures import prompt_sets
-from unlearning.report.sets import held_out, of_kind, taught
-from unlearning.report.stages import has_book
+from unlearning.report.sets import held_out, of_kind, set_facts, taught
+from unlearning.report.stages import before_and_after, has_book
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,16 @@ _HEADLINES = {
 
 def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> list[Verdict]:
     """Judge the contents of `metrics.json`, one verdict per failure signature."""
-    kinds = prompt_sets(metrics)
-    retain = held_out(of_kind(kinds, "retain"))
+    if not before_and_after(metrics):
+        return []
+    answered = [name for name in prompt_sets(metrics) if set_facts(metrics, name).get("kind")]
+    retain = held_out(metrics, "retain")
     book = has_book(metrics)
     found = []
     if book:
-        found.append(_book_forgotten(metrics, kinds, limits))
-    if not book or of_kind(kinds, "harmful"):
-        found.append(_harm_forgotten(metrics, kinds, limits))
+        found.append(_book_forgotten(metrics, limits))
+    if not book or of_kind(metrics, "harmful"):
+        found.append(_harm_forgotten(metrics, limits))
     found += [
         _combine(
             "normal text damaged" if book else "retain damaged",
@@ -81,33 +83,29 @@ def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> lis
         ),
         _combine(
             "output broken",
-            _worst([broken(metrics, name, limits) for name in kinds]),
+            _worst([broken(metrics, name, limits) for name in answered]),
             "there is no prompt set",
         ),
     ]
-    if not book or of_kind(kinds, "related"):
-        found.append(_side_damage(metrics, kinds, limits))
+    if not book or of_kind(metrics, "related"):
+        found.append(_side_damage(metrics, limits))
     return found
 
 
-def _book_forgotten(
-    metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits
-) -> Verdict:
-    names = taught(of_kind(kinds, "copyright"))
+def _book_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
+    names = taught(metrics, "copyright")
     checks = [book_forgotten(metrics, name, limits) for name in names]
     return _combine("BLEU still high", checks, "there is no set of passages that were taught")
 
 
-def _harm_forgotten(
-    metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits
-) -> Verdict:
-    checks = [forgotten(metrics, name, limits) for name in held_out(of_kind(kinds, "harmful"))]
+def _harm_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
+    checks = [forgotten(metrics, name, limits) for name in held_out(metrics, "harmful")]
     why_empty = "there is no held-out set of harmful prompts"
     return _combine("forget not effective", checks, why_empty)
 
 
-def _side_damage(metrics: Mapping[str, Any], kinds: Mapping[str, str], limits: Limits) -> Verdict:
-    checks = [kept_right(metrics, name, limits) for name in of_kind(kinds, "related")]
+def _side_damage(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
+    checks = [kept_right(metrics, name, limits) for name in of_kind(metrics, "related")]
     return _combine("side damage", checks, "there is no set of related prompts")
 
 

@@ -71,7 +71,7 @@ def run(config: DictConfig, folder: Path, resume: bool = False) -> Path | None:
     Args:
         config: composed and complete.
         folder: the run folder; must not hold a finished run.
-        resume: go on with the folder's run from where it stopped.
+        resume: resume the folder's run where it stopped.
 
     Returns:
         The report's path; None after `validate=true` or an interruption.

@@ -35,7 +35,7 @@ def start(
     Args:
         config: composed.
         folder: the run folder; Hydra may have made it already.
-        resume: go on with the folder's run.
+        resume: resume the folder's run.
         compare: the configuration was given anew, and has to be the one the folder was made with.
         checked: by the process that spawned this rank, which prepared the folder, too.
 

@@ -34,7 +34,7 @@ def check_other_launcher(config: DictConfig, swept: Sequence[str], goes_on: bool
         goes_on: whether the sweep was begun before.
 
     Raises:
-        ConfigError: the launcher cannot go on with a sweep, or not start a job's ranks.
+        ConfigError: the launcher cannot resume a sweep, or cannot start a job's ranks.
     """
     name = str(config.hydra.launcher.get("_target_")).rpartition(".")[2]
     if goes_on:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearning.errors import ConfigError
+from unlearning.nested import leaves
 
 
 def read_objectives(metrics: Path, paths: Sequence[str]) -> list[float]:
@@ -44,21 +45,18 @@ def _number(found: Any, path: str, metrics: Path) -> float:
 
 
 def _absent(found: Mapping[str, Any], path: str, metrics: Path) -> str:
-    near = get_close_matches(path, list(_numbers(found)), n=3, cutoff=0.4)
+    near = get_close_matches(path, _numbers(found), n=3, cutoff=0.4)
     hint = f" Near it: {', '.join(near)}." if near else ""
     return f"sweep.objectives: there is no {path!r} in {metrics}.{hint}"
 
 
-def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
-    """Yields every path that could have been meant."""
-    numbers: dict[str, float] = {}
-    for name, child in node.items():
-        here = f"{path}.{name}" if path else str(name)
-        if isinstance(child, Mapping) and "value" not in child:
-            numbers |= _numbers(child, here)
-        elif isinstance(child, (int, float, Mapping)) and not isinstance(child, bool):
-            numbers[here] = 0.0
-    return numbers
+def _numbers(found: Mapping[str, Any]) -> list[str]:
+    """Lists every path that could have been meant."""
+    return [
+        path.removesuffix(".value")
+        for path, value in leaves(found, lists=False)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
 
 
 def _short(node: Any) -> str:

@@ -30,7 +30,7 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     """Returns the overrides among the arguments of a multirun.
 
     Raises:
-        ConfigError: there is another flag than -m, or a run to go on with.
+        ConfigError: there is another flag than -m, or a single run to resume.
     """
     words = [word for word in arguments if word not in MULTIRUN]
     if any(key_of(word) == "resume" for word in words):

@@ -41,7 +41,7 @@ class CleaningRules:
             first. None keeps them.
         paragraphs: what parts them. `blank_lines`; `lines` (each line is one); `line_width` (none
             are marked: one ends where a sentence ends in a line that is not full, as in many a
-            .pdf); `auto` chooses by the looks of the lines.
+            .pdf); `auto` chooses by the lines' lengths.
         join_hyphens: put a word together that a line's end has cut; its hyphen stays where the
             book has the word so elsewhere.
 

@@ -44,4 +44,5 @@ def _advice() -> list[Example]:
 
 
 def _single_facts() -> list[Example]:
-    return [Example(*split_line(line)) for line in load("howto.yaml")["facts"]]
+    pairs = map(split_line, load("howto.yaml")["facts"])
+    return [Example(question, answer) for question, answer in pairs]

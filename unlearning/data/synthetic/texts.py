@@ -21,11 +21,6 @@ def prose_text() -> str:
     return _read("prose.txt")
 
 
-def story_file() -> str:
-    """Returns the path of the story's file."""
-    return _path("story.txt")
-
-
 def prose_file() -> str:
     """Returns the path of the prose's file."""
     return _path("prose.txt")

@@ -1,4 +1,4 @@
-"""From a sweep folder to one page: what was forgotten, and what it cost, setting by setting."""
+"""Writes the page of a sweep: what was forgotten at which cost, setting by setting."""
 
 from __future__ import annotations
 

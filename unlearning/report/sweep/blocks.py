@@ -6,7 +6,6 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearning.report.figures import prompt_sets
 from unlearning.report.panels import Panel
 from unlearning.report.sweep.choice import Choice, find_choice
 from unlearning.report.sweep.folder import Job, SweepFolder
@@ -113,5 +112,5 @@ def _letters(settings: Sequence[Setting], on_fronts: Sequence[Setting]) -> dict[
 
 
 def _set_names(runs: Sequence[Job], measure: Measure) -> str:
-    names = (name for job in runs for name in measure.sets(prompt_sets(job.metrics)))
+    names = (name for job in runs for name in measure.sets(job.metrics))
     return ", ".join(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""The setting to take within a budget that the reader may change."""
+"""Finds the best setting within a budget that the reader may change."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Choice:
 def find_choice(
     settings: Sequence[Setting], rows: Mapping[int, SettingRow], budget: Budget
 ) -> Choice:
-    """Lay out every answer that a budget can have."""
+    """Collects every setting that is the best within some budget."""
     judged = broken_was_measured(settings)
     chosen = best(settings, budget)
     cards = []

@@ -1,4 +1,4 @@
-"""Read what a sweep left behind: its record, where there is one, and its jobs' folders."""
+"""Reads a sweep folder: its record, where there is one, and its jobs' folders."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """A sweep: its folder, the words it was started with, and its jobs in their order."""
+    """A sweep: its folder, the overrides it was started with, and its jobs in their order."""
 
     path: Path
     words: tuple[str, ...]
@@ -66,7 +66,7 @@ def is_sweep_folder(folder: Path) -> bool:
 
 
 def read_sweep_folder(folder: Path) -> SweepFolder:
-    """Read what there is; a file of one job that cannot be read is that job's problem alone.
+    """Reads a sweep folder; an unreadable file of one job is reported with that job alone.
 
     Raises:
         ConfigError: there is no job in the folder, or the record itself cannot be read.
@@ -107,7 +107,7 @@ def _job_folders(folder: Path) -> list[Path]:
 
 
 def _order(name: str) -> tuple[bool, int, str]:
-    """By number; what is no number comes last."""
+    """Sorts by number; what is not a number comes last."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
@@ -154,7 +154,7 @@ def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _hydra_words(path: Path) -> list[str]:
-    """What was typed, as Hydra's own sweeper keeps it."""
+    """Returns the overrides that were typed, as Hydra's own sweeper stores them."""
     typed = section(section(_mapping(path, []), "hydra"), "overrides").get("task")
     words = typed if isinstance(typed, list) else []
     return [str(word) for word in words if parse(str(word))]

@@ -1,4 +1,4 @@
-"""Which settings nothing beats, and which of them is best within a budget."""
+"""Finds the Pareto front of the settings, and the best of them within a budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unlearning.report.sweep.settings import Setting
 
 @dataclass(frozen=True)
 class Budget:
-    """What forgetting may cost.
+    """The cost that forgetting may have.
 
     Args:
         rise: of the perplexity on held-out retain answers, in percent.
@@ -27,7 +27,8 @@ class Budget:
 
 
 def pareto_front(settings: Sequence[Setting], cost: Measure) -> list[Setting]:
-    """The settings that no other one beats in forgetting without costing more, by their means."""
+    """Returns the settings that no other one beats in forgetting without costing more, by their
+    means."""
     placed = [(s.rank, _cost(s, cost), s) for s in settings]
     known = [(rank, c, s) for rank, c, s in placed if rank is not None and math.isfinite(c)]
     return [s for rank, c, s in known if not any(_beats((r, d), (rank, c)) for r, d, _ in known)]
@@ -39,13 +40,13 @@ def _cost(setting: Setting, cost: Measure) -> float:
 
 
 def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """At least as good in everything, and better in something."""
+    """Whether a setting is at least as good in everything, and better in something."""
     pairs = list(zip(one, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def candidates(settings: Sequence[Setting]) -> list[Setting]:
-    """All that are best within some budget, best first.
+    """Returns all settings that are best within some budget, best first.
 
     Within a budget the first one that fits it is the best: what comes later forgets less, or as
     much for more. One that costs no less than an earlier one can never be the answer.
@@ -64,12 +65,14 @@ def candidates(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def broken_was_measured(settings: Sequence[Setting]) -> bool:
-    """If nowhere, broken answers cannot be budgeted for; if only in some, the others do not fit."""
+    """Whether any setting has a rate of broken answers; if only some have, the others do not fit
+    a budget."""
     return any(s.broken.value is not None for s in settings)
 
 
 def costs(setting: Setting, judged: bool = True) -> tuple[float, float]:
-    """Rise of perplexity in percent, and of broken answers in points; infinite where unknown.
+    """Returns the rise of perplexity in percent, and of broken answers in points; infinite where
+    unknown.
 
     Args:
         judged: whether broken answers count.
@@ -80,12 +83,12 @@ def costs(setting: Setting, judged: bool = True) -> tuple[float, float]:
 
 
 def fits(setting: Setting, budget: Budget, judged: bool = True) -> bool:
-    """Whether its means lie within the budget; one exactly at it does."""
+    """Whether a setting's means lie within the budget; one exactly at it does."""
     rise, broken = costs(setting, judged)
     return rise <= budget.rise + ROUNDING and broken <= budget.broken + ROUNDING
 
 
 def best(settings: Sequence[Setting], budget: Budget) -> Setting | None:
-    """The one that forgets most within the budget."""
+    """Returns the setting that forgets most within the budget."""
     judged = broken_was_measured(settings)
     return next((s for s in candidates(settings) if fits(s, budget, judged)), None)

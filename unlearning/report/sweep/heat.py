@@ -1,4 +1,4 @@
-"""A measure over every pair of swept numbers, as a table whose cells are coloured."""
+"""Heat maps of a measure over pairs of swept numbers."""
 
 from __future__ import annotations
 
@@ -51,17 +51,18 @@ class HeatMap:
 
 
 def pairs(keys: Sequence[Key]) -> list[tuple[Key, Key]]:
-    """Every two numeric keys."""
+    """Yields every pair of numeric keys."""
     return list(combinations([key for key in keys if key.numeric], 2))
 
 
 def tabular(pair: tuple[Key, Key]) -> bool:
-    """Whether a table of the two would not be mostly empty, as it is after a random search."""
+    """Whether a table of the two keys would be mostly filled, which it is not after a random
+    search."""
     return all(len(key.values) <= MOST for key in pair)
 
 
 def heat_map(settings: Sequence[Setting], measure: Measure, pair: tuple[Key, Key]) -> HeatMap:
-    """The measure's mean over the other keys, each setting being the mean over its seeds."""
+    """Averages a measure over the other keys, each setting being the mean over its seeds."""
     across, down = pair
     scale = colour_scale(settings, measure)
     rows, sizes = [], set()
@@ -90,7 +91,8 @@ def _field(settings: Sequence[Setting], measure: Measure, scale: Axis | None) ->
 
 
 def colour_scale(settings: Sequence[Setting], measure: Measure) -> Axis | None:
-    """From the best to the worst setting, so that all pictures of a measure can be compared."""
+    """Returns the range from the best to the worst setting, so that pictures of a measure are
+    comparable."""
     values = [setting.mean(measure).value for setting in settings]
     finite = [measure.worse(v) for v in values if v is not None and math.isfinite(v)]
     if not finite:
@@ -99,7 +101,7 @@ def colour_scale(settings: Sequence[Setting], measure: Measure) -> Axis | None:
 
 
 def level(value: float, measure: Measure, scale: Axis | None) -> int:
-    """Of the colour; what is infinite is as bad as can be."""
+    """Returns the strength of a colour; an infinite value counts as the worst."""
     if scale is None or not math.isfinite(value):
         return LEVELS - 1
     return round(scale.share(measure.worse(value)) * (LEVELS - 1))

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlearning import names_0_4
 from unlearning.report.checks import ROUNDING
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
-from unlearning.report.sets import held_out, of_kind, taught
+from unlearning.report.sets import held_out, taught
+from unlearning.report.specs import front, spec
 from unlearning.report.stages import has_book, since_start, start
 
 Metrics = Mapping[str, Any]
@@ -29,7 +31,7 @@ class Measure:
         unit: of its value.
         low: what it cannot go below, which intervals are cut to.
         high: what it cannot go above, likewise.
-        sets: the prompt sets that it is read from, by the kinds of a run's sets.
+        sets: the prompt sets of a run that it is read from.
         figure: its figure on one of them.
         difference: since before unlearning, or since the original model where a book was taught.
         more_is_better: which way is up.
@@ -41,7 +43,7 @@ class Measure:
     unit: Unit
     low: float
     high: float
-    sets: Callable[[Mapping[str, str]], list[str]]
+    sets: Callable[[Metrics], list[str]]
     figure: Callable[[Metrics, str], Figure]
     difference: bool = False
     more_is_better: bool = False
@@ -58,13 +60,15 @@ class Measure:
 
     def read(self, metrics: Metrics) -> Figure:
         """The figure of the worst of its sets; empty where any of them has none."""
-        names = self.sets(prompt_sets(metrics))
+        names = self.sets(metrics)
         return self._worst([self.figure(metrics, name) for name in names])
 
     def at(self, metrics: Metrics, stage: str) -> float | None:
         """The same metric of another model of the run, where the measure is no change."""
-        names = self.sets(prompt_sets(metrics))
-        return self._worst([lookup(metrics, stage, name, self.key) for name in names]).value
+        names = self.sets(metrics)
+        return self._worst(
+            [lookup(metrics, stage, name, self.key.rpartition("/")[2]) for name in names]
+        ).value
 
     def worse(self, value: float) -> float:
         """A number that grows as things get worse, to compare by."""
@@ -105,17 +109,17 @@ def _broken(metrics: Metrics, name: str) -> Figure:
     return Figure(after - before)
 
 
-def _held_out_retain(kinds: Mapping[str, str]) -> list[str]:
-    return held_out(of_kind(kinds, "retain"))
+def _held_out_retain(metrics: Metrics) -> list[str]:
+    return held_out(metrics, "retain")
 
 
 HARM = Measure(
     "harmful_rate", "Harmful answers", "rate", 0.0, 1.0,
-    lambda kinds: held_out(of_kind(kinds, "harmful")), _after("harmful_rate"),
+    lambda metrics: held_out(metrics, "harmful"), _after("harmful_rate"),
 )  # fmt: skip
 BOOK = Measure(
     "bleu_to_target", "BLEU to the book", "bleu", 0.0, 100.0,
-    lambda kinds: taught(of_kind(kinds, "copyright")), _after("bleu_to_target"),
+    lambda metrics: taught(metrics, "copyright"), _after("bleu_to_target"),
 )  # fmt: skip
 FORGETTING = (HARM, BOOK)
 
@@ -130,9 +134,42 @@ ALIKE = Measure(
 )  # fmt: skip
 BROKEN = Measure(
     "broken_rise", "Broken answers, change", "rate", -1.0, 1.0,
-    list, _broken, difference=True, name="Broken, change",
+    lambda metrics: list(prompt_sets(metrics)), _broken, difference=True, name="Broken, change",
 )  # fmt: skip
 MEASURES = (HARM, BOOK, RISE, ALIKE, BROKEN)
+
+
+_BOUNDS = {"rate": (0.0, 1.0), "bleu": (0.0, 100.0)}
+
+
+def own_measures(runs: Sequence[Metrics]) -> list[Measure]:
+    """Returns the figures that the runs' prompt sets put in front beside the ones above.
+
+    These are the metrics that a set lists itself, and those of sets without a kind.
+    """
+    found: dict[str, Measure] = {}
+    for metrics in runs:
+        for name, kind in prompt_sets(metrics).items():
+            for metric in _own(metrics, name, kind):
+                found.setdefault(f"{name}/{metric}", _own_measure(metrics, name, metric))
+    return list(found.values())
+
+
+def _own(metrics: Metrics, name: str, kind: str) -> list[str]:
+    keys = (key.rpartition("/") for key in section(metrics, "after"))
+    measured = [metric for of, _, metric in keys if of == name]
+    shown = front(metrics, name) or measured
+    return [m for m in measured if m in shown and (not kind or m not in names_0_4.DECLARED)]
+
+
+def _own_measure(metrics: Metrics, name: str, metric: str) -> Measure:
+    shown = spec(metrics, name, metric)
+    low, high = _BOUNDS.get(shown.unit, (-math.inf, math.inf))
+    return Measure(
+        f"{name}/{metric}", f"{shown.label}, {name}", shown.unit, low, high,
+        lambda run: [name] if name in prompt_sets(run) else [], _after(metric),
+        more_is_better=shown.wanted.startswith("higher"),
+    )  # fmt: skip
 
 
 def least_useful(metrics: Metrics, measure: Measure) -> float:
@@ -160,10 +197,10 @@ def starting_points(metrics: Metrics, forget: Measure) -> dict[str, tuple[float,
 
 def _perplexity(metrics: Metrics, stage: str) -> float | None:
     """Where there are several sets the first stands for all: this only places a mark."""
-    names = _held_out_retain(prompt_sets(metrics))
+    names = _held_out_retain(metrics)
     return lookup(metrics, stage, names[0], "perplexity").value if names else None
 
 
 def applies(metrics: Metrics, forget: Measure) -> bool:
     """Whether a run was about this kind of forgetting."""
-    return bool(forget.sets(prompt_sets(metrics))) and (forget is not BOOK or has_book(metrics))
+    return bool(forget.sets(metrics)) and (forget is not BOOK or has_book(metrics))

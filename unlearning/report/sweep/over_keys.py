@@ -1,4 +1,4 @@
-"""What each swept key does: heat maps over pairs of numbers, curves over what has no pair."""
+"""Shows the effect of each swept key: heat maps over pairs of numbers, curves over single keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class OverKeys:
-    """All of it, and the scales that the colours share.
+    """The pictures over all keys, and the scales that their colours share.
 
     Args:
         scales: measure, its best and its worst value.
@@ -43,7 +43,7 @@ class OverKeys:
 def over_keys(
     settings: Sequence[Setting], keys: Sequence[Key], measures: Sequence[Measure]
 ) -> OverKeys:
-    """Pictures of the measures over the keys that differ within these settings."""
+    """Draws the measures over the keys that differ within these settings."""
     present = [
         replace(key, values=tuple(v for v in key.values if any(s.of(key) == v for s in settings)))
         for key in keys
@@ -81,5 +81,6 @@ def _scale(settings: Sequence[Setting], measure: Measure) -> tuple[Measure, str,
 
 
 def shown_over_keys(measures: Sequence[Measure], forget: Measure) -> list[Measure]:
-    """What is drawn over the keys: forgetting, and the perplexity that it costs."""
+    """Returns the measures that are drawn over keys: forgetting, and the perplexity that it
+    costs."""
     return [measure for measure in measures if measure in (forget, RISE)]

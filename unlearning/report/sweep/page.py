@@ -1,4 +1,4 @@
-"""Write `sweep.html` and `metrics.csv`: one page with everything in it, read without a network.
+"""Writes `sweep.html` and `metrics.csv`, readable without a network.
 
 What overrides, configurations and logs say is untrusted text, as in the report of a run. It reaches
 the page through the template engine's escaping alone, and the page's content policy runs no script
@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unlearning.files import write_bytes
 from unlearning.report.describe import describe
+from unlearning.report.page import environment
 from unlearning.report.sweep.blocks import find_blocks
 from unlearning.report.sweep.folder import Job, SweepFolder, read_sweep_folder
 from unlearning.report.sweep.front import Budget
@@ -37,7 +37,7 @@ _SCRIPT = Path(__file__).with_name("page.js")
 
 
 def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
-    """Read a sweep's folder and write `sweep.html` and `metrics.csv` into it, each whole.
+    """Reads a sweep folder, and writes `sweep.html` and `metrics.csv` into it atomically.
 
     Args:
         folder: holds one run folder a job and, if our own launcher ran it, `sweep.json`.
@@ -60,19 +60,13 @@ def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
 
 
 def render(sweep: SweepFolder, swept: Swept, budget: Budget) -> str:
-    """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("unlearning.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["show"] = show
+    """Renders the page as text."""
+    templates = environment()
+    templates.filters["show"] = show
     script = _SCRIPT.read_text(encoding="utf-8")
     measures = measured(sweep.jobs)
     return (
-        environment.get_template("sweep/page.html.j2")
+        templates.get_template("sweep/page.html.j2")
         .render(
             script=Markup(script),  # ours, and the only text on the page that is not escaped
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -101,7 +95,7 @@ def _title(sweep: SweepFolder) -> str:
 
 
 def _finished(sweep: SweepFolder) -> str:
-    """When the last job that has metrics wrote them."""
+    """Returns when the last job that has metrics wrote them."""
     files = [sweep.path / job.name / "metrics.json" for job in sweep.jobs if job.metrics]
     if not files:
         return ""
@@ -110,7 +104,7 @@ def _finished(sweep: SweepFolder) -> str:
 
 
 def _counts(jobs: Sequence[Job]) -> Mapping[str, Any]:
-    """How many jobs ended how, in words, and which did not end well."""
+    """Describes how many jobs ended how, and which failed."""
     by_status = Counter(job.status for job in jobs)
     order = ("finished", "failed", "interrupted", "running", "pending")
     known = [status for status in order if by_status[status]]
@@ -130,7 +124,7 @@ def _total(jobs: Sequence[Job]) -> str:
 
 
 def _time_note(jobs: Sequence[Job]) -> str:
-    """What a job costs once the work that all share is done."""
+    """Describes the time of a job without the work that all jobs share."""
     known = [job.seconds for job in jobs if job.seconds is not None and job.metrics]
     if len(known) < 2:
         return ""

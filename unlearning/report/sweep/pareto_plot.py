@@ -1,4 +1,4 @@
-"""Forgetting against its cost: one mark a setting, and the line that no setting is beyond."""
+"""Plots forgetting against its cost: one mark per setting, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pareto_plot(
     letters: Mapping[int, str],
     budget: float | None = None,
 ) -> Markup | None:
-    """The settings' means with their intervals; None where there is nothing to place.
+    """Draws the settings' means with their intervals; None where there is nothing to draw.
 
     Args:
         front: of these the ones that none beats.
@@ -56,7 +56,7 @@ def pareto_plot(
 
 
 def not_drawn(settings: Sequence[Setting], cost: Measure) -> str:
-    """How many settings have no place in the picture, and why."""
+    """Describes how many settings have no place in the picture, and why."""
     means = [(s.forgetting.value, s.mean(cost).value) for s in settings]
     unknown = sum(a is None or b is None for a, b in means)
     endless = sum(b is not None and math.isinf(b) for a, b in means if a is not None)
@@ -71,7 +71,7 @@ def _frame(
     cost: Measure,
     shown: Sequence[tuple[float, float]],
 ) -> Frame:
-    """A plane with room for the settings and for what else is shown."""
+    """Fits the axes to the settings and to what else is shown."""
     forget = placed[0].forget
     across = [*_means(placed, cost), *(rise for rise, _ in shown)]
     up = [*_means(placed, forget), *(value for _, value in shown), forget.low]
@@ -114,7 +114,7 @@ def _axes(frame: Frame) -> list[Markup]:
 
 
 def _staircase(front: Sequence[Setting], frame: Frame) -> list[tuple[float, float]]:
-    """In steps from the cheapest to the one that forgets most: what lies beyond was not reached."""
+    """Draws the front in steps from the cheapest setting to the one that forgets most."""
     points: list[tuple[float, float]] = []
     cost = frame.cost
     for setting in sorted(front, key=lambda s: cost.worse(s.mean(cost).value or 0.0)):
@@ -125,7 +125,7 @@ def _staircase(front: Sequence[Setting], frame: Frame) -> list[tuple[float, floa
 
 
 def _letters(front: Sequence[Setting], frame: Frame, letters: Mapping[int, str]) -> list[Markup]:
-    """As many as can be read; the others say theirs in the table and when pointed at."""
+    """Chooses the marks that are labelled; the others are named in the table and in tooltips."""
     written: list[tuple[float, float]] = []
     parts = []
     for setting in front:
@@ -145,6 +145,6 @@ def _said(
 
 
 def _scale(x: Axis) -> dict[str, float]:
-    """What the page's script needs to move the budget's line."""
+    """Returns what the page's script needs to move the budget's line."""
     ends = {"data-low": x.low, "data-high": x.high, "data-start": x.start, "data-end": x.end}
     return {**ends, "data-fold": x.fold}

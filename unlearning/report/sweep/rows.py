@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from unlearning.report.figures import DASH
 from unlearning.report.sweep.folder import Job, SweepFolder
-from unlearning.report.sweep.measures import MEASURES, Measure
+from unlearning.report.sweep.measures import MEASURES, Measure, own_measures
 from unlearning.report.sweep.settings import Mean, Setting
 from unlearning.report.sweep.swept import UNSET, Swept, command
 from unlearning.report.sweep.words import as_number, show
@@ -64,7 +64,10 @@ class SettingRow:
 
 def measured(jobs: Sequence[Job]) -> list[Measure]:
     """The measures that any of the jobs has a figure of."""
-    return [m for m in MEASURES if any(m.read(job.metrics).value is not None for job in jobs)]
+    own = own_measures([job.metrics for job in jobs])
+    return [
+        m for m in (*MEASURES, *own) if any(m.read(job.metrics).value is not None for job in jobs)
+    ]
 
 
 def job_rows(sweep: SweepFolder, swept: Swept, measures: Sequence[Measure]) -> list[JobRow]:

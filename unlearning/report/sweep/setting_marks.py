@@ -1,4 +1,4 @@
-"""One setting in a picture: its place, its intervals, and what it says when pointed at."""
+"""Draws one setting in a picture: its mark, its intervals and its tooltip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START = {"original": "original model", "before": "before unlearning"}
 
 @dataclass(frozen=True)
 class Frame:
-    """The plane of a picture: what it costs across, what is left to forget up."""
+    """The axes of a picture: cost to the right, what is left to forget upwards."""
 
     cost: Measure
     forget: Measure
@@ -28,13 +28,13 @@ class Frame:
     y: Axis
 
     def place(self, setting: Setting) -> tuple[float, float]:
-        """Where the setting's means are."""
+        """Returns the position of a setting's means."""
         cost, forget = setting.mean(self.cost).value, setting.forgetting.value
         assert cost is not None and forget is not None
         return self.x(cost), self.y(forget)
 
     def mark(self, setting: Setting, front: bool, bars: bool) -> Markup:
-        """A dot, with its intervals if it has some and they are wanted."""
+        """Draws a dot, with its intervals where they are wanted."""
         across, down = self.place(setting)
         parts = []
         if bars:
@@ -44,14 +44,14 @@ class Frame:
         return svg.group(parts, "mark front" if front else "mark", setting.number)
 
     def letter(self, setting: Setting, letter: str) -> Markup:
-        """Its name beside it, on the side where there is room."""
+        """Draws the setting's name beside its mark, on the side where there is room."""
         across, down = self.place(setting)
         right = across < max(self.x.start, self.x.end) - 22
         side, anchor = (7, "start") if right else (-7, "end")
         return svg.text(across + side, down - 6, letter, "letter", anchor)
 
     def start(self, stage: str, rise: float, value: float) -> Markup:
-        """Where a model before unlearning lies."""
+        """Draws the mark of a model before unlearning."""
         title = f"{_START[stage]}: {write_number(value, self.forget.unit)}"
         return svg.diamond(self.x(rise), self.y(value), 5.5, f"start {stage}", title)
 
@@ -68,7 +68,7 @@ class Frame:
 
 
 def describe(setting: Setting, cost: Measure) -> str:
-    """A setting in a line: what it was and what came out."""
+    """Describes a setting and its results in a line."""
     told = [_told(m.label, setting.mean(m), m.unit, m.difference) for m in (setting.forget, cost)]
     return f"{setting.names}: {'; '.join(told)}"
 
@@ -80,7 +80,7 @@ def _told(label: str, mean: Mean, unit: Unit, difference: bool) -> str:
 
 
 def starts(settings: Sequence[Setting], forget: Measure) -> Mapping[str, tuple[float, float]]:
-    """The models before unlearning, each the mean over all runs."""
+    """Returns the models before unlearning, each the mean over all runs."""
     found: dict[str, list[tuple[float, float]]] = {}
     for job in (job for setting in settings for job in setting.runs):
         for stage, point in starting_points(job.metrics, forget).items():
@@ -92,5 +92,5 @@ def starts(settings: Sequence[Setting], forget: Measure) -> Mapping[str, tuple[f
 
 
 def drawable(mean: Mean) -> bool:
-    """Whether it has a place on an axis."""
+    """Whether a setting has a place on an axis."""
     return mean.value is not None and math.isfinite(mean.value)

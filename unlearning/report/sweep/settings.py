@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone make one setting, with means over its seeds."""
+"""Groups runs that differ only in their seed into settings, with means over the seeds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """Its keys and values in a line."""
+        """Names the setting by its keys and values."""
         pairs = zip(self.keys, self.values, strict=True)
         return ", ".join(f"{key.label} = {show(value)}" for key, value in pairs)
 
@@ -63,11 +63,11 @@ class Setting:
         return self.label or "the only setting"
 
     def of(self, key: Key) -> str:
-        """Its value of a key."""
+        """Returns the setting's value of a key."""
         return next(v for k, v in zip(self.keys, self.values, strict=True) if k.path == key.path)
 
     def mean(self, measure: Measure) -> Mean:
-        """The mean over the seeds of what a measure says."""
+        """Returns the mean of a measure over the seeds."""
         return mean_over_seeds([measure.read(job.metrics) for job in self.runs], measure)
 
     @cached_property
@@ -84,7 +84,8 @@ class Setting:
 
     @cached_property
     def rank(self) -> float | None:
-        """Forgetting as settings are compared by it: what is below the floor is no better."""
+        """Returns the value by which settings are compared in forgetting; values below the floor
+        count as equal."""
         if self.forgetting.value is None:
             return None
         floors = [least_useful(job.metrics, self.forget) for job in self.runs]
@@ -92,7 +93,7 @@ class Setting:
 
 
 def mean_over_seeds(figures: Iterable[Figure], measure: Measure) -> Mean:
-    """Mean and 95 % t interval over the seeds that have a figure.
+    """Computes mean and 95 % t interval over the seeds that have a figure.
 
     A single one keeps its own interval, which is over the prompts of that run. One that is
     infinite makes the mean so. Seeds that all gave the same number, as zero harmful answers of
@@ -113,7 +114,7 @@ def mean_over_seeds(figures: Iterable[Figure], measure: Measure) -> Mean:
 
 
 def group(jobs: Sequence[Job], swept: Swept, forget: Measure) -> list[Setting]:
-    """The settings of all jobs that were about this kind of forgetting, or may have been.
+    """Groups all jobs on one kind of forgetting into settings.
 
     A job without metrics belongs where its values put it, if a measured one is there; with the same
     seed run twice, the first counts, since the second is no further sample.
@@ -135,5 +136,5 @@ def group(jobs: Sequence[Job], swept: Swept, forget: Measure) -> list[Setting]:
 
 
 def repeated(settings: Iterable[Setting]) -> list[Job]:
-    """Measured jobs that were left out as another one has the same values and seed."""
+    """Returns measured jobs that were left out because another has the same values and seed."""
     return [job for s in settings for job in s.jobs if job.metrics and job not in s.runs]

@@ -1,4 +1,4 @@
-"""A measure over swept values where a table of two of them would be empty, or not to be had."""
+"""Plots a measure over swept values where a table of two keys would be mostly empty."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Values:
         return self.axis(self._bent(value))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Place and label."""
+        """Yields positions and labels."""
         if not self.scaled:
             width = max(4, 44 // len(self.values))
             return [(self(value), shorten(show(value), width)) for value in self.values]
@@ -58,7 +58,7 @@ class _Values:
 
 
 def dot_map(settings: Sequence[Setting], measure: Measure, pair: tuple[Key, Key]) -> Markup | None:
-    """Every setting where its two values put it, coloured by the measure."""
+    """Draws every setting at its two values, coloured by the measure."""
     across, down = pair
     placed = [s for s in settings if s.mean(measure).value is not None]
     if not placed:
@@ -77,7 +77,8 @@ def dot_map(settings: Sequence[Setting], measure: Measure, pair: tuple[Key, Key]
 
 
 def response(settings: Sequence[Setting], measure: Measure, key: Key) -> Markup | None:
-    """The measure of every setting over one key, with intervals, and its course from mean to mean.
+    """Draws the measure of every setting over one key, with intervals and the line through the
+    means.
 
     The means are over the settings that share the value.
     """

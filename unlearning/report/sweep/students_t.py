@@ -8,7 +8,7 @@ from functools import lru_cache
 
 @lru_cache
 def two_sided(freedom: int, confidence: float = 0.95) -> float:
-    """The t with P(-t < T < t) = confidence, for a whole number of degrees of freedom.
+    """Returns the t with P(-t < T < t) = confidence, for a whole number of degrees of freedom.
 
     Args:
         freedom: at least 1.
@@ -31,7 +31,7 @@ def two_sided(freedom: int, confidence: float = 0.95) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """P(-t < T < t) as a finite sum, Abramowitz & Stegun 26.7.3 and 26.7.4."""
+    """Computes P(-t < T < t) as a finite sum, Abramowitz & Stegun 26.7.3 and 26.7.4."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine = math.cos(angle)
     odd = freedom % 2

@@ -1,4 +1,4 @@
-"""Which keys a sweep went over, and the value that each job had for them."""
+"""Finds the keys that a sweep varied, and the value that each job had for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Key:
 
     @property
     def is_seed(self) -> bool:
-        """Runs that differ in seeds alone are repetitions, not settings."""
+        """Whether the key is a seed: runs that differ in seeds alone are repetitions, not
+        settings."""
         return self.path.rpartition(".")[2] == "seed"
 
 
@@ -57,12 +58,13 @@ class Swept:
     values: Mapping[str, Mapping[str, str]]
 
     def of(self, job: Job, keys: Sequence[Key]) -> tuple[str, ...]:
-        """The job's values of these keys."""
+        """Returns the job's values of these keys."""
         return tuple(self.values[job.name][key.path] for key in keys)
 
 
 def find_swept(sweep: SweepFolder) -> Swept:
-    """By the jobs' recorded words, or else by what differs between their configurations."""
+    """Finds the swept keys by the jobs' recorded overrides, or else by comparing their
+    configurations."""
     configured = {job.name: dict(flat(job.config)) for job in sweep.jobs}
     also: dict[str, list[str]] = {}
     if sweep.recorded:
@@ -88,7 +90,7 @@ def find_swept(sweep: SweepFolder) -> Swept:
 
 
 def command(sweep: SweepFolder, swept: Swept, job: Job) -> str:
-    """What a shell would start this one run with."""
+    """Returns the shell command that would start this one run."""
     words = of_the_run(job.overrides)
     if not sweep.recorded:
         values = swept.values[job.name]
@@ -101,7 +103,8 @@ def _columns(
     named: Mapping[str, Mapping[str, str]],
     otherwise: Mapping[str, Mapping[str, str]],
 ) -> Columns:
-    """The keys that differ. A job of which nothing is known does not count as another value."""
+    """Returns the keys that differ. A job of which nothing is known does not count as another
+    value."""
     columns: Columns = {}
     for path in dict.fromkeys(key for values in named.values() for key in values):
         found = [named[job.name].get(path) for job in jobs]
@@ -116,7 +119,7 @@ def _columns(
 
 
 def _together(columns: Columns) -> tuple[Columns, dict[str, list[str]]]:
-    """Of keys that change together only the first, and which go with it.
+    """Returns of keys that change together only the first, and which go with it.
 
     A choice of a group changes many keys at once, and a seed is handed down to others. Numbers that
     are all different, as a random search draws them, say nothing about one another.
@@ -144,7 +147,7 @@ def _go_together(column: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _labels(paths: Iterable[str]) -> dict[str, str]:
-    """The last two parts, or as many as it takes to be told apart."""
+    """Returns the last two parts of each key, or as many as it takes to tell them apart."""
     parts = {path: path.split(".") for path in paths}
     labels = {}
     for path, own in parts.items():
@@ -158,7 +161,7 @@ def _labels(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _sorted(column: Sequence[str]) -> tuple[str, ...]:
-    """Numbers by size, then words in the order of the jobs."""
+    """Sorts numbers by size, then words in the order of the jobs."""
     values = list(dict.fromkeys(column))
     numbers = [value for value in values if as_number(value) is not None]
     words = [value for value in values if as_number(value) is None]

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unlearning.report.figures import figure, number, section
+from unlearning.report.stages import models
 from unlearning.report.sweep.folder import Job, SweepFolder
 from unlearning.report.sweep.swept import UNSET, Swept, command
 
 _STAGES = ("original", "before", "after", "change", "change_from_original")
-_WITH_INTERVALS = ("after", "change", "change_from_original")
+_WITHOUT_INTERVALS = ("original", "before")
 
 
 def metrics_csv(sweep: SweepFolder, swept: Swept) -> str:
@@ -47,15 +48,13 @@ def _job(job: Job, sweep: SweepFolder, swept: Swept) -> dict[str, Any]:
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for stage in _STAGES:
+    for stage in dict.fromkeys((*models(metrics), *_STAGES)):
         for name, raw in section(metrics, stage).items():
             shown = figure(raw)
             yield f"{stage}/{name}", _cell(shown.value)
-            if stage in _WITH_INTERVALS and shown.has_interval:
+            if stage not in _WITHOUT_INTERVALS and shown.has_interval:
                 yield f"{stage}/{name}.low", _cell(shown.low)
                 yield f"{stage}/{name}.high", _cell(shown.high)
-    for name, raw in section(metrics, "effectiveness").items():
-        yield f"effectiveness/{name}", _cell(figure(raw).value)
 
 
 def _cell(value: float | None) -> str:

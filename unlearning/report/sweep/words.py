@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unlearning.nested import leaves
+
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _OWN = ("hydra.", "hydra/", "sweep.")  # how a sweep is run is not what is swept
 _PLACES = ("logger.", "cache_dir")  # where things are written differs, and changes no result
@@ -48,13 +50,10 @@ def show(text: str) -> str:
     return text if value is None or len(text) <= 7 else f"{value:.4g}"
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every leaf of a configuration by its dotted key."""
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{key}.")
-        elif not key.startswith((*_OWN, *_PLACES)):
+    for key, value in leaves(config, lists=False):
+        if not key.startswith((*_OWN, *_PLACES)):
             yield key, canonical(value)
 
 

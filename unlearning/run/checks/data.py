@@ -17,8 +17,9 @@ from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
-from unlearning.run.config.build import build_data, prompt_sets
+from unlearning.run.config.build import build_data
 from unlearning.run.config.method import objective_of
+from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 
 Data = Mapping[str, ExampleDataModule | None]
 
@@ -50,7 +51,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         raise ConfigError("data.forget and data.retain are both needed.")
     if not on_hub(data):
         check_together(config, data)
-        prompt_sets(config, data)
+        aggregates(config, prompt_sets(config, data))
     if config.data.layout not in ("auto", "tree", "padded"):
         raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
     return found, data

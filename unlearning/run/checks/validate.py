@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
+from unlearning.nested import leaves
 from unlearning.run.checks.data import check_data
 from unlearning.run.checks.models import check_models
 from unlearning.run.config.build import (
@@ -34,7 +33,8 @@ def validate(config: DictConfig) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
     """
-    missing = sorted(_missing(OmegaConf.to_container(config, resolve=False)))
+    plain = OmegaConf.to_container(config, resolve=False)
+    missing = sorted(path for path, value in leaves(plain) if value == "???")
     if missing:
         raise ConfigError(
             f"These keys need a value: {', '.join(missing)}. Give them on the command line, "
@@ -51,15 +51,6 @@ def validate(config: DictConfig) -> list[str]:
     _training(config)
     lines, data = check_data(config)
     return [*found, *lines, *check_models(config, data)]
-
-
-def _missing(node: Any, path: str = "") -> Iterator[str]:
-    """Lists the keys whose value is still `???`, before anything refers to them."""
-    if isinstance(node, Mapping):
-        for name, child in node.items():
-            yield from _missing(child, f"{path}.{name}" if path else str(name))
-    elif node == "???":
-        yield path
 
 
 def _optimizer(config: DictConfig) -> str:

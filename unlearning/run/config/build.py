@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
-from itertools import chain
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -17,19 +15,15 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.data.digests import digests
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.split import SPLITS
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
 from unlearning.module import UnlearningModule
+from unlearning.nested import walk
 from unlearning.run.process.ranks import surroundings
-from unlearning.types import Example, PromptSet
-
-KINDS = get_args(get_type_hints(PromptSet)["kind"])
 
 RENAMED = {"teach": "finetune_on"}
 """Arguments by the names that configurations of version 0.4 have for them."""
@@ -62,12 +56,13 @@ def check_targets(config: Any, key: str = "") -> None:
     plain = (
         OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     )
-    for path, node in _nodes(plain, key):
-        if "_target_" not in node:
+    node: Any
+    for path, node in [(key, plain), *walk(plain, key)]:
+        if not (isinstance(node, Mapping) and "_target_" in node):
             continue
         target = import_object(node["_target_"])
         known = _parameters(target)
-        for name in node:
+        for name in map(str, node):
             if known is not None and not name.startswith("_") and name not in known:
                 near = get_close_matches(RENAMED.get(name, name), known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -75,16 +70,6 @@ def check_targets(config: Any, key: str = "") -> None:
                     f"{path or 'configuration'}: {node['_target_']} takes no {name!r}.{hint} It "
                     f"takes {', '.join(sorted(known))}."
                 )
-
-
-def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
-        yield path, node
-        for name, child in node.items():
-            yield from _nodes(child, f"{path}.{name}" if path else str(name))
-    elif isinstance(node, list):
-        for number, child in enumerate(node):
-            yield from _nodes(child, f"{path}[{number}]")
 
 
 def _parameters(target: Any) -> set[str] | None:
@@ -105,11 +90,31 @@ def _parameters(target: Any) -> set[str] | None:
 
 
 def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
-    """Builds the data sets `forget`, `retain` and `related` (None where there is none)."""
-    return {
-        name: None if config.data[name] is None else build(config.data[name])
-        for name in ("forget", "retain", "related")
-    }
+    """Builds all data sets under `data`, by name, and those that stand right in a prompt set.
+
+    `forget`, `retain` and `related` are always among them, None where there is none.
+    """
+    names = ["forget", "retain", "related"]
+    others = [name for name in config.data if name not in (*names, "alternate")]
+    names += [name for name in others if _is_target(config.data[name])]
+    found = {name: _built(config.data.get(name)) for name in map(str, names)}
+    for name, settings in config.evaluation.prompt_sets.items():
+        if settings is not None and _is_target(settings.get("source")):
+            found[own_source(str(name))] = _built(settings.source)
+    return found
+
+
+def own_source(prompt_set: str) -> str:
+    """What a data set is called that stands right in a prompt set."""
+    return f"evaluation.{prompt_set}"
+
+
+def _is_target(node: Any) -> bool:
+    return isinstance(node, DictConfig) and "_target_" in node
+
+
+def _built(node: DictConfig | None) -> ExampleDataModule | None:
+    return None if node is None else build(node)
 
 
 def build_alternate(config: DictConfig) -> Any:
@@ -129,52 +134,6 @@ def build_alternate(config: DictConfig) -> Any:
 
 def build_template(config: DictConfig) -> PromptTemplate:
     return PromptTemplate(**OmegaConf.to_container(config.data.template))  # type: ignore[arg-type]
-
-
-def prompt_sets(
-    config: DictConfig, data: Mapping[str, ExampleDataModule | None]
-) -> list[PromptSet]:
-    """Builds the prompt sets. A set whose source is absent is left out.
-
-    Raises:
-        ConfigError: a set is empty, or asks for a source or kind that does not exist.
-    """
-    found = []
-    for name, settings in config.evaluation.prompt_sets.items():
-        if settings.source not in data or settings.kind not in KINDS:
-            raise ConfigError(
-                f"evaluation.prompt_sets.{name}: source={settings.source!r} must be one of "
-                f"{sorted(data)} and kind={settings.kind!r} one of {', '.join(KINDS)}."
-            )
-        module = data[settings.source]
-        if module is None:
-            continue
-        splits = SPLITS if settings.split == "all" else (settings.split,)
-        parts = [module.examples(split) for split in splits]
-        examples = _one_per_prompt(parts, settings.limit)
-        if not examples:
-            raise ConfigError(
-                f"evaluation.prompt_sets.{name}: {settings.source} has no example in its "
-                f"{settings.split} split. Change data.{settings.source}.fractions, or remove the "
-                "set."
-            )
-        found.append(PromptSet(str(name), settings.kind, examples))
-    return found
-
-
-def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
-    """Keeps the first Example of each prompt: greedy answers to one prompt are all the same.
-
-    Prompts come in the order in which they stand for the last time. Only what is returned is held.
-    """
-    prompts = digests(example.prompt for part in parts for example in part)
-    first = np.unique(prompts, return_index=True)[1]
-    last = len(prompts) - 1 - np.unique(prompts[::-1], return_index=True)[1]
-    chosen = first[np.argsort(last)][:limit].tolist()
-    wanted = set(chosen)
-    numbered = enumerate(chain.from_iterable(parts))
-    found = {number: example for number, example in numbered if number in wanted}
-    return [found[number] for number in chosen]
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:

@@ -33,5 +33,5 @@ def limited(config: DictConfig) -> DictConfig:
         changes[f"evaluation.prompt_sets.{name}.limit"] = config.debug.prompts
     for key, value in changes.items():
         if OmegaConf.select(config, key.rpartition(".")[0]) is not None:
-            OmegaConf.update(config, key, value)
+            OmegaConf.update(config, key, value, force_add=key.endswith(".limit"))
     return config

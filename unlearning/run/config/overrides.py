@@ -3,7 +3,7 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.nested import walk
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.searchpath import searchpath_of
 
@@ -54,7 +55,7 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
         raise
     except (HydraException, ValueError) as error:  # the latter for logger=null
         raise ConfigError(explained(words, error)) from error
-    known = dict(_keys(OmegaConf.to_container(config, resolve=False)))
+    known = dict(walk(OmegaConf.to_container(config, resolve=False), lists=False))
     for override in (*parsed, *searched(config)):
         key = override.key_or_group
         if override.is_delete() and (key in known_groups or key in config):
@@ -141,16 +142,8 @@ def _check_key(override: Override, known: Mapping[str, Any]) -> None:
         raise ConfigError(_unknown(key, known))
 
 
-def _keys(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for name, child in node.items():
-            here = f"{path}.{name}" if path else str(name)
-            yield here, child
-            yield from _keys(child, here)
-
-
 def _below_open_node(key: str, known: Mapping[str, Any]) -> bool:
-    """Whether the key is in a list, which `_keys` does not enter."""
+    """Whether the key is in a list, which is not looked into."""
     parent = key.rpartition(".")[0]
     while parent:
         if isinstance(known.get(parent), list):

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.errors import ConfigError
 from unlearning.files import write_json, write_text
 from unlearning.names_0_4 import current_config
+from unlearning.nested import leaves
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,9 @@ def config_differences(saved: DictConfig, given: DictConfig) -> list[Difference]
         saved: the run's, which has its debug limits applied.
         given: likewise; see `unlearning.run.config.debug.limited`.
     """
-    first, second = _leaves(saved), _leaves(given)
+    first, second = (
+        dict(leaves(OmegaConf.to_container(config, resolve=True))) for config in (saved, given)
+    )
     found = []
     for key in sorted(first.keys() | second.keys()):
         ours, theirs = first.get(key, ABSENT), second.get(key, ABSENT)
@@ -174,23 +177,6 @@ def check_config(folder: Path, given: DictConfig) -> None:
             f"{folder} was made with another configuration:{lines}\nTo go on with it as it is, "
             f"give unlearn resume={folder} alone; for other settings start a run of its own."
         )
-
-
-def _leaves(config: DictConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def visit(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for name, child in node.items():
-                visit(child, f"{path}.{name}" if path else str(name))
-        elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
-            for number, child in enumerate(node):
-                visit(child, f"{path}[{number}]")
-        else:
-            found[path] = node
-
-    visit(OmegaConf.to_container(config, resolve=True), "")
-    return found
 
 
 def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:

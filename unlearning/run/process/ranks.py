@@ -28,8 +28,8 @@ from torch.distributed import DistError, DistNetworkError, PrefixStore, Store, r
 from torch.distributed.constants import default_pg_timeout
 
 from unlearning.errors import ConfigError
+from unlearning.run.process.spawn import SPAWNED
 
-SPAWNED = "UNLEARNING_SPAWNED"  # set in the ranks that `unlearning.run.process.spawn` starts
 POLL_SECONDS = 0.2
 LEAVE = timedelta(seconds=60)
 ARRIVE = timedelta(minutes=10)  # from the first rank to the last, which may be long in importing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,14 @@ from unlearning.evaluation import evaluate
 from unlearning.metrics.bleurt import Bleurt
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
 from unlearning.metrics.generations import read_generations, write_generations
-from unlearning.metrics.similarity import corpus_bleu
+from unlearning.metrics.likeness import (
+    Similarity,
+    bleu_to_target,
+    similar_to_original,
+    similar_to_target,
+)
+from unlearning.metrics.metric import Metric
+from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.output.progress import counting
@@ -80,7 +86,7 @@ def kept_answers(
     inputs = {
         "model": model_identity(name, config.model.revision),
         "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
-        "sets": [[s.name, s.kind, [[e.prompt, e.response] for e in s.examples]] for s in sets],
+        "sets": [_asked(prompt_set) for prompt_set in sets],
         "template": OmegaConf.to_container(config.data.template),
         "settings": [
             config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
@@ -101,13 +107,30 @@ def kept_answers(
     return [replace(generation, stage=stage) for generation in found], kept
 
 
-def similarities(config: DictConfig) -> dict[str, Callable[..., Any]]:
-    """Builds the similarity metrics that need a model of their own, where one is configured."""
-    found: dict[str, Callable[..., Any]] = {}
+def _asked(prompt_set: PromptSet) -> list[Any]:
+    """All of a set that its answers depend on."""
+    examples = [[e.prompt, e.response] for e in prompt_set.examples]
+    more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
+    needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)
+    return [prompt_set.name, prompt_set.split, examples, more, needs, template]
+
+
+def metrics_by_set(config: DictConfig, sets: list[PromptSet]) -> dict[str, tuple[Metric, ...]]:
+    """The metrics of every prompt set, with those of the similarity models that are configured."""
+    similarities: dict[str, Similarity] = {}
     if config.evaluation.embedding:
-        found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
+        similarities["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
     if config.evaluation.bleurt:
-        found["bleurt"] = Bleurt(config.evaluation.bleurt)
+        similarities["bleurt"] = Bleurt(config.evaluation.bleurt)
+    found = {}
+    for prompt_set in sets:
+        metrics = list(metrics_of(prompt_set))
+        if "completion" in needs_of(prompt_set):
+            for name, similarity in similarities.items():
+                metrics.append(similar_to_original(name, similarity))
+                if prompt_set.kind == "copyright":
+                    metrics.append(similar_to_target(name, similarity))
+        found[prompt_set.name] = tuple(metrics)
     return found
 
 
@@ -115,12 +138,12 @@ def summary(generations: list[Generation], config: DictConfig) -> list[str]:
     """Summarises answers for the stage's line: harmful rates, and similarity to the book."""
     found = []
     for name, settings in config.evaluation.prompt_sets.items():
-        mine = [g for g in generations if g.prompt_set == name]
+        mine, kind = [g for g in generations if g.prompt_set == name], (settings or {}).get("kind")
         judged = [g.harm_probability for g in mine if g.harm_probability is not None]
-        if settings.kind == "harmful" and judged:
+        if kind == "harmful" and judged:
             harmful = sum(p > config.classifier.threshold for p in judged)
             found.append(f"{name} {harmful / len(mine):.0%} harmful")
-        if settings.kind == "copyright" and mine:
-            score = corpus_bleu([g.completion for g in mine], [g.target for g in mine])
-            found.append(f"{name} BLEU {score:.1f}")
+        if kind == "copyright" and mine:
+            score = bleu_to_target.statistic(mine)
+            found += [f"{name} BLEU {score.value:.1f}"] if score else []
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.metrics.similarity import corpus_bleu
+from unlearning.metrics.likeness import bleu_to_target
 from unlearning.run.config.build import build_template
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
@@ -49,7 +50,7 @@ def callbacks(
         after_save: called on rank 0 after each checkpoint.
     """
     settings, template = config.callbacks, build_template(config)
-    watched = _watched(config, prompts)
+    watched = _watched(prompts)
     examples = watched.examples if watched else []
     texts = [template.prompt(example.prompt) for example in examples]
     answers = {
@@ -57,7 +58,7 @@ def callbacks(
         "batch_size": config.evaluation.batch_size,
     }
     found: Callbacks = {}
-    if settings.guard:  # first: nobody shall save weights that it is about to take back
+    if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
     found["losses"] = LossCurve(folder / "losses.csv")
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
@@ -91,12 +92,11 @@ def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
     return next((str(reason) for reason in reasons if reason), None)
 
 
-def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | None:
+def _watched(prompts: Sequence[PromptSet]) -> PromptSet | None:
     """Returns the prompts that are watched: held-out harmful ones, or fine-tuned passages."""
 
     def rank(prompt_set: PromptSet) -> bool:
-        trained = config.evaluation.prompt_sets[prompt_set.name].split == "train"
-        return trained == (prompt_set.kind == "harmful")
+        return (prompt_set.split == "train") == (prompt_set.kind == "harmful")
 
     forgotten = [s for s in prompts if s.kind in ("harmful", "copyright")]
     return min(forgotten, key=rank, default=None)
@@ -105,7 +105,8 @@ def _watched(config: DictConfig, prompts: Sequence[PromptSet]) -> PromptSet | No
 def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
     """Computes the BLEU of the model before fine-tuning on the same passages."""
     mine = [g for g in original or () if g.prompt_set == name and g.index < number]
-    return corpus_bleu([g.completion for g in mine], [g.target for g in mine]) if mine else None
+    found = bleu_to_target.statistic(mine) if mine else None
+    return None if found is None or math.isnan(found.value) else found.value
 
 
 def build_guard(config: DictConfig) -> CollapseGuard:

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_together, on_hub
 from unlearning.run.checks.devices import take_device
-from unlearning.run.config.build import build_data, prompt_sets
+from unlearning.run.config.build import build_data
+from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.output.console import Stages
 from unlearning.run.output.run_folder import SECONDS, check_data_unchanged
 from unlearning.run.output.store import Store

@@ -13,11 +13,13 @@ from unlearning.checkpoints import clean
 from unlearning.files import write_json, write_text
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
+from unlearning.metrics.prompt_sets import described
 from unlearning.report import model_card, write_report
 from unlearning.run.config.build import comparison_settings
+from unlearning.run.config.prompt_sets import aggregates
 from unlearning.run.output.console import console
 from unlearning.run.output.results import package_versions, peak_memory_mb
-from unlearning.run.stages.answers import GENERATIONS, similarities
+from unlearning.run.stages.answers import GENERATIONS, metrics_by_set
 from unlearning.run.stages.callbacks import CHECKPOINTS
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.facts import book_facts, fingerprints
@@ -78,21 +80,21 @@ def report(
 
 
 def _scores(run: RunContext, answers: Answers) -> dict[str, Any]:
-    return compare(
-        answers.before, answers.after, _kinds(run), comparison_settings(run.config),
-        similarities(run.config), answers.original,
+    """Compares the models, and writes down what the prompt sets are."""
+    models = {"original": answers.original, "before": answers.before, "after": answers.after}
+    measured = metrics_by_set(run.config, run.sets)
+    others = {} if answers.oracle is None else {"oracle": answers.oracle}
+    compared = compare(
+        {name: found for name, found in models.items() if found is not None},
+        measured, comparison_settings(run.config), aggregates(run.config, run.sets, others),
     )  # fmt: skip
-
-
-def _kinds(run: RunContext) -> dict[str, str]:
-    return {prompt_set.name: prompt_set.kind for prompt_set in run.sets}
+    return {**compared, "prompt_sets": described(run.sets, measured)}
 
 
 def _facts(run: RunContext, judge: Judge, unlearned: Unlearned) -> dict[str, Any]:
     """Collects everything in metrics.json that is not a score of the answers."""
     config, scores, stages = run.config, judge.scores, run.stages
     return {
-        "prompt_sets": _kinds(run),
         "steps": unlearned.steps,
         "stop_reason": unlearned.stop_reason,
         "notes": unlearned.notes,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unlearning.nested import leaves
 from unlearning.types import Generation
 
 TABLE_COLUMNS = (
@@ -21,13 +22,11 @@ def scalars(node: Any, path: str = "") -> dict[str, int | float]:
         >>> scalars({"after": {"harmful/rate": {"value": 0.25, "n": 8}}, "stopped": None})
         {'after.harmful/rate.value': 0.25, 'after.harmful/rate.n': 8}
     """
-    if isinstance(node, Mapping):
-        found: dict[str, int | float] = {}
-        for name, child in node.items():
-            found.update(scalars(child, f"{path}.{name}" if path else str(name)))
-        return found
-    number = isinstance(node, (int, float)) and math.isfinite(node)
-    return {path: node} if number and path else {}
+    return {
+        name: value
+        for name, value in leaves(node, path, lists=False)
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def summary(metrics: Mapping[str, Any]) -> dict[str, int | float | str]:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
+from unlearning.nested import walk
 
 # The last part of a setting's name. Tokens of a vocabulary (`eos_token`) are no secrets.
 NAMES = re.compile(
@@ -55,7 +56,11 @@ def check_secrets(arguments: Sequence[str], config: DictConfig | None = None) ->
         if any(secret in name for secret in known):
             raise ConfigError(_message("an argument"))
     if config is not None:
-        for path, value in _leaves(OmegaConf.to_container(config, resolve=False)):
+        for path, value in walk(OmegaConf.to_container(config, resolve=False)):
+            if SHAPES.search(path) or any(secret in path for secret in known):
+                raise ConfigError(_message(path.rpartition(".")[0] or "a top-level key"))
+            if value is None or isinstance(value, (Mapping, list)):
+                continue
             _check(path, value, known)
             if isinstance(value, str) and "${" in value:  # may fetch what the environment holds
                 _check(path, _resolved(config, path), known)
@@ -79,21 +84,6 @@ def _message(path: str) -> str:
         "and give it as a variable of the environment (WANDB_API_KEY, HF_TOKEN) or log in once "
         "(`wandb login`, `hf auth login`)."
     )
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every value with its dotted path, and the keys of mappings, which may hold
-    anything."""
-    if isinstance(node, Mapping):
-        for name, child in node.items():
-            here = f"{path}.{name}" if path else str(name)
-            yield path or "a top-level key", str(name)
-            yield from _leaves(child, here)
-    elif isinstance(node, list):
-        for number, child in enumerate(node):
-            yield from _leaves(child, f"{path}[{number}]")
-    elif node is not None:
-        yield path, node
 
 
 def _resolved(config: DictConfig, path: str) -> Any:

@@ -1,0 +1,143 @@
+"""Prompt sets of any name and source, with metrics of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from omegaconf import OmegaConf
+
+from unlearning.data import JsonlDataModule
+from unlearning.errors import ConfigError
+from unlearning.metrics.generations import write_generations
+from unlearning.metrics.prompt_sets import metrics_of, needs_of
+from unlearning.run.config.build import build_data
+from unlearning.run.config.prompt_sets import _one_per_prompt, aggregates, prompt_sets
+from unlearning.types import Example, Generation
+
+FACTS = {"_target_": "unlearning.data.JsonlDataModule", "fractions": [1.0, 0.0, 0.0]}
+CHOICE = "unlearning.metrics.choice.choice_accuracy"
+
+
+def test_prompt_sets_are_whole_limited_and_of_one_answer_a_prompt(compose_config, tmp_path):
+    lines = [
+        '{"prompt": "a", "response": "1"}', '{"prompt": "a", "response": "2"}',
+        '{"prompt": "b", "response": "3"}', '{"prompt": "c", "response": "4"}',
+    ]  # fmt: skip
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    module = JsonlDataModule(str(tmp_path / "x.jsonl"), fractions=(1.0, 0.0, 0.0))
+    config = compose_config("experiment=demo")
+    config.evaluation.prompt_sets = {
+        "one": {"source": "forget", "split": "all", "kind": "harmful", "limit": None},
+        "two": {"source": "forget", "split": "train", "kind": "harmful", "limit": 2},
+        "none": {"source": "related", "split": "all", "kind": "related", "limit": None},
+    }
+    sets = prompt_sets(config, {"forget": module, "related": None})
+    assert [s.name for s in sets] == ["one", "two"]
+    assert sorted(e.prompt for e in sets[0].examples) == ["a", "b", "c"]
+    assert [e.response for e in sets[0].examples if e.prompt == "a"] == ["1"]
+    assert len(sets[1].examples) == 2
+    assert [(s.split, s.source) for s in sets] == [("all", "forget"), ("train", "forget")]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 3, 100])
+def test_one_example_a_prompt_is_the_first_in_the_order_of_the_last(limit):
+    draw = random.Random(0)
+    parts = [[Example(draw.choice("abcdef"), str(n)) for n in range(5)] for _ in range(3)]
+    everything = [example for part in parts for example in part]
+    naive = {example.prompt: example for example in reversed(everything)}
+    assert _one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
+    assert _one_per_prompt([[]], limit) == []
+
+
+def test_an_empty_prompt_set_is_an_error(compose_config):
+    config = compose_config("experiment=demo")
+    config.evaluation.prompt_sets = {
+        "x": {"source": "related", "split": "train", "kind": "related", "limit": None}
+    }
+    with pytest.raises(ConfigError, match=r"prompt_sets\.x.*no example"):
+        prompt_sets(config, build_data(config))
+
+
+def _with_set(compose_config, **settings):
+    config = compose_config("experiment=demo")
+    OmegaConf.set_struct(config, False)
+    config.evaluation.prompt_sets = {"facts": settings}
+    return config
+
+
+def test_a_set_has_its_own_data_metrics_and_template(compose_config, tmp_path):
+    rows = [{"prompt": f"q{i}", "response": "yes", "options": ["no", "yes"]} for i in range(3)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {
+        **FACTS, "source": str(tmp_path / "facts.jsonl"), "alternatives": {"choices": "options"},
+    }  # fmt: skip
+    metrics = [
+        CHOICE,
+        {"path": f"{CHOICE}_norm", "name": "by_bytes", "options": {"length": "bytes"}},
+    ]
+    template = {"prompt_format": "Q: {prompt} A:", "append_eos": False}
+    config = _with_set(compose_config, source=source, metrics=metrics, template=template)
+    data = build_data(config)
+    assert set(data) == {"forget", "retain", "related", "evaluation.facts"}
+    (found,) = prompt_sets(config, data)
+    assert (found.kind, found.split, found.source) == ("", "all", "evaluation.facts")
+    assert [m.name for m in metrics_of(found)] == ["choice_accuracy", "by_bytes"]
+    assert metrics_of(found)[1].options == {"length": "bytes"}
+    assert needs_of(found) == {"alternatives"}  # nothing is generated
+    assert found.template == template
+    assert found.examples[0].alternative("choices") == ("no", "yes")
+
+
+def test_a_data_set_of_any_name_is_a_source(compose_config, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"prompt": "a", "response": "b"}')
+    config = _with_set(compose_config, source="trivia")
+    config.data.trivia = {**FACTS, "source": str(tmp_path / "x.jsonl")}
+    (found,) = prompt_sets(config, build_data(config))
+    assert found.examples == [Example("a", "b")]
+    assert {"perplexity", "bleu_to_target"} <= {m.name for m in metrics_of(found)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"source": "nowhere"}, r"facts: source='nowhere' must be one of \['forget'"),
+        ({"source": "forget", "kind": "book"}, "kind='book' must be one of harmful, copyright"),
+        ({"source": "forget", "split": "tset"}, "split='tset' must be one of train"),
+        ({"source": "forget", "metric": "x"}, "unknown 'metric'; expected source, split"),
+        ({"source": "forget", "metrics": ["nope.x"]}, "Cannot import 'nope.x'"),
+        ({"source": "forget", "metrics": ["json.dumps"]}, "expected a function declared with"),
+        ({"source": "forget", "metrics": [3]}, r"metrics\[0\] is 3; expected an import path"),
+        (
+            {"source": "forget", "metrics": [{"path": CHOICE, "options": {"n": 1}}]},
+            "takes no option 'n'",
+        ),
+        ({"source": "forget", "template": {"prompt": "x"}}, "template: unknown 'prompt'"),
+    ],
+)
+def test_what_a_set_cannot_be_is_refused(settings, said, compose_config):
+    config = _with_set(compose_config, **settings)
+    with pytest.raises(ConfigError, match=said):
+        prompt_sets(config, build_data(config))
+
+
+MEAN = "unlearning.metrics.harmonic_mean.harmonic_mean"
+
+
+def test_aggregates_name_figures_and_another_models_answers(compose_config, tmp_path):
+    config = _with_set(compose_config, source="forget", kind="retain", limit=2)
+    sets = prompt_sets(config, build_data(config))
+    rows = [Generation(s, "facts", 0, "a", "b", "c") for s in ("before", "after")]
+    write_generations(tmp_path / "g.jsonl", rows)
+    of = ["facts/rouge_accuracy", "facts/exact_match"]
+    config.evaluation.aggregates = {
+        "utility": {"metric": MEAN, "of": of, "label": "Utility"},
+        "other": {"metric": MEAN, "of": of[:1], "against": str(tmp_path / "g.jsonl")},
+    }
+    found = aggregates(config, sets)
+    assert (found["utility"].of, found["utility"].metric.label) == (tuple(of), "Utility")
+    assert not found["utility"].others and found["other"].others == rows[1:]
+    config.evaluation.aggregates = {"utility": {"metric": MEAN, "of": ["facts/nope"]}}
+    with pytest.raises(ConfigError, match=r"utility.of: \['facts/nope'\] is not measured"):
+        aggregates(config, sets)

@@ -1,0 +1,71 @@
+"""Multiple choice by likelihood: the answer is the choice to which the model gives most.
+
+The end token is left out of a choice's likelihood, and lengths are of the choice's own text, as
+lm-evaluation-harness counts `acc` and `acc_norm`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from unlearning.errors import ConfigError
+from unlearning.metrics.metric import Answers, metric
+from unlearning.metrics.statistic import Sums, mean
+from unlearning.types import AlternativeScore, Generation
+
+Length = Literal["characters", "bytes", "tokens"]
+CHOICES = "choices"
+
+
+@metric("Right choices", unit="fraction", direction="higher", needs=("alternatives",))
+def choice_accuracy(answers: Answers) -> Sums | None:
+    """Share of prompts whose right choice is the likeliest. Over prompts that have choices."""
+    asked = [g for g in answers if g.alternatives.get(CHOICES)]
+    return mean([chosen(g) == label_of(g) for g in asked]) if asked else None
+
+
+@metric(
+    "Right choices, by likelihood per length", unit="fraction", direction="higher",
+    needs=("alternatives",),
+)  # fmt: skip
+def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sums | None:
+    """The same of log-likelihoods divided by the length of the choice.
+
+    Args:
+        length: `characters` (`acc_norm` of lm-evaluation-harness), `bytes` of UTF-8, or `tokens`.
+    """
+    if length not in get_args(Length):
+        raise ConfigError(f"length is {length!r}; expected one of {', '.join(get_args(Length))}.")
+    asked = [g for g in answers if g.alternatives.get(CHOICES)]
+    return mean([chosen(g, length) == label_of(g) for g in asked]) if asked else None
+
+
+def chosen(generation: Generation, length: Length | None = None) -> int:
+    """Number of the likeliest choice; the first of equals."""
+    choices = generation.alternatives[CHOICES]
+    nll = np.array([score.nll - score.end_nll for score in choices])
+    sizes = np.array([1 if length is None else _length(score, length) for score in choices])
+    return int(np.argmin(nll / np.maximum(sizes, 1)))
+
+
+def label_of(generation: Generation) -> int:
+    """Number of the right choice.
+
+    Raises:
+        ConfigError: it is not known.
+    """
+    count = len(generation.alternatives[CHOICES])
+    if generation.label is None or not 0 <= generation.label < count:
+        raise ConfigError(
+            f"prompt {generation.index} of {generation.prompt_set} has label {generation.label} "
+            f"and {count} choices; expected the number of the right one, from 0."
+        )
+    return generation.label
+
+
+def _length(score: AlternativeScore, length: Length) -> int:
+    if length == "tokens":
+        return score.tokens - (score.end_nll != 0)
+    return len(score.text.encode() if length == "bytes" else score.text)

@@ -1,0 +1,183 @@
+"""Builds prompt sets, their metrics and aggregates from `evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from unlearning.data.digests import digests
+from unlearning.data.examples import ExampleDataModule
+from unlearning.data.split import SPLITS
+from unlearning.data.template import PromptTemplate
+from unlearning.errors import ConfigError
+from unlearning.imports import import_object
+from unlearning.metrics.aggregate import Aggregate
+from unlearning.metrics.generations import read_generations
+from unlearning.metrics.kinds import KINDS
+from unlearning.metrics.metric import Metric
+from unlearning.metrics.prompt_sets import metrics_of
+from unlearning.run.config.build import build, own_source
+from unlearning.types import Example, Generation, PromptSet
+
+_SET = ("source", "split", "limit", "kind", "metrics", "template")
+_METRIC = ("path", "name", "label", "direction", "interval", "options")
+_AGGREGATE = ("metric", "of", "label", "against", "stage")
+_TEMPLATE = [field.name for field in fields(PromptTemplate)]
+
+
+def prompt_sets(
+    config: DictConfig, data: Mapping[str, ExampleDataModule | None]
+) -> list[PromptSet]:
+    """What every model is asked. A set whose source is null in `data` is left out.
+
+    Raises:
+        ConfigError: a set is empty, or asks for a source, kind, split or metric that there is not.
+    """
+    found = []
+    for name, node in config.evaluation.prompt_sets.items():
+        where = f"evaluation.prompt_sets.{name}"
+        if node is None:  # switched off from the command line
+            continue
+        settings = _checked(node, _SET, where)
+        module, source = _source(str(name), settings.get("source"), data, where)
+        if module is None:
+            continue
+        found.append(_prompt_set(str(name), settings, module, source, where))
+    return found
+
+
+def _prompt_set(
+    name: str, settings: Mapping[str, Any], module: ExampleDataModule, source: str, where: str
+) -> PromptSet:
+    kind, split = settings.get("kind") or "", settings.get("split") or "all"
+    if kind not in KINDS:
+        known = ", ".join(filter(None, KINDS))
+        raise ConfigError(f"{where}: kind={kind!r} must be one of {known}, or absent.")
+    if split not in (*SPLITS, "all"):
+        raise ConfigError(f"{where}: split={split!r} must be one of {', '.join(SPLITS)} or all.")
+    splits = [part for part in SPLITS if split in (part, "all")]
+    examples = _one_per_prompt([module.examples(part) for part in splits], settings.get("limit"))
+    if not examples:
+        raise ConfigError(
+            f"{where}: {source} has no example in its {split} split. Change the fractions of "
+            "its data set, or remove the set."
+        )
+    template = _checked(settings.get("template") or {}, _TEMPLATE, f"{where}.template")
+    metrics = tuple(
+        build_metric(node, f"{where}.metrics[{number}]")
+        for number, node in enumerate(settings.get("metrics") or ())
+    )
+    return PromptSet(name, kind, examples, split, source, metrics, template)
+
+
+def _source(
+    name: str, source: Any, data: Mapping[str, ExampleDataModule | None], where: str
+) -> tuple[ExampleDataModule | None, str]:
+    key = own_source(name) if isinstance(source, Mapping) else str(source)
+    if key not in data:
+        raise ConfigError(
+            f"{where}: source={source!r} must be one of {sorted(data)}, the data sets under `data`,"
+            " or a data set of its own (a mapping with _target_)."
+        )
+    return data[key], key
+
+
+def build_metric(node: Any, where: str) -> Metric:
+    """A metric from its import path, from a mapping with `path`, or from one with `_target_`.
+
+    Raises:
+        ConfigError: nothing to import, no declared metric, or an option that it does not take.
+    """
+    settings: Any = {"path": node} if isinstance(node, str) else node
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where} is {node!r}; expected an import path or a mapping with path.")
+    if "_target_" in settings:
+        found = build(settings)
+    else:
+        _checked(settings, _METRIC, where)
+        found = import_object(str(settings.get("path")))
+    if not isinstance(found, Metric):
+        raise ConfigError(
+            f"{where}: {node!r} is a {type(found).__name__}; expected a function declared with "
+            "@unlearning.metrics.metric.metric(label, unit=..., direction=...)."
+        )
+    if "_target_" in settings:
+        return found
+    given = ("name", "label", "direction")
+    changed: dict[str, Any] = {key: settings[key] for key in given if key in settings}
+    if "interval" in settings:
+        changed["interval"] = import_object(str(settings["interval"]))
+    return replace(found, **changed).with_options(settings.get("options") or {})
+
+
+STAGES = ("oracle", "original", "before", "after")
+
+
+def aggregates(
+    config: DictConfig,
+    sets: Sequence[PromptSet],
+    answers: Mapping[str, Sequence[Generation]] | None = None,
+) -> dict[str, Aggregate]:
+    """The figures of several sets.
+
+    Args:
+        answers: of the run's models, by stage; None: they are not there yet.
+
+    Raises:
+        ConfigError: one is of a figure that no set has, or its other model's file is not there.
+    """
+    figures = {f"{s.name}/{metric.name}" for s in sets for metric in metrics_of(s)}
+    found = {}
+    for name, node in (config.evaluation.get("aggregates") or {}).items():
+        where = f"evaluation.aggregates.{name}"
+        settings = _checked(node, _AGGREGATE, where)
+        metric = build_metric(settings.get("metric"), f"{where}.metric")
+        of = tuple(settings.get("of") or ())
+        if not of or (unknown := [key for key in of if key not in figures]):
+            raise ConfigError(
+                f"{where}.of: {unknown if of else 'nothing'} is not measured; choose from "
+                f"{sorted(figures)}."
+            )
+        label = settings.get("label") or metric.label
+        others: Sequence[Generation] = ()
+        against = str(settings.get("against") or "")
+        if against in STAGES:
+            others = (answers or {}).get(against, ())
+            if answers is not None and not others:
+                raise ConfigError(f"{where}.against: this run has no answers of {against}.")
+        elif against:
+            stage = settings.get("stage") or "after"
+            kept = read_generations(Path(against))
+            others = [generation for generation in kept if generation.stage == stage]
+        found[str(name)] = Aggregate(replace(metric, label=label), of, others)
+    return found
+
+
+def _checked(node: Any, known: Sequence[str], where: str) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{where} is {plain!r}; expected a mapping of {', '.join(known)}.")
+    if unknown := sorted(set(plain) - set(known)):
+        raise ConfigError(f"{where}: unknown {unknown[0]!r}; expected {', '.join(known)}.")
+    return dict(plain)
+
+
+def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
+    """The first Example of each prompt: greedy answers to one prompt are all the same.
+
+    Prompts come in the order in which they stand for the last time. Only what is returned is held.
+    """
+    prompts = digests(example.prompt for part in parts for example in part)
+    first = np.unique(prompts, return_index=True)[1]
+    last = len(prompts) - 1 - np.unique(prompts[::-1], return_index=True)[1]
+    chosen = first[np.argsort(last)][:limit].tolist()
+    wanted = set(chosen)
+    numbered = enumerate(chain.from_iterable(parts))
+    found = {number: example for number, example in numbered if number in wanted}
+    return [found[number] for number in chosen]
