@@ -23,5 +23,4 @@ def test_two_ranks_make_the_step_of_one(method):
     for ours, theirs in zip(first["curve"], one["curve"], strict=True):
         for name in ("train/total", "train/forget", "train/retain"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
-    totals = [values["train/total"] for values in one["curve"]]
-    assert totals[-1] < totals[0] - 1e-3  # it trains
+    assert one["curve"][0]["train/retain"] == 0 < one["curve"][-1]["train/retain"]  # it moves

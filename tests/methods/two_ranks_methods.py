@@ -37,7 +37,7 @@ def main(method: str, world: int) -> None:
     if method == "sam":
         module = UnlearningModule(model, rule=SAM(0.5), reference="copy", **settings)
     else:
-        settings["learning_rate"] = 0.002
+        settings["learning_rate"] = 5e-6  # the retain term weighs 1200
         module = RMU(model, layer=1, scale=2.0, trained=["blocks"], **settings)
     data = UnlearningDataModule(
         FORGET, RETAIN, conftest.tokenizer.__wrapped__(), mismatch_per_prompt=2,
