@@ -81,6 +81,7 @@ def test_the_python_blocks_run_in_order(folder):
             exec(code, names)
     assert -1 <= names["cosine"] <= 1
     assert (folder / "unlearned/config.json").is_file()
+    assert "forgotten" in (folder / "results/report.html").read_text()
     logged = (folder / "logs/mine/0/hparams.yaml").read_text()
     assert "mismatch_per_prompt: 5" in logged and "learning_rate: 2.0e-06" in logged
 
