@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from unlearning.losses import TokenLosses
 from unlearning.module import UnlearningModule
+from unlearning.run.config.build import check_targets
+from unlearning.run.config.prompt_sets import SET_KEYS, build_metric
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -49,3 +52,23 @@ def test_the_terms_of_the_page_train(written, model, make_data, quiet_trainer):
     logged = trainer.callback_metrics
     assert {f"train/{name}" for name in written["terms"]} <= logged.keys()
     assert all(torch.isfinite(value) for value in logged.values())
+
+
+def test_the_page_on_evaluation(evaluation_page):
+    """Its metric and its call work; its YAML is a prompt set."""
+    names: dict[str, Any] = {}
+    for code in BLOCK.findall(evaluation_page):
+        exec(code, names)
+    (yaml,) = re.findall(r"^```yaml\n(.*?)^```", evaluation_page, re.MULTILINE | re.DOTALL)
+    settings = OmegaConf.create(yaml)
+    facts = settings.prompt_sets.facts
+    built = [build_metric(OmegaConf.to_container(facts).pop("metrics")[n], "x") for n in (0, 1)]
+    assert [m.name for m in built] == ["choice_accuracy", "choice_accuracy_norm"]
+    build_metric(settings.aggregates.utility.metric, "x")
+    check_targets(facts.source)
+    assert set(facts) | {"kind"} == set(SET_KEYS)
+
+
+@pytest.fixture
+def evaluation_page() -> str:
+    return (DOCS / "evaluation.md").read_text(encoding="utf-8")
