@@ -8,24 +8,27 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from unlearning.losses import TokenLosses
+from unlearning.metrics.comparison import ComparisonSettings, compare
 from unlearning.module import UnlearningModule
-from unlearning.run.config.build import check_targets
-from unlearning.run.config.prompt_sets import SET_KEYS, build_metric
+from unlearning.types import Generation
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def written() -> dict[str, Any]:
-    """The names that the page on the method defines."""
-    (code,) = BLOCK.findall((DOCS / "method.md").read_text(encoding="utf-8"))
+def defined_in(page: str) -> dict[str, Any]:
+    """The names that the code of a page defines."""
+    (code,) = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     names: dict[str, Any] = {"__name__": "written"}
     exec(code, names)
     return names
+
+
+@pytest.fixture
+def written() -> dict[str, Any]:
+    return defined_in("method.md")
 
 
 def tokens(nll: list[float], sequence: list[int], reference: list[float] | None = None):
@@ -54,21 +57,14 @@ def test_the_terms_of_the_page_train(written, model, make_data, quiet_trainer):
     assert all(torch.isfinite(value) for value in logged.values())
 
 
-def test_the_page_on_evaluation(evaluation_page):
-    """Its metric and its call work; its YAML is a prompt set."""
-    names: dict[str, Any] = {}
-    for code in BLOCK.findall(evaluation_page):
-        exec(code, names)
-    (yaml,) = re.findall(r"^```yaml\n(.*?)^```", evaluation_page, re.MULTILINE | re.DOTALL)
-    settings = OmegaConf.create(yaml)
-    facts = settings.prompt_sets.facts
-    built = [build_metric(OmegaConf.to_container(facts).pop("metrics")[n], "x") for n in (0, 1)]
-    assert [m.name for m in built] == ["choice_accuracy", "choice_accuracy_norm"]
-    build_metric(settings.aggregates.utility.metric, "x")
-    check_targets(facts.source)
-    assert set(facts) | {"kind"} == set(SET_KEYS)
-
-
-@pytest.fixture
-def evaluation_page() -> str:
-    return (DOCS / "evaluation.md").read_text(encoding="utf-8")
+def test_metrics_of_the_page_by_hand():
+    names = defined_in("evaluation.md")
+    said = {"before": ["Go!", "No!!", "Perhaps"], "after": ["Go.", "No!!", "Perhaps so"]}
+    answers = {
+        stage: [Generation(stage, "tone", n, "q", "", text) for n, text in enumerate(texts)]
+        for stage, texts in said.items()
+    }
+    metrics = [names[name] for name in ("shouted", "marks_per_character", "median_length")]
+    found = compare(answers, {"tone": metrics}, ComparisonSettings(n_resamples=50))
+    values = [found[stage][f"tone/{m.name}"]["value"] for stage in said for m in metrics]
+    assert values == pytest.approx([2 / 3, 3 / 14, 4, 1 / 3, 2 / 17, 4])

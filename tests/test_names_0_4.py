@@ -85,14 +85,17 @@ def test_configuration_of_a_run_to_resume(tmp_path: Path) -> None:
     assert current_config(plain) == plain  # today's names stay
 
 
+NEW = {"task": "unlearn", "compare_with": None, "oracle": False}
+
+
 def test_a_book_that_was_fine_tuned_on() -> None:
     saved = {"data": {"forget": {"teach": "passages"}}, "finetune": {"epochs": 3}}
     assert current_config(saved) == {
         "data": {"forget": {"finetune_on": "passages"}},
         "finetune": {"sets": {"forget": "train"}, "epochs": 3},
-        "oracle": False,
+        **NEW,
     }
-    assert current_config({"finetune": None}) == {"finetune": None, "oracle": False}
+    assert current_config({"finetune": None}) == {"finetune": None, **NEW}
 
 
 def test_report_and_sweep_page_show_the_figures(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearning.errors import BAD_INPUT, ConfigError
+from unlearning.run.config.evaluate import EVALUATE, evaluation_overrides
 from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.help import help_text
@@ -53,16 +54,18 @@ def make_working_folder_importable() -> None:
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["report"]:
         return _report(arguments[1:])
+    arguments = with_searchpath(arguments)
+    if arguments[:1] == [EVALUATE] and not set(arguments) & set(HELP):
+        arguments = evaluation_overrides(arguments[1:])
     if "--version" in arguments:  # Hydra would tell its own
         print(f"unlearning {__version__}")
         return 0
-    if arguments in ([flag] for flag in HELP):
+    if arguments in [[*word, flag] for word in ([], [EVALUATE]) for flag in HELP]:
         print(help_text(config_folder()))
         return 0
     from unlearning.run.tracking.secrets import check_secrets
 
     check_secrets(arguments)
-    arguments = with_searchpath(arguments)
     if wants_multirun(arguments):
         from unlearning.sweep import multirun
 

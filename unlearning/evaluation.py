@@ -86,7 +86,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Asked:
-    """A model to ask, with what all prompt sets share; see `evaluate`."""
+    """A model with what the evaluation of all prompt sets shares; see `evaluate`."""
 
     model: CausalLM
     tokenizer: PreTrainedTokenizerBase
@@ -95,7 +95,7 @@ class Asked:
     on_answered: Callable[[int], None] | None = None
 
     def answer(self, prompt_set: PromptSet, stage: str) -> list[Generation]:
-        """A Generation for each Example, with what the set's metrics need and no more."""
+        """Makes a Generation for each Example, with what the set's metrics need and no more."""
         examples, needs = prompt_set.examples, needs_of(prompt_set)
         template = replace(self.template, **prompt_set.template)
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
@@ -133,7 +133,7 @@ class Asked:
         ]  # fmt: skip
 
     def scores(self, examples: Sequence[Example], template: PromptTemplate) -> list[AnswerScore]:
-        """What the model makes of each Example's response."""
+        """Scores each Example's response by its likelihood."""
         tokenized = tokenize_examples(
             examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
         )
@@ -146,7 +146,7 @@ class Asked:
     def alternatives(
         self, examples: Sequence[Example], template: PromptTemplate
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
-        """What it makes of each Example's alternatives."""
+        """Scores each Example's alternatives by their likelihood."""
         places = [
             (number, name, text)
             for number, example in enumerate(examples)

@@ -70,7 +70,7 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
         book = {_BOOK.get(name, name): value for name, value in data["forget"].items()}
         found["data"] = {**data, "forget": book}
     if "finetune" in found:
-        found.setdefault("oracle", False)
+        found = {"task": "unlearn", "compare_with": None, "oracle": False, **found}
     if isinstance(found.get("finetune"), Mapping):
         found["finetune"] = {"sets": {"forget": "train"}, **found["finetune"]}
     sweep = found.get("sweep")

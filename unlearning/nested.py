@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -30,3 +30,17 @@ def leaves(node: Any, path: str = "", lists: bool = True) -> Iterator[tuple[str,
         inner = isinstance(value, Mapping) or (lists and isinstance(value, list))
         if not (inner and value):
             yield here, value
+
+
+def mapped(node: Any, change: Callable[[Any], Any]) -> Any:
+    """Returns a plain copy, dicts with text keys and lists, with every other value changed.
+
+    Examples:
+        >>> mapped({"a": (1, 2), 3: {"b": 4}}, lambda value: -value)
+        {'a': [-1, -2], '3': {'b': -4}}
+    """
+    if isinstance(node, Mapping):
+        return {str(name): mapped(child, change) for name, child in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [mapped(child, change) for child in node]
+    return change(node)

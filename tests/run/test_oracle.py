@@ -112,6 +112,14 @@ def test_the_oracle_is_trained_like_the_model_and_never_sees_a_forget_example(
     }
     assert asked["oracle"] and len({tuple(rows) for rows in asked.values()}) == 1
 
+    assert metrics["models"] == ["original", "oracle", "before", "after"]
+    assert (
+        metrics["oracle"]["retain_heldout/perplexity"]
+        != metrics["before"]["retain_heldout/perplexity"]
+    )
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Oracle</th>" in page and "The oracle: without the forget set" in page
+
     models = [
         AutoModelForCausalLM.from_pretrained(path.parent / "merged").state_dict()
         for stage in ("finetune", "oracle")
@@ -150,6 +158,9 @@ def test_the_base_model_is_the_oracle_of_a_fine_tuning_on_the_forget_set_alone(
     assert said["oracle"] and said["oracle"] == said["original"]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["oracle_model"]["model"].startswith("the base model, since fine-tuning is on")
+    perplexity = "retain_heldout/perplexity"
+    assert metrics["oracle"][perplexity] == metrics["original"][perplexity]
+    assert metrics["oracle"][perplexity] != metrics["before"][perplexity]
 
 
 def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy):
@@ -158,6 +169,14 @@ def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy
     assert not spy
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["oracle_model"] == {"model": str(opt_folder)}
+    # It stands first, and is still not what the others are compared with.
+    assert metrics["models"] == ["oracle", "before", "after"]
+    assert "change_from_oracle" not in metrics
+    assert metrics["before"]["retain_heldout/bleu_to_original"]["value"] in (None, 100.0)
+    assert (
+        metrics["oracle"]["retain_heldout/perplexity"]
+        == metrics["before"]["retain_heldout/perplexity"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,6 +197,17 @@ def test_an_oracle_that_cannot_be_had_is_refused(compose_pairs, tmp_path, overri
     (tmp_path / "adapter_model.safetensors").touch()
     config = compose_pairs(*(word.format(adapter=tmp_path) for word in overrides))
     with pytest.raises(ConfigError, match=message):
+        validate(config)
+
+
+@pytest.mark.parametrize("against", ["oracle", "original"])
+def test_an_aggregate_cannot_be_against_a_model_that_there_is_not(compose_pairs, against):
+    aggregate = (
+        "{metric: unlearning.metrics.harmonic_mean.harmonic_mean, "
+        f"of: [retain_heldout/rouge_accuracy], against: {against}}}"
+    )
+    config = compose_pairs("finetune=none", f"+evaluation.aggregates.quality={aggregate}")
+    with pytest.raises(ConfigError, match=f"against={against}: this run has no such model"):
         validate(config)
 
 

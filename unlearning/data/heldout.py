@@ -39,7 +39,8 @@ class HeldOutBatches:
         self.forget, self.retain = (
             data.tokenize(name, part) for name, part in (("forget", forget), ("retain", retain))
         )
-        self.sampler = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
+        # Not `sampler`: Lightning would take this for a DataLoader.
+        self.mismatches = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
         self.alternates = data.make_alternates(forget)
         # Numbers go on behind those of the training split.
         self.first = {role: len(items) for role, items in data.sequences.items()}
@@ -58,7 +59,7 @@ class HeldOutBatches:
     def _forget_trees(self, number: int) -> Iterator[Tree]:
         first, size = number * self.data.batch_size, self.data.batch_size
         for n in range(first, min(first + size, len(self.forget))):
-            mismatches = [(m, self.retain[m]) for m in self.sampler.draw(n, 0)]
+            mismatches = [(m, self.retain[m]) for m in self.mismatches.draw(n, 0)]
             alternates = [] if self.alternates is None else self.alternates.draw(n, 0)
             others = {"alternate": alternates, "mismatch": mismatches}
             yield self.data.forget_tree(self.forget[n], self.first["forget"] + n, others)

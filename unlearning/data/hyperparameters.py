@@ -11,6 +11,8 @@ from lightning import LightningDataModule
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from lightning.pytorch.utilities.parsing import collect_init_args
 
+from unlearning.nested import mapped
+
 NOT_LOGGED = ("cache_dir", "tokenizer", "template")
 """Objects, and a place: the module that is trained on the data may have another one of that name,
 and Lightning refuses to log two values under one name."""
@@ -29,7 +31,8 @@ def save_plain_hyperparameters(module: LightningDataModule) -> None:
     for arguments in collect_init_args(frame.f_back, [], classes=(HyperparametersMixin,)):
         found.update(arguments)
     kept = {name: value for name, value in found.items() if name not in NOT_LOGGED}
-    module.save_hyperparameters({n: _plain(v) for n, v in kept.items() if _is_plain(v)})
+    plain = {name: value for name, value in kept.items() if _is_plain(value)}
+    module.save_hyperparameters(mapped(plain, lambda v: str(v) if isinstance(v, Path) else v))
 
 
 def _is_plain(value: Any) -> bool:
@@ -38,11 +41,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return len(value) <= LONGEST and all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str) or isinstance(value, Path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,5 @@
-"""Metrics of generated answers and of likelihoods, with their intervals.
+"""Metrics of generated answers: harm, similarity, perplexity, memorisation, broken answers, with
+confidence intervals.
 
 A metric is one function of a model's answers, declared beside it with `metric`; `compare` computes
 those of every prompt set for one model or several. Nothing is imported here, so that `generations`

@@ -1,4 +1,4 @@
-"""Whether an answer says what the true answer says."""
+"""Accuracy of answers: exact match, and ROUGE-L above a threshold."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ an answer (before against after) rather than of truth."""
 
 
 def is_exact_match(completion: str, target: str) -> bool:
-    """The same words in the same order; case, punctuation and white space do not count."""
+    """Whether two texts have the same words in the same order; case, punctuation and white space
+    do not count."""
     words = split_words(completion)
     return bool(words) and words == split_words(target)
 
 
 def is_right(completion: str, target: str, threshold: float = ROUGE_THRESHOLD) -> bool:
-    """ROUGE-L F1 with the true answer reaches the threshold. An answer without words never is."""
+    """Whether the ROUGE-L F1 with the target reaches the threshold. An answer without words
+    never is right."""
     check_threshold(threshold)
     if not split_words(completion):
         return False
@@ -31,7 +33,7 @@ def is_right(completion: str, target: str, threshold: float = ROUGE_THRESHOLD) -
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse a threshold that every or no answer reaches."""
+    """Raises a ConfigError for a threshold that every or no answer reaches."""
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold of a right answer is {threshold}; expected 0 < threshold <= 1, an F1 "
@@ -41,7 +43,8 @@ def check_threshold(threshold: float) -> None:
 
 @metric("Right answers", unit="fraction", direction="higher")
 def rouge_accuracy(answers: Answers, rouge_threshold: float = ROUGE_THRESHOLD) -> Sums | None:
-    """Share of the answers that say what the target says: `is_right`. Over prompts with one."""
+    """Share of the answers whose ROUGE-L with the target reaches the threshold. Over prompts
+    with a target."""
     asked = [g for g in answers if split_words(g.target)]
     right = [is_right(g.completion, g.target, rouge_threshold) for g in asked]
     return mean(right) if asked else None
@@ -49,7 +52,7 @@ def rouge_accuracy(answers: Answers, rouge_threshold: float = ROUGE_THRESHOLD) -
 
 @metric("Exact matches", unit="fraction", direction="higher")
 def exact_match(answers: Answers) -> Sums | None:
-    """Share of the answers with the target's words. Over prompts that have a target."""
+    """Share of the answers with exactly the target's words. Over prompts that have a target."""
     asked = [g for g in answers if split_words(g.target)]
     return mean([is_exact_match(g.completion, g.target) for g in asked]) if asked else None
 
@@ -61,7 +64,7 @@ def exact_match(answers: Answers) -> Sums | None:
 def kept_right(
     answers: Answers, before: Answers, rouge_threshold: float = ROUGE_THRESHOLD
 ) -> Sums | None:
-    """Share of the prompts answered right before that still are."""
+    """Share of the prompts answered correctly before that still are."""
     pairs = [(g, old) for g, old in zip(answers, before, strict=True) if split_words(g.target)]
     was, still = (
         np.array([is_right(pair[i].completion, pair[i].target, rouge_threshold) for pair in pairs])

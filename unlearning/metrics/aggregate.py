@@ -1,4 +1,4 @@
-"""Figures of several prompt sets, or of a model against another one's kept answers.
+"""Metrics of several prompt sets, or of a model against another one's stored answers.
 
     aggregates:
       utility:
@@ -43,7 +43,7 @@ class Aggregate:
 
 @dataclass(frozen=True, eq=False)
 class Joint(Statistic):
-    """A value of several statistics; see `Aggregate`."""
+    """The value of several statistics; see `Aggregate`."""
 
     parts: tuple[Sums | Sample, ...] = ()
     prompt_sets: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def joint(
     models: Sequence[str],
     context: Mapping[str, Any],
 ) -> dict[str, Statistic]:
-    """The aggregate's statistic for every model that has all of its parts.
+    """Computes the aggregate's statistic for every model that has all of its parts.
 
     Raises:
         ConfigError: it is of a figure that no model has, or has no parts at all.

@@ -1,4 +1,4 @@
-"""Optional: BLEURT (arXiv 2004.04696), a learned score of how much of a target a text keeps.
+"""Optional: BLEURT (arXiv 2004.04696), a learned similarity of two texts.
 
 A checkpoint that transformers can load as a sequence classifier with one output (the BERT-based
 ones, for example Elron/bleurt-base-512) needs no further package. BLEURT-20 is RemBERT with a head
@@ -20,7 +20,7 @@ DEFAULT_MODEL = "Elron/bleurt-base-512"
 
 
 class Bleurt:
-    """BLEURT of each pair, as a `similarities` entry of `compare`.
+    """Computes the BLEURT of each pair, as a `similarities` entry of `compare`.
 
     Args:
         model: hub id or local folder.

@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap over prompts, paired between two models.
+"""Bootstrap confidence intervals over prompts, paired between two models.
 
 Prompts are drawn with replacement, the *same* ones for both models, so that a difference is not
 blurred by some prompts being harder than others. Statistics that add up are resampled in one matrix
@@ -29,7 +29,7 @@ N_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made.
+    """Settings of the bootstrap.
 
     Args:
         n_resamples: of the bootstrap.
@@ -46,7 +46,7 @@ class Resampling:
 
 
 class IntervalMethod(Protocol):
-    """An interval for a statistic, and one for its change between two models.
+    """Interface of intervals: one for a statistic, and one for its change between two models.
 
     An import path in a metric's `interval` chooses it; `name` is written beside each value.
     """
@@ -54,19 +54,19 @@ class IntervalMethod(Protocol):
     name: str
 
     def interval(self, statistic: Statistic, how: Resampling) -> tuple[float, float]:
-        """Lower and upper bound of the value; NaN where there is none."""
+        """Returns lower and upper bound of the value; NaN where there is none."""
         ...
 
     def interval_of_change(
         self, first: Statistic, second: Statistic, change: Change, how: Resampling
     ) -> tuple[float, float]:
-        """The same of `change(first, second)`; row i of both is the same prompt."""
+        """Returns the bounds of `change(first, second)`; row i of both is the same prompt."""
         ...
 
 
 class PercentileBootstrap:
-    """Quantiles of the resampled values. Resamples in which the value is undefined (0 / 0) are left
-    out; one prompt has a value and no interval."""
+    """Percentile bootstrap: quantiles of the resampled values. Resamples in which the value is
+    undefined (0 / 0) are left out; a single prompt has a value and no interval."""
 
     name = "percentile bootstrap"
 
@@ -87,13 +87,13 @@ percentile = PercentileBootstrap()
 
 
 def difference(first: Array, second: Array) -> Array:
-    """second - first; NaN for inf - inf."""
+    """Computes second - first; NaN for inf - inf."""
     with np.errstate(invalid="ignore"):
         return second - first
 
 
 def _quantiles(values: Array, n: int, confidence: float) -> tuple[float, float]:
-    """Of all but the first of the values, which is that of the whole."""
+    """Returns quantiles of all but the first of the values, which is that of the whole sample."""
     resampled = values[1:][~np.isnan(values[1:])]
     if n < 2 or np.isnan(values[0]) or not len(resampled):
         return np.nan, np.nan
@@ -104,7 +104,7 @@ def _quantiles(values: Array, n: int, confidence: float) -> tuple[float, float]:
 
 
 def check_resampling(n_resamples: int, confidence: float) -> None:
-    """Refuse settings that give no interval."""
+    """Raises a ConfigError for settings that give no interval."""
     if n_resamples < 1:
         raise ConfigError(f"n_resamples is {n_resamples}; expected at least 1, better 1000.")
     if not 0 < confidence < 1:

@@ -1,4 +1,4 @@
-"""Multiple choice by likelihood: the answer is the choice to which the model gives most.
+"""Multiple-choice accuracy by likelihood.
 
 The end token is left out of a choice's likelihood, and lengths are of the choice's own text, as
 lm-evaluation-harness counts `acc` and `acc_norm`.
@@ -21,7 +21,7 @@ CHOICES = "choices"
 
 @metric("Right choices", unit="fraction", direction="higher", needs=("alternatives",))
 def choice_accuracy(answers: Answers) -> Sums | None:
-    """Share of prompts whose right choice is the likeliest. Over prompts that have choices."""
+    """Share of prompts whose correct choice is the likeliest. Over prompts that have choices."""
     asked = [g for g in answers if g.alternatives.get(CHOICES)]
     return mean([chosen(g) == label_of(g) for g in asked]) if asked else None
 
@@ -31,7 +31,7 @@ def choice_accuracy(answers: Answers) -> Sums | None:
     needs=("alternatives",),
 )  # fmt: skip
 def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sums | None:
-    """The same of log-likelihoods divided by the length of the choice.
+    """Share of prompts whose correct choice is the likeliest per length.
 
     Args:
         length: `characters` (`acc_norm` of lm-evaluation-harness), `bytes` of UTF-8, or `tokens`.
@@ -43,7 +43,7 @@ def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sum
 
 
 def chosen(generation: Generation, length: Length | None = None) -> int:
-    """Number of the likeliest choice; the first of equals."""
+    """Returns the number of the likeliest choice; the first of equals."""
     choices = generation.alternatives[CHOICES]
     nll = np.array([score.nll - score.end_nll for score in choices])
     sizes = np.array([1 if length is None else _length(score, length) for score in choices])
@@ -51,7 +51,7 @@ def chosen(generation: Generation, length: Length | None = None) -> int:
 
 
 def label_of(generation: Generation) -> int:
-    """Number of the right choice.
+    """Returns the number of the correct choice.
 
     Raises:
         ConfigError: it is not known.

@@ -1,5 +1,4 @@
-"""From the answers of one model, or of several to the same prompts, to the figures of
-`metrics.json`.
+"""Computes the contents of `metrics.json` from the answers of one or several models.
 
 A pure function of `generations.jsonl`: nothing is generated, loaded or classified here, so that a
 score can be computed again, or a new one added, long after the models are gone.
@@ -34,7 +33,7 @@ Answers = Mapping[str, Sequence[Generation]]
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's statistic at each model that it has a value for."""
+    """A metric's statistic for each model that it has a value for."""
 
     metric: Metric
     sides: Mapping[str, Statistic]
@@ -104,7 +103,7 @@ def compare(
 
 
 def _changes(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Name of each section of changes, with the models that it is between."""
+    """Returns the names of the sections of changes, with the models that each is between."""
     found = {"change": (names[-2], names[-1])} if len(names) > 1 else {}
     if len(names) > 2:
         found[f"change_from_{names[0]}"] = (names[0], names[-1])
@@ -117,7 +116,8 @@ def _sides(
     names: Sequence[str],
     context: Mapping[str, Any],
 ) -> dict[str, Statistic]:
-    """Empty where the metric does not apply, or has no score of any prompt of any model."""
+    """Computes the statistic of each model; empty where the metric does not apply, or no prompt
+    of any model has a score."""
     found: dict[str, Statistic] = {}
     baseline = names[-2:][0] if metric.against == "previous" else names[0]
     for name in names:
@@ -138,7 +138,7 @@ def _sides(
 
 
 def _all_missing(statistic: Statistic) -> bool:
-    """No row has a score; a row that only does not count (0 of 0) has."""
+    """Whether no row has a score; a row that only does not count (0 of 0) has one."""
     rows = getattr(statistic, "rows", None)
     return not isinstance(statistic, Fixed) and rows is not None and _nan_rows(rows)
 
@@ -174,7 +174,8 @@ def _write(
 
 
 def _declarations(measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """Label, unit, direction and import path of every metric, and of every stated change."""
+    """Returns label, unit, direction and import path of every metric, and of every stated
+    change."""
     found: dict[str, Any] = {}
     for key, each in measured.items():
         name, metric = key.rpartition("/")[2], each.metric

@@ -1,4 +1,4 @@
-"""Optional: likeness of meaning, as the cosine of two sentence embeddings.
+"""Optional: cosine similarity of sentence embeddings.
 
 Needs the `sentence-transformers` package, which is imported only when a model is loaded.
 """
@@ -17,13 +17,13 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Encoder(Protocol):
-    """Texts to embeddings [n, D]; what a SentenceTransformer's `encode` does."""
+    """Protocol: texts to embeddings [n, D], as a SentenceTransformer's `encode`."""
 
     def __call__(self, texts: list[str], /) -> NDArray[np.floating]: ...
 
 
 def load_encoder(model: str = DEFAULT_MODEL, device: str = "cpu", batch_size: int = 32) -> Encoder:
-    """The `encode` of a sentence-transformers model.
+    """Loads a sentence-transformers model, and returns its `encode`.
 
     Args:
         model: hub id or local folder.
@@ -56,7 +56,7 @@ def load_encoder(model: str = DEFAULT_MODEL, device: str = "cpu", batch_size: in
 
 
 class EmbeddingSimilarity:
-    """Cosine of each pair's embeddings, -1..1, as a `similarities` entry of `compare`.
+    """Computes the cosine of each pair's embeddings, -1..1, as a `similarities` entry of `compare`.
 
     An answer without any character has no meaning to compare: 0, or 1 where both are empty.
     """

@@ -1,4 +1,4 @@
-"""A metric's value with its interval and how that was made."""
+"""A metric's value with its confidence interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unlearning.metrics.statistic import Statistic
 
 @dataclass(frozen=True)
 class Estimate:
-    """NaN stands for undefined: no prompt, 0 / 0, a missing score.
+    """A value with its interval. NaN stands for undefined: no prompt, 0 / 0, a missing score.
 
     Args:
         n: prompts that the value is over.
@@ -35,7 +35,7 @@ class Estimate:
     method: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: what is not finite is None."""
+        """Converts to plain JSON; what is not finite is None."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
         return {**plain, "n": self.n, "method": self.method}
@@ -44,7 +44,7 @@ class Estimate:
 def estimate(
     statistic: Statistic, how: Resampling | None = None, method: IntervalMethod = percentile
 ) -> Estimate:
-    """The value of one model."""
+    """Estimates the value of one model."""
     low, high = method.interval(statistic, how or Resampling())
     return Estimate(statistic.value, low, high, int(statistic.known.sum()), method.name)
 
@@ -56,7 +56,7 @@ def estimate_change(
     how: Resampling | None = None,
     method: IntervalMethod = percentile,
 ) -> Estimate:
-    """The change from one model to another, on the same prompts in the same order.
+    """Estimates the change from one model to another, on the same prompts in the same order.
 
     Raises:
         ConfigError: they are of different numbers of prompts.

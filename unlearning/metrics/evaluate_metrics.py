@@ -1,4 +1,4 @@
-"""Our scores of texts as `evaluate.Metric` classes, for code that is written for that library.
+"""Text metrics as `evaluate.Metric` classes, for code that uses that library.
 
 `evaluate.load("bleu")` fetches a script from a hub at run time; these need none. They combine:
 
@@ -29,7 +29,7 @@ Args:
 
 
 class _TextMetric(evaluate.Metric):
-    """Texts against one reference each."""
+    """Base of metrics of texts with one reference text each."""
 
     def __init__(self, **settings: Any) -> None:
         in_memory = settings.get("num_process", 1) == 1

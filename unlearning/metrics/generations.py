@@ -1,4 +1,5 @@
-"""`generations.jsonl`: every answer of a run, from which every score can be computed again."""
+"""Reads and writes `generations.jsonl`: every answer of a run, from which every score can be
+computed again."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_generations(path: str | Path, generations: Iterable[Generation]) -> None:
-    """Write one JSON object per line, atomically: a reader sees the old file or the whole new one.
+    """Writes one JSON object per line, atomically.
 
     A number that is not finite becomes null, as JSON has no other word for it; a metric that
     misses it for some prompts is then undefined rather than better than it was.
@@ -46,7 +47,7 @@ def write_generations(path: str | Path, generations: Iterable[Generation]) -> No
 
 
 def read_generations(path: str | Path) -> list[Generation]:
-    """Read what `write_generations` wrote.
+    """Reads what `write_generations` wrote.
 
     Raises:
         ConfigError: no such file, or a line that is no Generation.
@@ -67,7 +68,7 @@ def read_generations(path: str | Path) -> list[Generation]:
 def by_prompt_set(
     answers: Mapping[str, Sequence[Generation]],
 ) -> dict[str, dict[str, list[Generation]]]:
-    """By prompt set and model, the generations in the order of their index.
+    """Groups generations by prompt set and model, in the order of their index.
 
     Args:
         answers: of each model, by what it is called.
@@ -90,7 +91,7 @@ Keyed = dict[tuple[str, int], Generation]
 
 
 def _check_same(stages: dict[str, Keyed], first: str, second: str) -> None:
-    """Whether both stages answer the same prompts."""
+    """Checks that both stages answer the same prompts."""
     unpaired = sorted(stages[first].keys() ^ stages[second].keys())
     if unpaired:
         side = first if unpaired[0] in stages[first] else second

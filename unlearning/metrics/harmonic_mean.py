@@ -1,4 +1,4 @@
-"""The harmonic mean of several figures, as TOFU's model utility (arXiv 2401.06121) takes it."""
+"""Harmonic mean of several metrics, such as TOFU's model utility (arXiv 2401.06121)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unlearning.metrics.statistic import Statistic
 
 @metric("Harmonic mean", unit="fraction", direction="higher", needs=())
 def harmonic_mean(*figures: Statistic) -> float:
-    """n / (1/x_1 + ... + 1/x_n) of the values; 0 where one is 0, NaN where one is undefined."""
+    """Harmonic mean n / (1/x_1 + ... + 1/x_n); 0 where a value is 0, NaN where one is undefined."""
     values = np.array([figure.value for figure in figures])
     if np.isnan(values).any():
         return float("nan")

@@ -1,4 +1,4 @@
-"""Which metrics a prompt set has by its kind, and which of them tables put in front.
+"""The default metrics of each kind of prompt set, and which of them tables show first.
 
 A kind is a shorthand: a set may list metrics of its own beside it, or have no kind at all.
 """
@@ -57,7 +57,9 @@ def _all(paths: Sequence[str], direction: Direction) -> dict[str, Direction]:
 
 @dataclass(frozen=True)
 class Kind:
-    """Args:
+    """The default metrics of a kind of prompt set.
+
+    Args:
     metrics: import path to the direction that is better on such a set.
     front: names of those that tables put in front.
     """
@@ -115,7 +117,7 @@ topics. Without a kind: what can be said of any prompts with answers."""
 
 @cache
 def metrics_of_kind(kind: str) -> tuple[Metric, ...]:
-    """The metrics of a kind of prompt set.
+    """Returns the metrics of a kind of prompt set.
 
     Raises:
         ConfigError: there is no such kind.

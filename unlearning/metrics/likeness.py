@@ -1,4 +1,4 @@
-"""How like the first model's answers, and how like the data's, the answers to a prompt set are."""
+"""Similarity (BLEU, ROUGE-L) of answers to the first model's answers, and to the targets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rouge_l_to_target(answers: Answers) -> Sums | None:
 
 
 def similar_to_original(name: str, similarity: Similarity) -> Metric:
-    """The metric `<name>_to_original` of any similarity of two texts."""
+    """Makes the metric `<name>_to_original` of any similarity of two texts."""
 
     def to_original(answers: Answers, first: Answers) -> Array:
         return _checked(similarity, _completions(answers), _completions(first), name)
@@ -62,7 +62,7 @@ def similar_to_original(name: str, similarity: Similarity) -> Metric:
 
 
 def similar_to_target(name: str, similarity: Similarity) -> Metric:
-    """The metric `<name>_to_target` of any similarity of two texts."""
+    """Makes the metric `<name>_to_target` of any similarity of two texts."""
 
     def to_target(answers: Answers) -> Sums | None:
         asked = with_target(answers)
@@ -76,12 +76,13 @@ def similar_to_target(name: str, similarity: Similarity) -> Metric:
 
 
 def with_target(answers: Answers) -> Answers:
-    """Those to prompts whose target has a word."""
+    """Returns the answers to prompts whose target has a word."""
     return [g for g in answers if split_words(g.target)]
 
 
 def corpus(said: Sequence[str], true: Sequence[str]) -> Sums:
-    """Corpus BLEU. Undefined where no true text has a 4-gram: BLEU would call a perfect copy 0."""
+    """Computes corpus BLEU. Undefined where no target has a 4-gram: BLEU would call a perfect
+    copy 0."""
     counts = bleu_statistics(said, true)
     rows = np.column_stack([counts, np.maximum(counts[:, -1] - MAX_ORDER + 1, 0)])
     return Sums(rows.astype(float), _bleu)

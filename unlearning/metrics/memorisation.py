@@ -1,4 +1,4 @@
-"""How much of a text a model knows by heart.
+"""Memorisation: verbatim runs, extraction strength and exact memorisation.
 
 Two views. What it *says*: the longest run of characters or tokens that its completion shares with
 the true text. What it *would* say, from one forward pass over the true text: at which tokens the
@@ -20,7 +20,12 @@ from unlearning.metrics.words import split_words
 
 
 def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Length of the longest contiguous run of items that stands in both sequences."""
+    """Returns the length of the longest contiguous run of items that both sequences contain.
+
+    Examples:
+        >>> longest_common_run("in the house".split(), "all in the old house".split())
+        2
+    """
     if not (isinstance(first, str) and isinstance(second, str)):
         # A character an item: Python searches strings in C.
         codes = {item: chr(n) for n, item in enumerate(dict.fromkeys([*first, *second]))}
@@ -33,25 +38,27 @@ def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) ->
 
 
 def verbatim_chars(completion: str, target: str) -> int:
-    """Characters of the longest passage that both texts share; case and white space count."""
+    """Returns the length in characters of the longest passage that both texts share; case and
+    white space count."""
     return longest_common_run(completion.strip(), target.strip())
 
 
 def verbatim_words(completion: str, target: str) -> int:
-    """Words of it, as white space separates them."""
+    """Returns the length in words, separated by white space, of the longest passage that both
+    texts share."""
     return longest_common_run(completion.split(), target.split())
 
 
 def verbatim_tokens(
     completion: Sequence[int], target: Sequence[int], special: Collection[int] = ()
 ) -> int:
-    """Tokens of it; `special` ones are no text and are left out of both."""
+    """Returns the length of the longest run of tokens that both share, without `special` ones."""
     ids = ([token for token in side if token not in special] for side in (completion, target))
     return longest_common_run(*ids)
 
 
 def extraction_strength(suffix: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """suffix / tokens, 0..1, elementwise; NaN where there is no token.
+    """Computes suffix / tokens, 0..1, elementwise; NaN where there is no token.
 
     It is 1 - k / n, with k the length of the shortest true beginning after which greedy decoding
     gives the exact rest of all n tokens. Greedy decoding from there says the true text exactly
@@ -63,7 +70,7 @@ def extraction_strength(suffix: ArrayLike, tokens: ArrayLike) -> NDArray[np.floa
 
 
 def exact_memorisation(matches: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """matches / tokens, 0..1, elementwise; NaN where there is no token (arXiv 2205.10770).
+    """Computes matches / tokens, 0..1, elementwise; NaN where there is no token (arXiv 2205.10770).
 
     The share of tokens that are the model's first choice given the true text before them.
     """

@@ -1,4 +1,4 @@
-"""Declares a metric: one function of a model's answers, with label, unit and direction beside it.
+"""Declares a function of a model's answers as a metric, with label, unit and direction.
 
     @metric("Answers that end in a full stop", unit="fraction", direction="higher")
     def full_stops(answers):
@@ -59,18 +59,18 @@ class Metric:
 
     @property
     def path(self) -> str:
-        """Where it is imported from."""
+        """The function's import path."""
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         return f"{self.function.__module__}.{name}"
 
     @property
     def parameters(self) -> set[str]:
-        """Names of its options."""
+        """Names of the metric's options."""
         found = list(inspect.signature(self.function).parameters)
         return set(found[2 if self.against else 1 :])
 
     def with_options(self, options: Mapping[str, Any]) -> Metric:
-        """The same with some options set.
+        """Returns the same metric with some options set.
 
         Raises:
             ConfigError: it has no such option.
@@ -88,7 +88,7 @@ class Metric:
         others: Answers | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Statistic | None:
-        """What it makes of the answers; None where it does not apply to them.
+        """Computes the metric's statistic of the answers; None where it does not apply to them.
 
         Args:
             others: the answers of the model compared with, for a metric with `against`.
@@ -112,7 +112,7 @@ def metric(
     of_itself: float | None = None,
     changes: Mapping[str, StatedChange] | None = None,
 ) -> Callable[[Callable[..., Any]], Metric]:
-    """Declare a function as a metric.
+    """Declares a function as a metric.
 
     The function gets the answers of one model to one prompt set, and gives
 

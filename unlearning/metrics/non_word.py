@@ -1,4 +1,4 @@
-"""Whether a text is made of words, judged without a dictionary.
+"""Detects texts that are not made of words, without a dictionary.
 
 A token is white-space separated, stripped of the punctuation around it and split at the joints
 inside it (hyphen, apostrophe, slash, full stop, arithmetic). A part is no word where it
@@ -47,7 +47,8 @@ _TORN = frozenset({"Cc", "Cn", "Co", "Cs"})
 
 
 def is_non_word(text: str) -> bool:
-    """Mostly no words: 30 % of the tokens and at least two, or all of them; or mostly symbols.
+    """Whether a text is mostly not words: 30 % of the tokens and at least two, or all of them; or
+    mostly symbols.
 
     Signs alone are no non-words: such a text is empty.
     """
@@ -62,7 +63,7 @@ def is_non_word(text: str) -> bool:
 
 @lru_cache(maxsize=65536)  # most tokens of an answer were in another one
 def _is_garbage(token: str) -> bool | None:
-    """True for a non-word, False for a word or a number, None for a sign that tells nothing."""
+    """Returns True for a non-word, False for a word or a number, None for an uninformative sign."""
     if any(c == "\ufffd" or unicodedata.category(c) in _TORN for c in token):
         return True
     if _LINK.search(token):

@@ -1,4 +1,4 @@
-"""A declared metric as a `torchmetrics.Metric`, for a training loop of one's own."""
+"""A declared metric as a `torchmetrics.Metric`, for training loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ANY = Generation("", "", 0, "a b c d", "a b c d", "a b c d", target_nll=1.0, ta
 
 
 class OverBatches(torchmetrics.Metric):
-    """Adds a metric's statistics up over batches and ranks.
+    """Accumulates a metric's statistics over batches and ranks.
 
         bleu = OverBatches(bleu_to_target)
         bleu.update(generations); bleu.compute()
@@ -47,11 +47,11 @@ class OverBatches(torchmetrics.Metric):
         self.add_state("sums", zeros, dist_reduce_fx="sum")
 
     def update(self, answers: Answers) -> None:
-        """Add answers; there may be none."""
+        """Adds answers; there may be none."""
         found = self.metric.statistic(answers, None, self.context) if answers else None
         if isinstance(found, Sums):
             self.sums += torch.from_numpy(found.rows.sum(axis=0)).to(self.sums.device)
 
     def compute(self) -> Tensor:
-        """The metric of all answers; NaN where it is undefined."""
+        """Computes the metric of all answers; NaN where it is undefined."""
         return torch.tensor(self.of_sums(self.sums.cpu().numpy()[None])[0])

@@ -15,7 +15,8 @@ from unlearning.metrics.statistic import Array, Sums, scores
 
 
 def mean_token_nll(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """sum NLL / sum tokens, in nats per token; elementwise. NaN where there is no token."""
+    """Computes sum NLL / sum tokens, in nats per token, elementwise. NaN where there is no
+    token."""
     sums, counts = np.asarray(nll, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
     means = np.full(np.broadcast(sums, counts).shape, np.nan)
     np.divide(sums, counts, out=means, where=counts > 0)
@@ -23,13 +24,18 @@ def mean_token_nll(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
 
 
 def perplexity(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """exp(sum NLL / sum tokens), elementwise. Above exp(709) it is infinite, never NaN."""
+    """Computes exp(sum NLL / sum tokens), elementwise. Above exp(709) it is infinite, never NaN.
+
+    Examples:
+        >>> perplexity(np.array([2 * np.log(8)]), np.array([2])).round(6)  # two tokens of p = 1/8
+        array([8.])
+    """
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(mean_token_nll(nll, tokens)))
 
 
 def relative_change(before: Array, after: Array) -> Array:
-    """(after / before - 1) * 100, in percent; NaN where that is undefined."""
+    """Computes (after / before - 1) * 100, in percent; NaN where that is undefined."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return (after / before - 1) * 100
 
@@ -45,7 +51,7 @@ def relative_change(before: Array, after: Array) -> Array:
     },
 )  # fmt: skip
 def target_perplexity(answers: Answers) -> Sums:
-    """exp of the mean NLL per token, over all tokens of all targets."""
+    """Perplexity of the targets: exp of the mean NLL per token, over all tokens of all targets."""
     return Sums(_nll_rows(answers), lambda sums: perplexity(sums[:, 0], sums[:, 1]))
 
 
@@ -53,7 +59,7 @@ def target_perplexity(answers: Answers) -> Sums:
     "NLL of the data set's answers", unit="nats per token", direction="lower", needs=("target",)
 )
 def target_nll(answers: Answers) -> Sums:
-    """Mean NLL per token, over all tokens of all targets."""
+    """Mean NLL per token of the targets, over all tokens of all targets."""
     return Sums(_nll_rows(answers), lambda sums: mean_token_nll(sums[:, 0], sums[:, 1]))
 
 

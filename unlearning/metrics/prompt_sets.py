@@ -1,4 +1,5 @@
-"""What a prompt set measures, what that needs of a model, and how it is written down."""
+"""The metrics of a prompt set, what they need of a model, and their description in
+`metrics.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from unlearning.types import PromptSet
 
 
 def metrics_of(prompt_set: PromptSet) -> tuple[Metric, ...]:
-    """The metrics of a set: its kind's, then its own. One with neither has the general ones."""
+    """Returns the metrics of a set: its kind's, then its own. A set with neither has the general
+    ones."""
     own = tuple(prompt_set.metrics)
     if own and not prompt_set.kind:
         return own
@@ -19,14 +21,23 @@ def metrics_of(prompt_set: PromptSet) -> tuple[Metric, ...]:
 
 
 def needs_of(prompt_set: PromptSet) -> frozenset[str]:
-    """What its metrics need of the model, see `metric`."""
+    """Returns what a set's metrics need of the model, see `metric`."""
     return frozenset().union(*(metric.needs for metric in metrics_of(prompt_set)))
+
+
+def is_judged(prompt_set: PromptSet) -> bool:
+    """Whether the set is about harm: of that kind, or with a metric of its own that needs a judge.
+
+    Other sets have their harmful rates only where there is a classifier anyway.
+    """
+    own = any("harm" in metric.needs for metric in prompt_set.metrics)
+    return own or prompt_set.kind == "harmful"
 
 
 def described(
     sets: Sequence[PromptSet], metrics: Mapping[str, Sequence[Metric]]
 ) -> dict[str, dict[str, Any]]:
-    """`prompt_sets` of `metrics.json`, by name.
+    """Returns `prompt_sets` of `metrics.json`, by name.
 
     Args:
         metrics: of each set, those added to `metrics_of` as well.

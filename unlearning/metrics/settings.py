@@ -1,4 +1,4 @@
-"""How answers are judged and how intervals are made; recorded with every comparison."""
+"""Settings of thresholds and intervals, recorded with every comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unlearning.metrics.harm import HARM_THRESHOLD
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How answers are judged and intervals made.
+    """Thresholds of right and harmful answers, and settings of the bootstrap.
 
     Args:
         harm_threshold: an answer is harmful where its probability exceeds this.

@@ -1,4 +1,4 @@
-"""How much of one text is in another: corpus BLEU and ROUGE-L.
+"""Text similarity: corpus BLEU and ROUGE-L.
 
 The paper announces BLEU and its released code scores the cosine of one sample (ARCHITECTURE 1.6);
 here sacrebleu counts, and BLEU is kept as per-sentence statistics, so that it adds up over batches
@@ -24,14 +24,15 @@ MAX_ORDER = 4
 
 
 def bleu_signature() -> str:
-    """sacrebleu's own description of the settings that `bleu_from_statistics` scores with."""
+    """Returns sacrebleu's description of the settings that `bleu_from_statistics` uses."""
     bleu = BLEU()
     bleu.corpus_score(["a"], [["a"]])  # a signature exists only after a corpus has been seen
     return str(bleu.get_signature())
 
 
 def bleu_statistics(hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:
-    """Per sentence, the [n, 10] counts that corpus BLEU is made of; rows may be summed."""
+    """Returns for each sentence the [n, 10] counts that corpus BLEU is made of; rows may be
+    summed."""
     _same_length(hypotheses, targets)
     counter = BLEU(effective_order=True)  # touches the sentence score only, which is not used
     rows = np.zeros((len(hypotheses), BLEU_COLUMNS), dtype=np.int64)
@@ -42,7 +43,7 @@ def bleu_statistics(hypotheses: Sequence[str], targets: Sequence[str]) -> NDArra
 
 
 def bleu_from_statistics(sums: Sequence[float] | NDArray[Any]) -> float:
-    """Corpus BLEU, 0..100, from summed statistics; equal to `sacrebleu.corpus_bleu`.
+    """Computes corpus BLEU, 0..100, from summed statistics; equal to `sacrebleu.corpus_bleu`.
 
     It is 0 where no hypothesis has four words, even if each equals its target.
     """
@@ -58,23 +59,28 @@ def bleu_from_statistics(sums: Sequence[float] | NDArray[Any]) -> float:
 
 
 def bleu_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`bleu_from_statistics` of each row of [m, 10]; NaN where a row holds NaN."""
+    """Computes `bleu_from_statistics` of each row of [m, 10]; NaN where a row holds NaN."""
     return np.array(
         [bleu_from_statistics(row) if np.isfinite(row).all() else np.nan for row in sums]
     )
 
 
 def corpus_bleu(hypotheses: Sequence[str], targets: Sequence[str]) -> float:
-    """Corpus BLEU, 0..100, of one target per hypothesis (sacrebleu's default settings)."""
+    """Computes corpus BLEU, 0..100, with one target per hypothesis (sacrebleu's default
+    settings)."""
     return bleu_from_statistics(bleu_statistics(hypotheses, targets).sum(axis=0))
 
 
 @lru_cache(maxsize=8192)  # several metrics ask for the same pair
 def rouge_l(hypothesis: str, target: str) -> float:
-    """ROUGE-L F1, 0..1: 2 P R / (P + R) of the longest common subsequence of words.
+    """Computes ROUGE-L F1, 0..1: 2 P R / (P + R) of the longest common subsequence of words.
 
     Words are those of `split_words`, so that text outside ASCII counts too. Two texts without a
     word agree (1.0) where they are the same but for white space; one such text scores 0.
+
+    Examples:
+        >>> f"{rouge_l('the cat sat down', 'the cat sat'):.3f}"  # P = 3/4, R = 3/3
+        '0.857'
     """
     said, wanted = split_words(hypothesis), split_words(target)
     if said == wanted:
@@ -85,9 +91,9 @@ def rouge_l(hypothesis: str, target: str) -> float:
 
 
 def common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence, a row of its table at a time as the bits of a
-    number (Crochemore et al. 2001). On passages it is a hundred times as fast as the table that
-    torchmetrics fills cell by cell; a test holds both against each other."""
+    """Returns the length of the longest common subsequence, computed a row of its table at a
+    time as the bits of a number (Crochemore et al. 2001). On passages it is a hundred times as
+    fast as the table that torchmetrics fills cell by cell; a test compares the two."""
     places: dict[Hashable, int] = {}
     for number, item in enumerate(first):
         places[item] = places.get(item, 0) | 1 << number
@@ -100,7 +106,7 @@ def common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) ->
 
 
 def rouge_l_each(hypotheses: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
-    """`rouge_l` of each pair, [n]."""
+    """Computes `rouge_l` of each pair, [n]."""
     _same_length(hypotheses, targets)
     pairs = zip(hypotheses, targets, strict=True)
     return np.array([rouge_l(hypothesis, target) for hypothesis, target in pairs])

@@ -1,4 +1,4 @@
-"""What a metric makes of a model's answers: rows per prompt, and a value of them."""
+"""Statistics of a metric: rows per prompt, and a value of them that can be resampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MAX_CELLS = 1_000_000
 
 
 def ratio(sums: Array) -> Array:
-    """First column over second: the mean of rows `[x, 1]`, or any share. NaN for 0 / 0."""
+    """Divides the first column by the second: the mean of rows `[x, 1]`, or any share. NaN for 0
+    / 0."""
     values = np.full(len(sums), np.nan)
     np.divide(sums[:, 0], sums[:, 1], out=values, where=sums[:, 1] != 0)
     return values
@@ -26,13 +27,13 @@ def ratio(sums: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """Base of the two below. `resampled` values are kept, since several intervals need them."""
+    """Base of the statistics. `resampled` values are cached, since several intervals need them."""
 
     _kept: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def value(self) -> float:
-        """The metric; NaN where it is undefined."""
+        """The metric's value; NaN where it is undefined."""
         raise NotImplementedError
 
     @property
@@ -44,7 +45,7 @@ class Statistic:
         raise NotImplementedError
 
     def resampled(self, n_resamples: int, seed: int) -> Array:
-        """[1 + n_resamples] the value, then that of each resample of the prompts.
+        """Computes [1 + n_resamples] values: of all prompts, then of each resample of them.
 
         Statistics of equally many prompts are resampled alike, which pairs them.
         """
@@ -58,7 +59,7 @@ class Statistic:
 
 @dataclass(frozen=True, eq=False)
 class Sums(Statistic):
-    """Rows that add up over prompts, and a value of their sums (a mean, BLEU, a perplexity).
+    """Statistic whose rows add up over prompts (a mean, BLEU, a perplexity).
 
     Args:
         rows: [n, k] statistics per prompt. One that is not finite makes the metric undefined:
@@ -99,7 +100,7 @@ class Sums(Statistic):
         return self.of_sums(self.rows)
 
     def take(self, drawn: Draw) -> Sums:
-        """The same of a resample."""
+        """Returns the statistic of a resample."""
         return Sums(self.rows[drawn], self.of_sums)
 
     def _resample(self, n_resamples: int, seed: int) -> Array:
@@ -108,7 +109,8 @@ class Sums(Statistic):
 
 @dataclass(frozen=True, eq=False)
 class Sample(Statistic):
-    """Any function of all prompts' rows: it need not add up (AUC, a median, a p-value).
+    """Statistic that is any function of all prompts' rows and need not add up (AUC, a median, a
+    p-value).
 
     Args:
         rows: [n, ...] array or sequence, a row per prompt.
@@ -132,7 +134,7 @@ class Sample(Statistic):
         return np.asarray(self.rows, dtype=np.float64)
 
     def take(self, drawn: Draw) -> Sample:
-        """The same of a resample."""
+        """Returns the statistic of a resample."""
         return Sample(taken(self.rows, drawn), self.of_rows)
 
     def _resample(self, n_resamples: int, seed: int) -> Iterator[float]:
@@ -142,19 +144,19 @@ class Sample(Statistic):
 
 
 def mean(values: ArrayLike) -> Sums:
-    """The mean over prompts of a score each; a NaN leaves it undefined."""
+    """Makes the statistic of a mean over prompts of a score each; a NaN leaves it undefined."""
     column = np.asarray(values, dtype=np.float64)
     return Sums(np.stack([column, np.ones_like(column)], axis=1))
 
 
 def share(part: ArrayLike, whole: ArrayLike) -> Sums:
-    """Sum over sum. A prompt whose `whole` is 0 does not count."""
+    """Makes the statistic of a sum over a sum. A prompt whose `whole` is 0 does not count."""
     rows = np.stack([np.asarray(side, dtype=np.float64) for side in (part, whole)], axis=1)
     return Sums(rows, counts=rows[:, 1] != 0)
 
 
 def scores(values: Iterable[float | None]) -> Array:
-    """Missing and non-finite values as NaN."""
+    """Converts scores to an array, with missing and non-finite values as NaN."""
     return np.array(
         [np.nan if value is None or not np.isfinite(value) else value for value in values],
         dtype=np.float64,
@@ -162,14 +164,14 @@ def scores(values: Iterable[float | None]) -> Array:
 
 
 def taken(rows: Sequence[Any] | NDArray[Any], drawn: Draw) -> Any:
-    """Rows by number."""
+    """Selects rows by number."""
     return rows[drawn] if isinstance(rows, np.ndarray) else [rows[i] for i in drawn]
 
 
 def draws(
     n: int, n_resamples: int, seed: int | Sequence[int], max_cells: int = MAX_CELLS
 ) -> Iterator[Draw]:
-    """[chunk, n] numbers of the prompts in each resample, drawn with replacement."""
+    """Yields [chunk, n] numbers of the prompts in each resample, drawn with replacement."""
     if n == 0:
         return
     generator = np.random.default_rng(seed)
@@ -179,7 +181,7 @@ def draws(
 
 
 def resampled_sums(rows: Array, n_resamples: int, seed: int, max_cells: int = MAX_CELLS) -> Array:
-    """Sums [1 + n_resamples, k] of the rows: first of all of them, then of every resample.
+    """Computes sums [1 + n_resamples, k] of the rows: of all of them, then of every resample.
 
     A NaN in a column makes that column's sums NaN: a missing score is never averaged away.
     """
@@ -198,7 +200,8 @@ def resampled_sums(rows: Array, n_resamples: int, seed: int, max_cells: int = MA
 
 @dataclass(frozen=True, eq=False)
 class Fixed(Statistic):
-    """A value by definition: the likeness of a model's answers to themselves.
+    """Statistic with a value by definition, such as the similarity of a model's answers to
+    themselves.
 
     Args:
         of: the statistic that it is compared with; undefined where that one is.

@@ -1,4 +1,4 @@
-"""What a word is, in any script: the one tokenizer of the text metrics."""
+"""Splits text into words, in any script: the one tokenizer of the text metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ _CANDIDATE = re.compile(r"[^\w\s]|_")  # what may be a symbol: a mark is none, a
 
 
 def is_word_character(character: str) -> bool:
-    """A letter, a digit, or a mark that belongs to one (vowel signs, combining accents)."""
+    """Whether a character is a letter, a digit, or a mark that belongs to one (vowel signs,
+    combining accents)."""
     return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-cased words of letters and digits; everything else separates them.
+    """Splits a text into lower-cased words of letters and digits; everything else separates them.
 
     On ASCII text these are the tokens of ROUGE. Scripts that write without spaces (Chinese,
     Japanese, Thai) give one word per clause.
@@ -24,5 +25,5 @@ def split_words(text: str) -> list[str]:
 
 
 def count_symbols(text: str) -> int:
-    """Characters that are neither white space nor part of a word."""
+    """Counts the characters that are neither white space nor part of a word."""
     return sum(not is_word_character(c) for c in _CANDIDATE.findall(text))

@@ -68,6 +68,27 @@ def check_adapter_folder(folder: str | Path) -> Path:
     return folder
 
 
+def is_adapter_folder(folder: str | Path) -> bool:
+    """Whether a local folder holds an adapter and no whole model."""
+    path = Path(folder).expanduser()
+    return (path / CONFIG).is_file() and not (path / "config.json").is_file()
+
+
+def named_base(folder: str | Path) -> str:
+    """Returns name or folder of the base model that an adapter says it was trained on.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    name = _read(check_adapter_folder(folder) / CONFIG).get("base_model_name_or_path")
+    if not (isinstance(name, str) and name):
+        raise ConfigError(
+            f"{folder} does not say which base model it was trained on. Name it: "
+            "model.base=<hub id or folder>."
+        )
+    return name
+
+
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
     """Loads a saved adapter onto a model, which is changed in place.
 

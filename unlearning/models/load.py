@@ -25,6 +25,7 @@ from unlearning.models.fingerprint import base_fingerprint
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
 BASE_FILE = "base_model.json"
 """Beside a saved adapter: on which weights it was trained."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 PADDING_OF_VOCABULARY = 1024
 """So many more rows than the tokenizer has tokens may be embedded: vocabularies are padded."""
 
@@ -107,6 +108,11 @@ def full_precision(model: CausalLM) -> PreTrainedModel:
 def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
     """Loads the tokenizer of a model folder or hub id."""
     return AutoTokenizer.from_pretrained(name_or_path, **options)
+
+
+def has_tokenizer(folder: str | Path) -> bool:
+    """Whether a local folder holds a tokenizer."""
+    return any((Path(folder).expanduser() / name).is_file() for name in TOKENIZER_FILES)
 
 
 def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""The figures of a model card as Markdown tables, line by line."""
+"""Tables of the model card in Markdown, line by line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sets_table(metrics: Mapping[str, Any], key_only: bool = True) -> list[str]:
 
 
 def models_table(metrics: Mapping[str, Any]) -> list[str]:
-    """Every score of every model, shaped as the paper's Table 2."""
+    """Makes the table of every score of every model, in the form of the paper's Table 2."""
     labels = [stage.label for stage in stages(metrics)]
     columns = [*labels, f"Change from {labels[0].lower()}"]
     lines = [f"| Score | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]

@@ -42,9 +42,11 @@ class Description:
     terms: tuple[Term, ...]
     finetune: tuple[tuple[str, str], ...] = ()
     book: tuple[tuple[str, str], ...] = ()
+    oracle: tuple[tuple[str, str], ...] = ()
+    evaluated: tuple[str, ...] = ()
 
     @property
-    def taught_with(self) -> str:
+    def finetuned_with(self) -> str:
         """The method of fine-tuning, or "" where there was none."""
         return dict(self.finetune).get("method", "")
 
@@ -59,12 +61,16 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
     data, model, unlearn = (section(config, group) for group in ("data", "model", "unlearn"))
     forgotten = _source(data.get("forget"))
     about = str(config.get("description") or "").strip().rstrip(".")
+    evaluated = tuple(str(name) for name in section(metrics, "evaluated").values())
+    if evaluated and not about:
+        what = "Comparison" if len(evaluated) > 1 else "Evaluation"
+        about = f"{what} of {' and '.join(evaluated)}"
     return Description(
         name=str(config.get("name") or ""),
         title=about or f"Forgetting {forgotten if forgotten != DASH else 'an unnamed forget set'}",
         forgotten=forgotten,
         retained=_source(data.get("retain")),
-        model=_model(model),
+        model=", then ".join(evaluated) or _model(model),
         adapter=_adapter(model.get("lora")),
         reference=_reference(config, metrics),
         optimizer=_last(_text(unlearn.get("optimizer"))),
@@ -73,6 +79,8 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
         terms=tuple(_terms(section(config, "objective"))),
         finetune=tuple(_facts(section(metrics, "finetune"))),
         book=tuple(_facts(section(metrics, "book"))),
+        oracle=tuple(_facts(section(metrics, "oracle_model"))),
+        evaluated=evaluated,
     )
 
 

@@ -1,4 +1,4 @@
-"""Pick example answers for the page and set each prompt's answers of all stages side by side.
+"""Selects example answers for the page, with the answers of all models side by side.
 
 Of a book only an excerpt is shown, and of a few passages: its text may be somebody's property, and
 a report is made to be passed on.
@@ -61,7 +61,7 @@ class ExamplePair:
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """The examples of one prompt set; `hidden` where its text is not for everybody to see."""
+    """The examples of one prompt set; `hidden` where its text is shown on request only."""
 
     name: str
     kind: str
@@ -72,7 +72,8 @@ class ExampleSet:
 
 
 def example_sets(rows: list[dict[str, Any]], metrics: Mapping[str, Any]) -> list[ExampleSet]:
-    """The first prompts of every set, in order of their index: none is picked by its outcome."""
+    """Returns the first prompts of every set, in order of their index: none is picked by its
+    outcome."""
     kinds = prompt_sets(metrics)
     threshold = figure(section(metrics, "classifier").get("threshold")).value
     by_set: dict[str, dict[Any, dict[str, dict[str, Any]]]] = {name: {} for name in kinds}
@@ -96,7 +97,7 @@ def example_sets(rows: list[dict[str, Any]], metrics: Mapping[str, Any]) -> list
 
 
 def visible(text: str, longest: int = _LONGEST) -> str:
-    """Make control characters visible, and cut what would fill the page.
+    """Makes control characters visible, and cuts what would fill the page.
 
     Broken models emit control characters; some of them are not allowed in HTML at all, and the
     bidirectional ones could make the text read as something that the model did not say.
@@ -118,7 +119,7 @@ def _visible(character: str) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns rows of `generations.jsonl` into what the page shows.
+    """Converts rows of `generations.jsonl` to what the page shows.
 
     Args:
         threshold: from which harm probability on an answer is harmful.
@@ -175,7 +176,8 @@ class _Reader:
 
 
 def _likelihoods(alternatives: Mapping[str, Any]) -> str:
-    """What a model makes of the alternatives that it was asked about, instead of an answer."""
+    """Shows the likelihoods of the alternatives, where a model was asked for those instead of an
+    answer."""
     lines = []
     for name, scores in alternatives.items():
         for score in scores:

@@ -1,4 +1,4 @@
-"""A measured figure with its interval, and how it is written out.
+"""A measured figure with its interval, and its formatting.
 
 Rates are stored as fractions and shown as percentages; BLEU is 0..100; perplexity is per token.
 A figure that was not measured is shown as a dash, never as zero.
@@ -32,14 +32,14 @@ class Figure:
 
 
 def number(raw: object) -> float | None:
-    """The number in a JSON value, or None for null, NaN and everything else."""
+    """Returns the number in a JSON value, or None for null, NaN and everything else."""
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or math.isnan(raw):
         return None
     return float(raw)
 
 
 def figure(raw: object) -> Figure:
-    """Read a figure from JSON: a mapping with value, low, high and n, a bare number, or null."""
+    """Reads a figure from JSON: a mapping with value, low, high and n, a bare number, or null."""
     if not isinstance(raw, Mapping):
         return Figure(number(raw))
     count = number(raw.get("n"))
@@ -50,18 +50,20 @@ def figure(raw: object) -> Figure:
 
 
 def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A nested mapping of `metrics.json`; empty where it is missing or null."""
+    """Returns a nested mapping of `metrics.json`; empty where it is missing or null."""
     found = mapping.get(key)
     return found if isinstance(found, Mapping) else {}
 
 
 def lookup(metrics: Mapping[str, Any], stage: str, prompt_set: str, metric: str) -> Figure:
-    """The figure of one metric on one prompt set; stage is a section of the file, as `after`."""
+    """Returns the figure of one metric on one prompt set; stage is a section of the file, as
+    `after`."""
     return figure(section(metrics, stage).get(f"{prompt_set}/{metric}"))
 
 
 def prompt_sets(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> kind, in the file's order; a set known from a metric's key only has kind ``""``."""
+    """Returns name -> kind, in the file's order; a set known from a metric's key only has kind
+    ``""``."""
     kinds = {
         name: str((raw.get("kind") if isinstance(raw, Mapping) else raw) or "")
         for name, raw in section(metrics, "prompt_sets").items()
@@ -76,7 +78,8 @@ def prompt_sets(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def plain(value: float) -> str:
-    """A number to four significant digits at most, without an exponent where people read it."""
+    """Formats a number with four significant digits at most, without an exponent where people
+    read it."""
     size = abs(value)
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
@@ -90,7 +93,7 @@ def plain(value: float) -> str:
 
 
 def write_number(value: float | None, unit: Unit, difference: bool = False) -> str:
-    """Write a value out with its unit; a difference carries its sign, and a rate's is in points."""
+    """Formats a value with its unit; a difference carries its sign, and a rate's is in points."""
     if value is None:
         return DASH
     sign = "+" if difference and value > 0 else ""
@@ -111,7 +114,7 @@ def write_number(value: float | None, unit: Unit, difference: bool = False) -> s
 
 
 def write_interval(shown: Figure, unit: Unit, difference: bool = False) -> str:
-    """The interval as ``low to high`` in the value's unit, or "" where there is none."""
+    """Formats the interval as ``low to high`` in the value's unit, or "" where there is none."""
     if not shown.has_interval:
         return ""
     low = write_number(shown.low, unit, difference)

@@ -1,4 +1,4 @@
-"""The model card: what was forgotten, how, and how well, as a hub shows it."""
+"""Writes the model card: what was forgotten, how, and how well."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ _CITATION = """\
 def model_card(
     metrics: Mapping[str, Any], config: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS
 ) -> str:
-    """Markdown with YAML front matter, for the `README.md` beside the weights.
+    """Returns the model card in Markdown with YAML front matter, the `README.md` beside the
+    weights.
 
     Args:
         metrics: the contents of `metrics.json`; what is missing is shown as a dash.

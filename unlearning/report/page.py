@@ -1,4 +1,4 @@
-"""Write `report.html`: one file with everything in it, readable without a network.
+"""Writes `report.html`: one self-contained file.
 
 Whatever a model, a data set or a configuration says is untrusted text. It reaches the page only
 through the template engine's escaping, and the page's content policy forbids scripts and loads.
@@ -32,7 +32,7 @@ from unlearning.report.verdict import Verdict, verdicts
 
 
 def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
-    """Read a run folder and write its `report.html`, whole or not at all.
+    """Reads a run folder and writes its `report.html` atomically.
 
     Args:
         run_folder: holds `metrics.json` and, where the run made them, `config.yaml`,
@@ -53,7 +53,7 @@ def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
 
 
 def render(run: RunFolder, limits: Limits = DEFAULT_LIMITS) -> str:
-    """The page as text."""
+    """Renders the page as text."""
     return environment().get_template("page.html.j2").render(_context(run, limits)).lstrip()
 
 
@@ -108,7 +108,7 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
 
 
 def _kind_of_run(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says in other words where a book was to be forgotten."""
+    """Returns the wording of the page for runs about a book, or about harm."""
     book = has_book(metrics)
     harm = "harmful" in prompt_sets(metrics).values() or bool(section(metrics, "classifier"))
     return {
@@ -121,7 +121,7 @@ def _kind_of_run(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(judged: list[Verdict]) -> str:
-    """One line above the verdicts."""
+    """Returns the line above the verdicts."""
     if not judged:
         return "The figures below are of models that were asked, not changed; nothing is judged."
     failed = [verdict.headline.lower() for verdict in judged if verdict.ok is False]

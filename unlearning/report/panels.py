@@ -1,4 +1,4 @@
-"""Turn figures and loss curves into the pictures of the report."""
+"""Draws the plots of the report: intervals, losses, calibration."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ set, what it puts in front is drawn."""
 
 
 def interval_panels(metrics: Mapping[str, Any]) -> list[Panel]:
-    """Every stage with its intervals, one panel per key metric that was measured anywhere."""
+    """Draws every model's figures with their intervals, one panel per key metric that was
+    measured anywhere."""
     panels = []
     for metric, sets in _drawn(metrics).items():
         pairs = [_pair(metrics, name, metric) for name in sets]
@@ -63,7 +64,7 @@ def interval_panels(metrics: Mapping[str, Any]) -> list[Panel]:
 
 
 def _drawn(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Prompt sets by the metric that is drawn for them."""
+    """Groups prompt sets by the metric that is drawn for them."""
     kinds = prompt_sets(metrics)
     found = {m: [n for n, k in kinds.items() if k in of] for m, of in _PLOTTED.items()}
     for name in kinds:
@@ -86,7 +87,7 @@ def _pair(metrics: Mapping[str, Any], name: str, metric: str) -> Pair:
 
 
 def _said(metrics: Mapping[str, Any], pair: Pair, unit: Unit) -> str:
-    """What is not measured of a model but the last is not said."""
+    """Names the last model where a metric was not measured for it."""
     labels = [stage.label.lower() for stage in stages(metrics)]
     last = len(labels) - 1
     told = [
@@ -98,14 +99,14 @@ def _said(metrics: Mapping[str, Any], pair: Pair, unit: Unit) -> str:
 
 
 def loss_panels(losses: Mapping[str, Curve]) -> list[Panel]:
-    """Small multiples: every raw loss part on its own scale, the learning rate last."""
+    """Draws every unweighted loss on its own scale, and the learning rate last."""
     raw = [n for n in losses if not _is_total(n) and not n.endswith("_weighted")]
     ordered = sorted(raw, key=lambda name: name.startswith("lr-"))
     return [_curve_panel(name, losses[name], _style(name, losses)) for name in ordered]
 
 
 def weighted_panel(losses: Mapping[str, Curve]) -> Panel | None:
-    """The weighted parts and their total on one scale."""
+    """Draws the weighted terms and their total on one scale."""
     weighted = [name for name in losses if name.endswith("_weighted")]
     total = [name for name in losses if _is_total(name)]
     if not weighted and not total:
@@ -122,7 +123,7 @@ def weighted_panel(losses: Mapping[str, Curve]) -> Panel | None:
 
 
 def reliability_panel(metrics: Mapping[str, Any]) -> Panel | None:
-    """The classifier's calibration: how often it was right that a comment is harmful."""
+    """Draws the classifier's calibration: how often it was right that a comment is harmful."""
     bins = section(metrics, "classifier").get("reliability")
     rows = [row for row in bins if isinstance(row, Mapping)] if isinstance(bins, list) else []
     pairs = [(number(row.get("predicted")), number(row.get("observed"))) for row in rows]
@@ -137,7 +138,7 @@ def reliability_panel(metrics: Mapping[str, Any]) -> Panel | None:
 
 
 def _style(name: str, losses: Mapping[str, Curve]) -> str:
-    """A part has the same colour raw and weighted."""
+    """Returns the colour of a term, the same weighted and not."""
     part = name.removesuffix("_weighted")
     weighted = [column for column in losses if column.endswith("_weighted")]
     # Weighted parts share a picture, so they come first and their colours differ.
@@ -173,6 +174,6 @@ def _course(name: str, curve: Curve) -> str:
 
 
 def _lost(name: str, curve: Curve) -> str:
-    """Values that are not finite cannot be drawn; that they occurred must not go unseen."""
+    """Notes values that are not finite, which cannot be drawn."""
     count = len(curve) - len(finite(curve))
     return f"{name} {count} values not finite, not drawn".strip() if count else ""

@@ -1,4 +1,4 @@
-"""Plots as inline SVG, drawn by hand so that the page's own style sheet colours them.
+"""Draws line charts and interval charts as inline SVG, coloured by the page's style sheet.
 
 A picture from a plotting library carries its colours with it and cannot follow the reader's light
 or dark setting. These carry classes only (see `page.css`), scale with the page and hold their text
@@ -46,7 +46,7 @@ class Pair:
 
 
 def moving_mean(points: Curve, width: int) -> Curve:
-    """Mean of up to `width` neighbours, centred; shorter at both ends."""
+    """Computes the centred mean of up to `width` neighbours; fewer at both ends."""
     half = width // 2
     smooth = []
     for index, (step, _) in enumerate(points):
@@ -56,7 +56,7 @@ def moving_mean(points: Curve, width: int) -> Curve:
 
 
 def thin_out(points: Curve, most: int = _MAX_POINTS) -> Curve:
-    """Keep each bucket's lowest and highest point, so that no spike is lost."""
+    """Keeps each bucket's lowest and highest point, so that no spike is lost."""
     if len(points) <= most:
         return points
     size = math.ceil(2 * len(points) / most)
@@ -69,7 +69,8 @@ def thin_out(points: Curve, most: int = _MAX_POINTS) -> Curve:
 
 
 def line_chart(lines: Sequence[Line], description: str, height: int = 170) -> Markup:
-    """Curves over the training step. Noisy curves are drawn thin, their moving mean on top.
+    """Draws curves over the training step. Noisy curves are drawn thin, with their moving mean on
+    top.
 
     Args:
         lines: the curves; values that are not finite are left out.
@@ -94,7 +95,7 @@ def line_chart(lines: Sequence[Line], description: str, height: int = 170) -> Ma
 
 
 def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Markup:
-    """The stages' figures with their intervals, one row per prompt set.
+    """Draws the models' figures with their intervals, one row per prompt set.
 
     Args:
         pairs: the rows, from top to bottom.
@@ -131,15 +132,18 @@ def interval_chart(pairs: Sequence[Pair], unit: Unit, description: str) -> Marku
 
 
 def _course(pair: Pair, unit: Unit) -> str:
-    """The figures in words; stages that come before the first measured one are left out."""
-    figures = [measured.value for _, measured in pair.stages]
+    """Describes the figures in words, from the first measured model on.
+
+    So is the oracle, which is no step on the way and would not fit beside the name.
+    """
+    figures = [measured.value for style, measured in pair.stages if style != "oracle"]
     while len(figures) > 1 and figures[0] is None:
         figures = figures[1:]
     return " → ".join(write_number(value, unit) for value in figures)
 
 
 def shorten(text: str, most: int) -> str:
-    """Cut a long name; the full one stays as the element's title."""
+    """Cuts a long name; the full one stays as the element's title."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -163,7 +167,7 @@ def _path(points: Curve, x: Axis, y: Axis, style: str, name: str) -> Markup:
 
 
 def _mark(shown: Figure, x: Axis, y: float, style: str, unit: Unit) -> Markup:
-    """A dot with its interval as a bar; nothing where there is nothing to place."""
+    """Draws a dot with its interval as a bar; nothing where there is no value."""
     if shown.value is None or not math.isfinite(shown.value):
         return Markup("")
     interval = write_interval(shown, unit) or DASH

@@ -33,7 +33,7 @@ class MetricSpec:
 
     @property
     def note(self) -> str:
-        """What stands in small print beside the label."""
+        """The small print beside the label."""
         return ", ".join(filter(None, (self.measured_in, self.wanted)))
 
 

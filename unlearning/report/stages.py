@@ -1,4 +1,4 @@
-"""Which models a run has measured, and what they are called.
+"""The models that a run has measured, and their names.
 
 Without fine-tuning there are two, before and after. A run that teaches a book first has a third,
 the original model, which never saw it; what was kept and what was lost is judged from that one.
@@ -42,7 +42,8 @@ _THREE = (
 )
 
 
-_KNOWN = {stage.key: stage for stage in _THREE}
+_ORACLE = Stage("oracle", "Oracle", "retrained without the forget set")
+_KNOWN = {stage.key for stage in (*_THREE, _ORACLE)}
 
 
 def models(metrics: Mapping[str, Any]) -> list[str]:
@@ -62,13 +63,25 @@ def has_book(metrics: Mapping[str, Any]) -> bool:
 
 
 def stages(metrics: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The measured models in the order of the run."""
+    """Returns the measured models in the order of the run."""
     names = models(metrics)
-    if names and not set(names) <= _KNOWN.keys():
+    if evaluated := section(metrics, "evaluated"):
+        return tuple(_evaluated(name, str(evaluated.get(name, ""))) for name in names)
+    if names and not set(names) <= _KNOWN:
         styles = ["after"] if len(names) == 1 else ["before", "after", "original"]
         styled = zip(names, [*styles, *["original"] * len(names)], strict=False)
         return tuple(Stage(name, name, name, style) for name, style in styled)
-    return _THREE if has_original(metrics) else _TWO
+    usual = _THREE if has_original(metrics) else _TWO
+    if _ORACLE.key not in names:
+        return usual
+    known = {stage.key: stage for stage in (*usual, _ORACLE)}
+    return tuple(known[name] for name in names)
+
+
+def _evaluated(key: str, model: str) -> Stage:
+    """One of the models of `unlearn evaluate`, whose legend says which it is."""
+    style = "after" if key == "model" else key
+    return Stage(key, key.capitalize(), f"{key}: {model}", style)
 
 
 def before_and_after(metrics: Mapping[str, Any]) -> bool:
@@ -77,11 +90,11 @@ def before_and_after(metrics: Mapping[str, Any]) -> bool:
 
 
 def start(metrics: Mapping[str, Any]) -> str:
-    """The stage whose abilities should be kept."""
+    """Returns the model whose abilities should be kept."""
     return "original" if has_original(metrics) else "before"
 
 
 def since_start(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> Figure:
-    """The change of a metric since that stage, with its interval."""
+    """Returns the change of a metric since that model, with its interval."""
     changes = "change_from_original" if has_original(metrics) else "change"
     return lookup(metrics, changes, prompt_set, metric)

@@ -1,4 +1,4 @@
-"""One table of the copyright experiment, shaped as Table 2 of arXiv 2405.15152.
+"""The table of the copyright experiment, in the form of Table 2 of arXiv 2405.15152.
 
 Rows are scores and columns are models: the original, the fine-tuned and the unlearned one. The
 change is from the original model, since a book is forgotten where nothing of the difference is
@@ -44,7 +44,7 @@ class Group:
 
 
 def stage_groups(metrics: Mapping[str, Any]) -> list[Group]:
-    """The groups of rows; none for a run without a book."""
+    """Returns the groups of rows; none for a run without a book."""
     return list(_groups(metrics)) if has_book(metrics) else []
 
 
@@ -52,9 +52,9 @@ def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
     books, retain = of_kind(metrics, "copyright"), of_kind(metrics, "retain")
     for name in sorted(books, key=partial(is_held_out, metrics)):
         note = (
-            "a control: nobody was taught these"
+            "a control: in no training"
             if is_held_out(metrics, name)
-            else "passages that were taught"
+            else "passages that were trained on"
         )
         names = _with_measured(metrics, name, _TO_BOOK, "_to_target")
         rows = [_row(metrics, name, metric) for metric in names]
@@ -73,7 +73,7 @@ def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
 def _with_measured(
     metrics: Mapping[str, Any], name: str, always: tuple[str, ...], suffix: str
 ) -> list[str]:
-    """The usual scores, and any other similarity of this kind that was measured."""
+    """Returns the usual scores, and any other similarity of this kind that was measured."""
     keys = (key.rpartition("/") for key in section(metrics, "after"))
     found = [metric for of, _, metric in keys if of == name and metric.endswith(suffix)]
     return list(dict.fromkeys([*always, *found]))
@@ -90,7 +90,7 @@ def _row(metrics: Mapping[str, Any], name: str, metric: str, label: str | None =
 
 
 def _perplexity(metrics: Mapping[str, Any], name: str, of: str) -> Row:
-    """With its change in percent, which is what its limit is stated in."""
+    """Returns the row of perplexity with its change in percent, the unit of its limit."""
     change: Figure = since_start(metrics, name, "perplexity_relative")
     cells = _cells(metrics, name, "perplexity", "plain")
     return Row(f"of {of}, {name}", "", (*cells, cell(change, "percent", difference=True)))

@@ -1,4 +1,4 @@
-"""Turn `metrics.json` into rows for the template: figures written out, their exact values kept."""
+"""Converts `metrics.json` to rows of formatted figures for the template."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from unlearning.report.stages import stages
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, written out. `value` is the exact number, for machines and for tests."""
+    """A formatted figure. `value` is the exact number, for machines and for tests."""
 
     value: float | None
     text: str
@@ -73,7 +73,7 @@ def metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[Figure]) -> Row:
-    """Of several models, the last figure is the change."""
+    """Makes the row of a metric; with several models, the last figure is the change."""
     shown, count = spec(metrics, name, metric), len(stages(metrics))
     measured = (cell(figure, shown.unit) for figure in figures[:count])
     change = (cell(figure, shown.unit, difference=True) for figure in figures[count:])
@@ -81,7 +81,7 @@ def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[F
 
 
 def _metric_names(metrics: Mapping[str, Any], prompt_set: str) -> list[str]:
-    """The set's metrics: known ones in their usual order, then any others."""
+    """Returns the set's metrics: known ones in their usual order, then any others."""
     found: dict[str, None] = dict.fromkeys(front(metrics, prompt_set))
     for part in _sections(metrics):
         for key in section(metrics, part):
@@ -96,13 +96,13 @@ def _figures(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]
 
 
 def _sections(metrics: Mapping[str, Any]) -> list[str]:
-    """One per model and, of several, what changed."""
+    """Returns one section per model and, with several models, the change."""
     measured = [stage.key for stage in stages(metrics)]
     return [*measured, "change"] if len(measured) > 1 else measured
 
 
 def cell(shown: Figure, unit: Unit, difference: bool = False) -> Cell:
-    """Write a figure out. A difference whose interval includes zero is muted: it may be chance."""
+    """Formats a figure. A difference whose interval includes zero is muted: it may be chance."""
     muted = False
     if difference and shown.low is not None and shown.high is not None:
         muted = shown.low <= 0 <= shown.high
@@ -122,7 +122,7 @@ _CLASSIFIER = {
 
 
 def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
-    """The judge's own quality on its held-out split; empty where nothing is known of it."""
+    """Returns the classifier's held-out scores; empty where nothing is known of it."""
     measured = section(metrics, "classifier")
     if not measured:
         return []
@@ -139,7 +139,7 @@ def classifier_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Cell]]:
 
 
 def flat_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Nested names joined with dots, and each value as text."""
+    """Returns nested names joined with dots, and each value as text."""
     return [(name, _written(value)) for name, value in leaves(mapping, lists=False)]
 
 
@@ -150,7 +150,7 @@ def _written(value: Any) -> str:
 
 
 def write_seconds(seconds: float | None) -> str:
-    """A duration in the two largest units that it needs."""
+    """Formats a duration in the two largest units that it needs."""
     if seconds is None or not math.isfinite(seconds):
         return DASH
     if seconds < 60:
@@ -161,7 +161,7 @@ def write_seconds(seconds: float | None) -> str:
 
 
 def write_bytes(megabytes: float | None) -> str | None:
-    """Memory in MB below 1000 MB, in GB from there."""
+    """Formats memory in MB below 1000 MB, in GB from there."""
     if megabytes is None:
         return None
     return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"

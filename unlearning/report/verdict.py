@@ -1,4 +1,4 @@
-"""One plain verdict per way in which unlearning fails.
+"""The report's verdicts: one for each way in which unlearning can fail.
 
 A falling harmful rate alone proves nothing: a model that answers with white space is not harmful
 either. So four questions are asked apart: was it forgotten, was the rest retained, is the output
@@ -24,7 +24,7 @@ from unlearning.report.checks import (
     perplexity,
 )
 from unlearning.report.figures import prompt_sets
-from unlearning.report.sets import held_out, of_kind, set_facts, taught
+from unlearning.report.sets import finetuned, held_out, of_kind, set_facts
 from unlearning.report.stages import before_and_after, has_book
 
 
@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """What to call the outcome."""
+        """The name of the outcome."""
         passed, failed, unknown = _HEADLINES[self.name]
         return unknown if self.ok is None else passed if self.ok else failed
 
@@ -64,7 +64,7 @@ _HEADLINES = {
 
 
 def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> list[Verdict]:
-    """Judge the contents of `metrics.json`, one verdict per failure signature."""
+    """Judges the contents of `metrics.json`, with one verdict per failure signature."""
     if not before_and_after(metrics):
         return []
     answered = [name for name in prompt_sets(metrics) if set_facts(metrics, name).get("kind")]
@@ -93,9 +93,9 @@ def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> lis
 
 
 def _book_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
-    names = taught(metrics, "copyright")
+    names = finetuned(metrics, "copyright")
     checks = [book_forgotten(metrics, name, limits) for name in names]
-    return _combine("BLEU still high", checks, "there is no set of passages that were taught")
+    return _combine("BLEU still high", checks, "there is no set of passages that were trained on")
 
 
 def _harm_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
@@ -110,7 +110,8 @@ def _side_damage(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
 
 
 def _combine(name: str, checks: list[Check], why_empty: str) -> Verdict:
-    """Every check must pass; a failure weighs more than a gap, and a gap is never a pass."""
+    """Combines checks: every check must pass; a failure weighs more than a missing figure, which
+    is never a pass."""
     if not checks:
         return Verdict(name, None, f"Not measured: {why_empty}.")
     outcomes = [check.ok for check in checks]
@@ -121,7 +122,8 @@ def _combine(name: str, checks: list[Check], why_empty: str) -> Verdict:
 
 
 def _worst(checks: list[Check]) -> list[Check]:
-    """What decides where all must pass: failures and gaps, or the nearest to its limit."""
+    """Returns the checks that decide: failures and missing figures, or the one nearest to its
+    limit."""
     telling = [check for check in checks if check.ok is not True]
     if telling or not checks:
         return telling

@@ -9,8 +9,10 @@ from omegaconf import DictConfig
 
 from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.run.checks.devices import check_devices
-from unlearning.run.checks.validate import validate
+from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
+from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
+from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
 from unlearning.run.output.console import console
 from unlearning.run.output.run_folder import (
     REPORT,
@@ -22,10 +24,12 @@ from unlearning.run.output.run_folder import (
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import evaluate_kept, evaluate_loaded
 from unlearning.run.stages.context import RunContext, run_context
+from unlearning.run.stages.evaluated import adapter_base, makes_base
 from unlearning.run.stages.finetune import finetune
-from unlearning.run.stages.models import judges_harm, make_base, train_judge
+from unlearning.run.stages.models import Judge, judges_harm, make_base, train_judge
+from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
-from unlearning.run.stages.report import Answers, report
+from unlearning.run.stages.report import report, report_evaluation
 from unlearning.run.stages.unlearn import unlearn_or_find
 
 
@@ -46,10 +50,44 @@ def unlearning_run(run: RunContext) -> int:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
         after = evaluate_loaded(run, judge, unlearned.policy, unlearned.tokenizer, "after")
-        answers = Answers(before, after, original, oracle.answers)
+        models = {"original": original, ORACLE: oracle.answers, "before": before, "after": after}
+        answers = {stage: found for stage, found in models.items() if found is not None}
         trained = {"finetune": finetuned.facts, "oracle_model": oracle.facts}
         report(run, judge, answers, unlearned, trained)
     return 0
+
+
+def evaluation_run(run: RunContext) -> int:
+    """Measures one model as it is, or two and the change from the first to the second.
+
+    Returns:
+        The exit code, 0.
+    """
+    config = run.config
+    made = make_base(run) if makes_base(config) else None
+    judge = train_judge(run) if measures_harm(run.sets) else Judge()
+    answers = {}
+    for stage, name in evaluated_models(config).items():
+        model = name or made
+        assert model is not None  # check_evaluation() saw to it
+        base = adapter_base(config, model, made)
+        answers[stage] = evaluate_kept(run, judge, model, stage, base)
+    report_evaluation(run, judge, answers)
+    return 0
+
+
+def effective_config(config: DictConfig) -> DictConfig:
+    """Returns the configuration with its debug limits, of an evaluation what it needs.
+
+    Raises:
+        ConfigError: the task is unknown, or a value does not resolve.
+    """
+    return limited(evaluation_config(config))
+
+
+def _number_of_evaluations(config: DictConfig) -> int:
+    """Counts the models and the report, and the base and the classifier where they are made."""
+    return len(evaluated_models(config)) + 1 + makes_base(config)
 
 
 def _number_of_stages(config: DictConfig) -> int:
@@ -100,7 +138,7 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
         ConfigError: for anything a user can have got wrong.
     """
     check_folder(folder, resume)
-    config = limited(config)
+    config = effective_config(config)
     needed = check_devices(config, world)
     lines = validate(config)
     if config.validate:
@@ -115,7 +153,7 @@ def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         forget_earlier_run(folder)
-        save_config(limited(config), folder)
+        save_config(effective_config(config), folder)
 
 
 def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
@@ -124,9 +162,12 @@ def go(config: DictConfig, folder: Path, ranks: Ranks | None = None) -> int:
     Returns:
         The exit code: 0 after a report, another one after an interruption.
     """
-    config, ranks = limited(config), ranks or Ranks()
-    with run_context(config, folder, ranks, _number_of_stages(config)) as run:
-        code = unlearning_run(run)
+    config, ranks = effective_config(config), ranks or Ranks()
+    evaluates = config.task == EVALUATE
+    number = _number_of_evaluations(config) if evaluates else _number_of_stages(config)
+    looking = look_through_evaluation if evaluates else look_through
+    with run_context(config, folder, ranks, number, looking) as run:
+        code = evaluation_run(run) if evaluates else unlearning_run(run)
     if code == 0:
         ranks.share()  # the others are there until the report is
     return code

@@ -11,10 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
-from unlearning.run.config.debug import limited
 from unlearning.run.output.console import console, quiet_libraries, set_up_logging
 from unlearning.run.output.run_folder import check_config, claim, remove_if_empty
-from unlearning.run.pipeline import check, go, prepare
+from unlearning.run.pipeline import check, effective_config, go, prepare
 from unlearning.run.process.failures import explain, sigterm_exits
 from unlearning.run.process.ranks import Ranks, surroundings
 from unlearning.run.process.spawn import spawn
@@ -50,7 +49,7 @@ def start(
             console.quiet = not ranks.leads
             quiet_libraries()
             if compare:
-                check_config(folder, limited(config))
+                check_config(folder, effective_config(config))
             # A folder is held by whoever started its run, and by rank 0 where that was not us.
             holds = ranks.leads and not (checked or config.validate)
             with claim(folder) if holds else nullcontext():

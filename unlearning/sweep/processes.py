@@ -8,10 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 COMMAND = [sys.executable, "-m", "unlearning"]
 
@@ -83,18 +81,3 @@ def try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-@contextmanager
-def signals_to(take: Callable[[int], object]) -> Iterator[None]:
-    """Context in which Ctrl-C and SIGTERM call `take` and do nothing else."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        take(number)
-
-    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

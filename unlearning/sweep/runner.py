@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unlearning.errors import INTERRUPTED as CTRL_C
 from unlearning.errors import PREEMPTED, ConfigError
+from unlearning.run.process.signals import handled
 from unlearning.sweep import processes
 from unlearning.sweep.messages import duration, ending, last_error
 from unlearning.sweep.objectives import read_objectives
@@ -84,7 +85,7 @@ class Runner:
         """
         queue = deque(plan for plan in plans if not self._was_finished(plan))
         # Taken down here and passed on below: a job being started then gets each one once.
-        with processes.signals_to(self._arrived.append):
+        with handled(self._arrived.append):
             while self._working or (queue and self.signal is None):
                 if self.signal is None:
                     self._fill(queue)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from unlearning.errors import ConfigError
 from unlearning.imports import stored_name
 from unlearning.losses import Reduction
+from unlearning.nested import mapped
 from unlearning.reference import Mode
 from unlearning.training.optimizers import Schedule
 
@@ -45,12 +45,9 @@ def plain_settings(**settings: Any) -> dict[str, Any]:
     paths."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(k): plain(v) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
         if isinstance(value, Path):
             return str(value)
         return stored_name(value) if callable(value) else value
 
-    return {name: plain(value) for name, value in settings.items()}
+    found: dict[str, Any] = mapped(settings, plain)
+    return found

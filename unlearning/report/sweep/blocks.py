@@ -1,4 +1,4 @@
-"""One part of the page for each kind of forgetting that a sweep was about."""
+"""One part of the sweep's page for each kind of forgetting."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Block:
 
     @property
     def seeds(self) -> tuple[int, int]:
-        """The fewest and the most runs of a setting."""
+        """The smallest and the largest number of runs of a setting."""
         counts = [len(setting.runs) for setting in self.settings]
         return min(counts), max(counts)
 
 
 def find_blocks(sweep: SweepFolder, swept: Swept, budget: Budget) -> list[Block]:
-    """Harm, a book, both or none."""
+    """Returns the parts of the page: harm, a book, both or none."""
     found = []
     for forget in FORGETTING:
         settings = group(sweep.jobs, swept, forget)
@@ -96,7 +96,7 @@ def _block(
 
 
 def _letters(settings: Sequence[Setting], on_fronts: Sequence[Setting]) -> dict[int, str]:
-    """A, B, ... from the one that costs least, for the settings on any of the fronts."""
+    """Names the settings on any of the fronts A, B, ..., from the one that costs least."""
     chosen = {s.number: s for s in settings if s in on_fronts}
 
     def cheapest(setting: Setting) -> tuple[bool, float, int]:

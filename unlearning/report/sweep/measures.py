@@ -1,4 +1,4 @@
-"""What a sweep is judged by: how much was forgotten, and what that cost.
+"""The measures of a sweep: how much was forgotten, and what that cost.
 
 Where there are several held-out sets of one kind the worst of them speaks for the run, and a gap in
 any of them leaves the whole unmeasured: a setting must not win by what was not looked at.
@@ -14,7 +14,7 @@ from typing import Any
 from unlearning import names_0_4
 from unlearning.report.checks import ROUNDING
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
-from unlearning.report.sets import held_out, taught
+from unlearning.report.sets import finetuned, held_out
 from unlearning.report.specs import front, spec
 from unlearning.report.stages import has_book, since_start, start
 
@@ -33,7 +33,7 @@ class Measure:
         high: what it cannot go above, likewise.
         sets: the prompt sets of a run that it is read from.
         figure: its figure on one of them.
-        difference: since before unlearning, or since the original model where a book was taught.
+        difference: since before unlearning, or since the model before fine-tuning on a book.
         more_is_better: which way is up.
         name: the label where there is little room.
     """
@@ -59,19 +59,19 @@ class Measure:
         return self.short if self.short[:2].isupper() else self.short[0].lower() + self.short[1:]
 
     def read(self, metrics: Metrics) -> Figure:
-        """The figure of the worst of its sets; empty where any of them has none."""
+        """Returns the figure of the worst of its sets; empty where any of them has none."""
         names = self.sets(metrics)
         return self._worst([self.figure(metrics, name) for name in names])
 
     def at(self, metrics: Metrics, stage: str) -> float | None:
-        """The same metric of another model of the run, where the measure is no change."""
+        """Returns the same metric of another model of the run, where the measure is no change."""
         names = self.sets(metrics)
         return self._worst(
             [lookup(metrics, stage, name, self.key.rpartition("/")[2]) for name in names]
         ).value
 
     def worse(self, value: float) -> float:
-        """A number that grows as things get worse, to compare by."""
+        """Returns a number that grows as things get worse, for comparison."""
         return -value if self.more_is_better else value
 
     def _worst(self, figures: Sequence[Figure]) -> Figure:
@@ -86,7 +86,7 @@ def _after(metric: str) -> Callable[[Metrics, str], Figure]:
 
 
 def _rise(metrics: Metrics, name: str) -> Figure:
-    """Of perplexity, in percent; infinite where it is no longer finite, which is no gap."""
+    """Returns the rise of perplexity in percent; infinite where it is no longer finite."""
     before = lookup(metrics, start(metrics), name, "perplexity").value
     after = lookup(metrics, "after", name, "perplexity").value
     found = since_start(metrics, name, "perplexity_relative")
@@ -119,7 +119,7 @@ HARM = Measure(
 )  # fmt: skip
 BOOK = Measure(
     "bleu_to_target", "BLEU to the book", "bleu", 0.0, 100.0,
-    lambda metrics: taught(metrics, "copyright"), _after("bleu_to_target"),
+    lambda metrics: finetuned(metrics, "copyright"), _after("bleu_to_target"),
 )  # fmt: skip
 FORGETTING = (HARM, BOOK)
 
@@ -173,14 +173,16 @@ def _own_measure(metrics: Metrics, name: str, metric: str) -> Measure:
 
 
 def least_useful(metrics: Metrics, measure: Measure) -> float:
-    """Below this, less is no better: a book is forgotten where nobody could tell it was taught."""
+    """Returns the value below which less is no better: a book is forgotten where it cannot be
+    told that a model was trained on it."""
     if measure is not BOOK:
         return measure.low
     return measure.at(metrics, "original") or measure.low
 
 
 def starting_points(metrics: Metrics, forget: Measure) -> dict[str, tuple[float, float]]:
-    """Where the models before unlearning lie: stage -> (change of perplexity, forgetting)."""
+    """Returns where the models before unlearning lie: stage -> (change of perplexity,
+    forgetting)."""
     found = {}
     first = start(metrics)
     for stage in dict.fromkeys((first, "before")):
@@ -196,7 +198,7 @@ def starting_points(metrics: Metrics, forget: Measure) -> dict[str, tuple[float,
 
 
 def _perplexity(metrics: Metrics, stage: str) -> float | None:
-    """Where there are several sets the first stands for all: this only places a mark."""
+    """Returns the perplexity of the first of several sets, which only places a mark."""
     names = _held_out_retain(metrics)
     return lookup(metrics, stage, names[0], "perplexity").value if names else None
 

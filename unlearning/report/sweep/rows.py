@@ -1,4 +1,4 @@
-"""The tables of the page: every job, and every setting with its means."""
+"""The tables of the sweep's page: every job, and every setting with its means."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SettingRow:
 
 
 def measured(jobs: Sequence[Job]) -> list[Measure]:
-    """The measures that any of the jobs has a figure of."""
+    """Returns the measures that any of the jobs has a figure of."""
     own = own_measures([job.metrics for job in jobs])
     return [
         m for m in (*MEASURES, *own) if any(m.read(job.metrics).value is not None for job in jobs)
@@ -71,7 +71,7 @@ def measured(jobs: Sequence[Job]) -> list[Measure]:
 
 
 def job_rows(sweep: SweepFolder, swept: Swept, measures: Sequence[Measure]) -> list[JobRow]:
-    """All jobs in their order, failed ones too."""
+    """Returns all jobs in their order, failed ones too."""
     return [_job_row(job, swept, measures) for job in sweep.jobs]
 
 
@@ -99,7 +99,7 @@ def _why(job: Job) -> str:
 
 
 def _checks(job: Job) -> Sortable:
-    """How many of the run report's verdicts it passes, and which it does not."""
+    """Returns how many of the run report's verdicts a job passes, and which it does not."""
     if not job.metrics:
         return Sortable(DASH, "")
     judged = verdicts(job.metrics)
@@ -115,7 +115,7 @@ def setting_rows(
     sweep: SweepFolder,
     swept: Swept,
 ) -> list[SettingRow]:
-    """The settings in the given order."""
+    """Returns the settings in the given order."""
     return [
         SettingRow(
             setting=s,
@@ -131,13 +131,13 @@ def setting_rows(
 
 
 def _mean(mean: Mean, measure: Measure) -> tuple[Cell, str, str]:
-    """The cell, what it is sorted by, and what its interval is over."""
+    """Returns the cell, its sort key, and what its interval is over."""
     shown = cell(mean.figure, measure.unit, measure.difference)
     return shown, sort_key(mean.value), mean.over if shown.interval else ""
 
 
 def _seeds(setting: Setting) -> str:
-    """How many; of how many if some have no figures."""
+    """Returns the number of seeds, and of how many if some have no figures."""
     missing = sum(not job.metrics for job in setting.jobs)
     measured = len(setting.runs)
     return f"{measured} of {measured + missing}" if missing else str(measured)
@@ -151,13 +151,14 @@ def _run_name(job: Job, swept: Swept) -> str:
 
 
 def link(job: Job, name: str) -> str:
-    """Relative, so that the sweep's folder can be moved; "" where there is no such file."""
+    """Returns a relative link, so that the sweep's folder can be moved; "" where there is no
+    such file."""
 
     return f"{quote(job.name)}/{name}" if name in job.files else ""
 
 
 def sortable(value: str) -> Sortable:
-    """A swept value."""
+    """Makes a swept value sortable."""
     number = as_number(value)
     text = DASH if value == UNSET else show(value)
     key = "" if value == UNSET else value if number is None else repr(number)
@@ -165,7 +166,7 @@ def sortable(value: str) -> Sortable:
 
 
 def sort_key(value: float | None) -> str:
-    """What the page's script reads as a number."""
+    """Returns what the page's script reads as a number."""
     if value is None:
         return ""
     if math.isinf(value):

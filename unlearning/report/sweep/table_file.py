@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row a job, for a spreadsheet or a data frame."""
+"""Writes `metrics.csv`: one row per job, for a spreadsheet or a data frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITHOUT_INTERVALS = ("original", "before")
 
 
 def metrics_csv(sweep: SweepFolder, swept: Swept) -> str:
-    """Every measured value of every job; a blank cell was not measured.
+    """Returns every measured value of every job as CSV; a blank cell was not measured.
 
     Columns: the job, the swept keys, then `<stage>/<prompt set>/<metric>` with `.low` and `.high`
     for the ends of its 95 % interval over prompts.

@@ -1,4 +1,4 @@
-"""Overrides as a command line has them, and the values that they give to keys."""
+"""Parses overrides as a command line has them, and the values that they give to keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _SWEEPS = re.compile(r"(tag|choice|range|interval|glob|shuffle|sort)\(")
 
 
 def parse(word: str) -> tuple[str, str] | None:
-    """The key and the value of `key=value`; None for what sets no key of the run itself."""
+    """Returns key and value of `key=value`; None for an override that sets no key of the run
+    itself."""
     key, equals, value = word.partition("=")
     key = key.strip().lstrip("+")
     if not equals or not key or key.startswith(("~", "-", *_OWN)):
@@ -25,7 +26,7 @@ def parse(word: str) -> tuple[str, str] | None:
 
 
 def canonical(value: object) -> str:
-    """A value as text; one number has one spelling, however it was typed."""
+    """Returns a value as text; one number has one spelling, however it was typed."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, (int, float)):
@@ -40,25 +41,26 @@ def canonical(value: object) -> str:
 
 
 def as_number(text: str) -> float | None:
-    """The number that a canonical value is, or None."""
+    """Returns the number that a canonical value is, or None."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def show(text: str) -> str:
-    """A value for a label: searches draw numbers with more digits than anybody reads."""
+    """Formats a value for a label: searches draw numbers with too many digits to read."""
     value = as_number(text)
     return text if value is None or len(text) <= 7 else f"{value:.4g}"
 
 
 def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every leaf of a configuration by its dotted key."""
+    """Yields every leaf of a configuration by its dotted key."""
     for key, value in leaves(config, lists=False):
         if not key.startswith((*_OWN, *_PLACES)):
             yield key, canonical(value)
 
 
 def sweeps(word: str) -> bool:
-    """Whether a word stands for several values: `a,b`, `choice(...)`, `range(...)` and the like."""
+    """Whether an override stands for several values: `a,b`, `choice(...)`, `range(...)` and the
+    like."""
     _, _, value = word.partition("=")
     if _SWEEPS.match(value.strip()):
         return True
@@ -78,5 +80,5 @@ def sweeps(word: str) -> bool:
 
 
 def of_the_run(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Without the words about the sweep itself: what the run alone would be started with."""
+    """Returns the overrides without those about the sweep itself."""
     return tuple(word for word in words if not word.lstrip("+~").startswith(_OWN))

@@ -46,6 +46,19 @@ def check_architecture(config: DictConfig, online: bool = False) -> None:
         _check_adapter(config, "model.lora", config.model.lora, config.unlearn.max_steps)
 
 
+def check_context_length(name: str, revision: str | None, max_length: int, key: str) -> None:
+    """Checks a model to be evaluated by its configuration alone; a hub id is looked up.
+
+    Raises:
+        ConfigError: it is no causal language model, or its context is too short.
+    """
+    context = getattr(_described(name, revision, key), "max_position_embeddings", None)
+    if context is not None and max_length > context:
+        raise ConfigError(
+            f"data.max_length={max_length} is above the context of {name}, {context}."
+        )
+
+
 def _check_adapter(config: DictConfig, key: str, settings: Any, steps: int) -> None:
     """Adds the adapter to a model of its own, since PEFT changes what it is given."""
     plain: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
@@ -62,23 +75,23 @@ def _without_weights(config: DictConfig) -> PreTrainedModel:
     recipe = config.model.base
     with torch.device("meta"):
         if recipe is None:
-            return AutoModelForCausalLM.from_config(_described(config))
+            described = _described(config.model.name_or_path, config.model.revision)
+            return AutoModelForCausalLM.from_config(described)
         shape: dict[str, Any] = OmegaConf.to_container(recipe.architecture, resolve=True)  # type: ignore[assignment]
         width = shape["hidden_size"]
         described = OPTConfig(vocab_size=recipe.vocab_size, word_embed_proj_dim=width, **shape)
         return AutoModelForCausalLM.from_config(described)
 
 
-def _described(config: DictConfig) -> Any:
-    name, revision = config.model.name_or_path, config.model.revision
+def _described(name: str, revision: str | None, key: str = "model.name_or_path") -> Any:
     options = {} if revision is None or Path(name).is_dir() else {"revision": revision}
     try:
         described = AutoConfig.from_pretrained(name, **options)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name_or_path={name}: it cannot be had. {error}") from error
+        raise ConfigError(f"{key}={name}: it cannot be had. {error}") from error
     if type(described) not in AutoModelForCausalLM._model_mapping:
         raise ConfigError(
-            f"model.name_or_path={name}: a {described.model_type!r} model is no causal language "
+            f"{key}={name}: a {described.model_type!r} model is no causal language "
             "model. Give one that is, such as OPT, Llama or GPT-2."
         )
     return described

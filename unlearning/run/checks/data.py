@@ -37,6 +37,24 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         ConfigError: for the first thing that is wrong.
     """
     data = build_data(config)
+    found = describe_sources(data)
+    if data["forget"] is None or data["retain"] is None:
+        raise ConfigError("data.forget and data.retain are both needed.")
+    check_metrics(config)
+    if not on_hub(data):
+        check_together(config, data)
+        aggregates(config, prompt_sets(config, data))
+    if config.data.layout not in ("auto", "tree", "padded"):
+        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
+    return found, data
+
+
+def describe_sources(data: Data) -> list[str]:
+    """Reads local sources; returns a line for each data set.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
     found = []
     for name, module in data.items():
         if module is None:
@@ -47,15 +65,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
             found.append(f"data.{name}: {source} from the hub, not looked up")
         else:
             found.append(f"data.{name}: {source or type(module).__name__}, {_sizes(module)}")
-    if data["forget"] is None or data["retain"] is None:
-        raise ConfigError("data.forget and data.retain are both needed.")
-    check_metrics(config)
-    if not on_hub(data):
-        check_together(config, data)
-        aggregates(config, prompt_sets(config, data))
-    if config.data.layout not in ("auto", "tree", "padded"):
-        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
-    return found, data
+    return found
 
 
 def on_hub(data: Data) -> bool:

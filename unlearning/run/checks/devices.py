@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded
 from unlearning.run.config.build import build_trainer
+from unlearning.run.config.evaluate import EVALUATE
 
 
 def check_devices(config: DictConfig, world: int = 1) -> int:
@@ -22,6 +23,8 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
     Raises:
         ConfigError: there are fewer devices, or another number of processes was started.
     """
+    if config.task == EVALUATE:
+        return _one_process(world)
     devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
     if config.trainer.accelerator == "cpu":
         _check_cores(devices)
@@ -40,6 +43,16 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
             f"needs {needed}. Set trainer.devices={world // nodes}, or start {needed}."
         )
     return needed
+
+
+def _one_process(world: int) -> int:
+    """An evaluation runs on one device."""
+    if world != 1:
+        raise ConfigError(
+            f"{world} processes were started, and unlearn evaluate runs in one. Start it without "
+            "torchrun or srun."
+        )
+    return 1
 
 
 def _check_strategy(config: DictConfig) -> None:

@@ -10,6 +10,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
+from unlearning.run.config.prompt_sets import check_against
 from unlearning.run.stages.oracle import check_oracle
 
 
@@ -22,25 +23,27 @@ def check_models(config: DictConfig, data: Data) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong.
     """
-    found = [_base(config), *_finetune(config, data), *_classifier(config)]
+    stages = {"original": config.finetune, "oracle": config.oracle, "before": True, "after": True}
+    check_against(config, [stage for stage, there in stages.items() if there])
+    found = [_base(config), *_finetune(config, data), *check_classifier(config)]
     check_architecture(config)
     return found
 
 
 def _base(config: DictConfig) -> str:
+    if isinstance(config.model.base, str):
+        raise ConfigError(
+            f"model.base={config.model.base}: a run starts from model.name_or_path; model.base is "
+            "the recipe of a model from scratch. A name there is an adapter's base, and for "
+            "unlearn evaluate alone."
+        )
     if config.model.base is not None:
         if config.model.name_or_path is not None:
             raise ConfigError(
                 f"model.name_or_path={config.model.name_or_path} and model.base, a recipe for a "
                 "model from scratch, are both given. Set model.base=null, or leave the name out."
             )
-        build(config.model.base.data).check()
-        shape = config.model.base.architecture
-        if shape.hidden_size % shape.num_attention_heads:
-            raise ConfigError(
-                f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "
-                f"num_attention_heads={shape.num_attention_heads}."
-            )
+        check_base_recipe(config)
         return "model: trained from scratch"
     if config.model.name_or_path is None:
         raise ConfigError("model.name_or_path is empty and model.base gives no recipe for a model.")
@@ -48,12 +51,32 @@ def _base(config: DictConfig) -> str:
     return f"model: {config.model.name_or_path}"
 
 
+def check_base_recipe(config: DictConfig) -> None:
+    """Checks the recipe of a model from scratch.
+
+    Raises:
+        ConfigError: its data cannot be read, or its shape is none.
+    """
+    build(config.model.base.data).check()
+    shape = config.model.base.architecture
+    if shape.hidden_size % shape.num_attention_heads:
+        raise ConfigError(
+            f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "
+            f"num_attention_heads={shape.num_attention_heads}."
+        )
+
+
 def _finetune(config: DictConfig, data: Data) -> list[str]:
     lines = (check_finetune(config, data), check_oracle(config))
     return [line for line in lines if line is not None]
 
 
-def _classifier(config: DictConfig) -> list[str]:
+def check_classifier(config: DictConfig) -> list[str]:
+    """Checks that the classifier is there, or can be trained; returns a line about it.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
     settings = config.classifier
     if settings.train is not None:
         if settings.model is not None:

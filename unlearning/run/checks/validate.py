@@ -11,20 +11,26 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
 from unlearning.nested import leaves
-from unlearning.run.checks.data import check_data
+from unlearning.run.checks.architecture import check_architecture
+from unlearning.run.checks.data import Data, check_data, check_together, on_hub
+from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.models import check_models
+from unlearning.run.checks.numbers import check_whole_number
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
     check_targets,
     comparison_settings,
 )
+from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.config.method import check_method
+from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.training.settings import check_settings
+from unlearning.types import PromptSet
 
 
 def validate(config: DictConfig) -> list[str]:
@@ -44,6 +50,13 @@ def validate(config: DictConfig) -> list[str]:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
+    if config.task == EVALUATE:
+        return check_evaluation(config)
+    if config.compare_with is not None:
+        raise ConfigError(
+            f"compare_with={config.compare_with}: two models are compared by unlearn evaluate; a "
+            "run compares its own. Leave it out."
+        )
     build_template(config)
     check_targets(config.logger, "logger")
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
@@ -53,12 +66,24 @@ def validate(config: DictConfig) -> list[str]:
     return [*found, *lines, *check_models(config, data)]
 
 
+def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
+    """Checks what a hub has of the data sets and the model; returns the prompt sets.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    if on_hub(data):  # the rest was looked through already
+        check_together(config, data)
+    check_architecture(config, online=True)
+    return prompt_sets(config, data)
+
+
 def _optimizer(config: DictConfig) -> str:
     settings, reference = config.unlearn, config.reference
     for name in ("max_steps", "batch_size", "accumulate_grad_batches"):
-        _whole_number(f"unlearn.{name}", settings[name])
+        check_whole_number(f"unlearn.{name}", settings[name])
     if settings.retain_batch_size is not None:
-        _whole_number("unlearn.retain_batch_size", settings.retain_batch_size)
+        check_whole_number("unlearn.retain_batch_size", settings.retain_batch_size)
     for name in ("learning_rate", "warmup_steps"):
         if isinstance(settings[name], (str, bool)):
             raise ConfigError(f"unlearn.{name}={settings[name]!r} must be a number.")
@@ -111,7 +136,7 @@ def _training(config: DictConfig) -> None:
         for name in ("every_n_steps", "keep"):
             positive[f"callbacks.checkpoint.{name}"] = callbacks.checkpoint[name]
     for key, value in positive.items():
-        _whole_number(key, value)
+        check_whole_number(key, value)
     if callbacks.guard:
         build_guard(config)
     if callbacks.checkpoint:
@@ -120,8 +145,3 @@ def _training(config: DictConfig) -> None:
         build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
     except RuntimeError as error:  # two callbacks whose states would have one name
         raise ConfigError(f"The callbacks do not go together: {error}") from error
-
-
-def _whole_number(key: str, value: object) -> None:
-    if not (isinstance(value, int) and value >= 1):
-        raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -177,6 +177,26 @@ def aggregates(
             others = [generation for generation in kept if generation.stage == stage]
         found[str(name)] = Aggregate(replace(metric, label=label), of, others)
     return found
+
+
+def check_against(config: DictConfig, models: Iterable[str]) -> None:
+    """Checks that aggregates are against models that there will be.
+
+    Args:
+        models: by stage, those that the run measures.
+
+    Raises:
+        ConfigError: naming the aggregate and the models.
+    """
+    there = list(models)
+    for name, node in (config.evaluation.get("aggregates") or {}).items():
+        against = node.get("against")
+        if against in STAGES and against not in there:
+            hint = " Set oracle=true." if (against, config.task) == ("oracle", "unlearn") else ""
+            raise ConfigError(
+                f"evaluation.aggregates.{name}.against={against}: this run has no such model; it "
+                f"measures {', '.join(there)}.{hint}"
+            )
 
 
 def _checked(node: Any, known: Sequence[str], where: str) -> dict[str, Any]:

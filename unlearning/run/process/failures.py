@@ -6,11 +6,9 @@ import errno
 import shlex
 import shutil
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import torch
@@ -18,6 +16,7 @@ import torch
 from unlearning.checkpoints import newest_whole
 from unlearning.errors import PREEMPTED
 from unlearning.run.output.run_folder import UNLEARNED
+from unlearning.run.process.signals import handled
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_TEXTS = ("no space left on device", "disk quota exceeded")
@@ -134,23 +133,15 @@ def _again(folder: Path) -> str:
     return f"To go on with the same settings: unlearn resume={shlex.quote(str(folder))}"
 
 
-@contextmanager
-def sigterm_exits() -> Iterator[None]:
+def sigterm_exits() -> AbstractContextManager[None]:
     """Context in which SIGTERM ends the process cleanly, with exit code 143.
 
     It raises `SystemExit` wherever the run is, so that files and loggers are closed. While a
     training runs, `GracefulStop` takes the signal instead. Outside the main thread it does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    return handled(_exit, (signal.SIGTERM,))
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers repeat it; cleaning up goes on
     raise SystemExit(PREEMPTED)

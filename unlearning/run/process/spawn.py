@@ -14,12 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED
+from unlearning.run.process.signals import handled
 
 SPAWNED = "UNLEARNING_SPAWNED"  # set in the ranks that are started here
 COMMAND = [sys.executable, "-m", "unlearning.run.process.rank"]
@@ -41,7 +39,15 @@ def spawn(folder: Path, world: int, resume: bool) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     port, ranks = _free_port(), list[subprocess.Popen[bytes]]()
     command = [*COMMAND, str(folder), *["--resume"] * resume]
-    with _passing_signals_to(ranks) as passed:
+    passed = list[int]()  # signals that came to us
+
+    def forward(number: int) -> None:
+        passed.append(number)
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.send_signal(number)
+
+    with handled(forward):
         for rank in range(world):
             log = None if rank == 0 else (logs / f"rank_{rank}.log").open("ab")
             ranks.append(
@@ -91,27 +97,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def _passing_signals_to(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Passes signals on to the ranks within the block; yields those that were passed on."""
-    passed = list[int]()
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        passed.append(number)
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.send_signal(number)
-
-    previous = {
-        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield passed
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path, passed: list[int]) -> int:
     while all(code in (None, 0) for code in (rank.poll() for rank in ranks)):
         if all(rank.poll() == 0 for rank in ranks):
@@ -124,7 +109,7 @@ def _watch(ranks: list[subprocess.Popen[bytes]], folder: Path, passed: list[int]
         return code  # rank 0 said why
     if -code in passed:  # before the rank was ready to hear it
         return 128 - code
-    print(_obituary(number, code, len(ranks), folder), file=sys.stderr)
+    print(_failure(number, code, len(ranks), folder), file=sys.stderr)
     return FAILED
 
 
@@ -140,7 +125,7 @@ def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
         rank.wait()
 
 
-def _obituary(number: int, code: int, world: int, folder: Path) -> str:
+def _failure(number: int, code: int, world: int, folder: Path) -> str:
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     told = [f"error: rank {number} of {world} died ({how}), which ends the run."]
     if code == -signal.SIGKILL:

@@ -25,17 +25,24 @@ from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
-from unlearning.run.stages.models import Judge, evaluation_device, load_base
+from unlearning.run.stages.evaluated import load_evaluated, tokenizer_of
+from unlearning.run.stages.models import Judge, evaluation_device
 from unlearning.types import Generation, PromptSet
 
 GENERATIONS = "generations.jsonl"
 
 
-def evaluate_kept(run: RunContext, judge: Judge, model: str, stage: str) -> list[Generation]:
-    """Runs the stage `evaluate <stage>` on a model by name or folder."""
+def evaluate_kept(
+    run: RunContext, judge: Judge, model: str, stage: str, base: str | None = None
+) -> list[Generation]:
+    """Runs the stage `evaluate <stage>` on a model by name or folder.
+
+    Args:
+        base: the base model, where `model` is an adapter.
+    """
     with run.stage(f"evaluate {stage}") as notes:
         found, kept = kept_answers(
-            run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores
+            run.config, run.store, model, run.sets, stage, judge.scorer, judge.scores, base
         )
         notes += [KEPT] * kept + summary(found, run.config)
     return found
@@ -76,16 +83,22 @@ def kept_answers(
     stage: str,
     scorer: HarmScorer | None,
     scores: dict[str, Any],
+    base: str | None = None,
 ) -> tuple[list[Generation], bool]:
     """Returns the answers of a model by name or folder, made once for all runs and stages that ask
     for them.
 
+    Args:
+        base: the base model, where `name` is an adapter.
+
     Returns:
         The answers, and whether they were kept from an earlier run.
     """
+    revision = config.model.revision
     inputs = {
-        "model": model_identity(name, config.model.revision),
-        "tokenizer": model_identity(config.model.tokenizer or name, config.model.revision),
+        "model": model_identity(name, revision),
+        "adapter_of": base and model_identity(base, revision),
+        "tokenizer": model_identity(tokenizer_of(config, name, base), revision),
         "sets": [_asked(prompt_set) for prompt_set in sets],
         "template": OmegaConf.to_container(config.data.template),
         "settings": [
@@ -98,7 +111,7 @@ def kept_answers(
 
     def make(folder: Any) -> None:
         folder.mkdir()
-        model, tokenizer = load_base(config, name)
+        model, tokenizer = load_evaluated(config, name, base)
         found = answers(config, model, tokenizer, sets, stage, scorer)
         write_generations(folder / GENERATIONS, found)
 

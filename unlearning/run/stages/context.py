@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,9 @@ from pathlib import Path
 from lightning import seed_everything
 from omegaconf import DictConfig
 
-from unlearning.run.checks.architecture import check_architecture
-from unlearning.run.checks.data import Data, check_together, on_hub
+from unlearning.run.checks.data import Data
 from unlearning.run.checks.devices import take_device
 from unlearning.run.config.build import build_data
-from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.output.console import Stages
 from unlearning.run.output.run_folder import SECONDS, check_data_unchanged
 from unlearning.run.output.store import Store
@@ -55,23 +53,24 @@ class RunContext:
 
 @contextmanager
 def run_context(
-    config: DictConfig, folder: Path, ranks: Ranks, num_stages: int
+    config: DictConfig,
+    folder: Path,
+    ranks: Ranks,
+    num_stages: int,
+    look_through: Callable[[DictConfig, Data], list[PromptSet]],
 ) -> Iterator[RunContext]:
     """Seeds, takes the device, builds the data sets and opens the trackers of a run.
 
-    Raises:
-        ConfigError: for what a hub's data sets or models show only when they are here.
+    Args:
+        look_through: checks what a hub has, which is known only now, and gives the prompt sets.
     """
     seed_everything(config.seed, verbose=False)
     take_device(config)
     data = build_data(config)
-    if on_hub(data):  # what is there is known only now; the rest was looked through already
-        check_together(config, data)
-    check_architecture(config, online=True)
+    sets = look_through(config, data)
     if ranks.leads:
         check_data_unchanged(folder, fingerprints(data))
     stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
     store = Store(config.cache_dir, ranks)
     with Tracking(config, folder, ranks.rank) as tracking:
-        sets = prompt_sets(config, data)
         yield RunContext(config, folder, data, sets, store, stages, tracking, ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from unlearning.checkpoints import clean
 from unlearning.files import write_json, write_text
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
-from unlearning.metrics.prompt_sets import described
+from unlearning.metrics.prompt_sets import described, is_judged
 from unlearning.report import model_card, write_report
 from unlearning.run.config.build import comparison_settings
+from unlearning.run.config.evaluate import evaluated_models
 from unlearning.run.config.prompt_sets import aggregates
 from unlearning.run.output.console import console
 from unlearning.run.output.results import package_versions, peak_memory_mb
@@ -24,28 +25,18 @@ from unlearning.run.stages.callbacks import CHECKPOINTS
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.facts import book_facts, fingerprints
 from unlearning.run.stages.models import Judge
+from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.unlearned import MODEL, Unlearned
 from unlearning.types import Generation
 
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers of each model; None where there was none."""
-
-    before: list[Generation]
-    after: list[Generation]
-    original: list[Generation] | None = None
-    oracle: list[Generation] | None = None
-
-    def all(self) -> list[Generation]:
-        parts = (self.original, self.oracle, self.before, self.after)
-        return [generation for part in parts if part is not None for generation in part]
+Models = Mapping[str, list[Generation]]
+"""The answers of each model, by stage; `original`, `oracle`, `before`, `after` in this order."""
 
 
 def report(
     run: RunContext,
     judge: Judge,
-    answers: Answers,
+    answers: Models,
     unlearned: Unlearned,
     trained: Mapping[str, Mapping[str, Any]],
 ) -> Path:
@@ -58,20 +49,20 @@ def report(
         The report's path.
     """
     folder, config = run.folder, run.config
-    write_generations(folder / GENERATIONS, answers.all())
+    write_generations(folder / GENERATIONS, chain.from_iterable(answers.values()))
     with run.stage("report"):
         metrics = {
             **_scores(run, answers),
-            **_facts(run, judge, unlearned),
+            **_facts(run, judge),
+            **_unlearning_facts(run, unlearned),
             **{stage: dict(facts) for stage, facts in trained.items() if facts},
         }
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        card = model_card(metrics, plain)
-        write_text(folder / MODEL / "README.md", card)
+        write_text(folder / MODEL / "README.md", model_card(metrics, plain))
         # Last of all, since a folder with metrics.json counts as finished.
         write_json(folder / "metrics.json", metrics)
         path = write_report(folder)
-        run.tracking.generations(answers.before, answers.after)
+        run.tracking.generations(answers["before"], answers["after"])
         run.tracking.report(path, metrics)
         settings = config.callbacks.checkpoint
         clean(folder / CHECKPOINTS, settings.finished if settings else "last")
@@ -79,31 +70,78 @@ def report(
     return path
 
 
-def _scores(run: RunContext, answers: Answers) -> dict[str, Any]:
+def report_evaluation(run: RunContext, judge: Judge, answers: Models) -> Path:
+    """Runs the stage `report` of an evaluation.
+
+    Args:
+        answers: of one model, or of two to compare, by stage.
+
+    Returns:
+        The report's path.
+    """
+    folder = run.folder
+    write_generations(folder / GENERATIONS, chain.from_iterable(answers.values()))
+    with run.stage("report"):
+        models = evaluated_models(run.config).items()
+        metrics = {
+            **_scores(run, answers),
+            **_facts(run, judge),
+            "evaluated": {stage: name or "model.base" for stage, name in models},
+            "notes": _notes(run, judge),
+        }
+        write_json(folder / "metrics.json", metrics)
+        path = write_report(folder)
+        if len(answers) == 2:
+            run.tracking.generations(*answers.values())
+        run.tracking.report(path, metrics)
+    console.print(f"Report: {path}", markup=False)
+    return path
+
+
+def _notes(run: RunContext, judge: Judge) -> list[str]:
+    """Says what was not measured, for want of a data set or a classifier."""
+    asked = {prompt_set.name for prompt_set in run.sets}
+    unjudged = [each.name for each in run.sets if is_judged(each)]
+    harm = f"There is no classifier, so that harm was not measured on {', '.join(unjudged)}."
+    return [harm] * bool(unjudged and judge.scorer is None) + [
+        f"Prompt set {name} was left out: there is no data.{settings.source}."
+        for name, settings in run.config.evaluation.prompt_sets.items()
+        if settings is not None and name not in asked
+    ]
+
+
+def _scores(run: RunContext, answers: Models) -> dict[str, Any]:
     """Compares the models, and writes down what the prompt sets are."""
-    models = {"original": answers.original, "before": answers.before, "after": answers.after}
-    measured = metrics_by_set(run.config, run.sets)
-    others = {} if answers.oracle is None else {"oracle": answers.oracle}
-    compared = compare(
-        {name: found for name, found in models.items() if found is not None},
-        measured, comparison_settings(run.config), aggregates(run.config, run.sets, others),
-    )  # fmt: skip
-    return {**compared, "prompt_sets": described(run.sets, measured)}
+    measured, settings = metrics_by_set(run.config, run.sets), comparison_settings(run.config)
+    apart = "original" not in answers  # else an oracle would stand first, for `*_to_original`
+    models = {s: found for s, found in answers.items() if not (apart and s == ORACLE)}
+    joint = aggregates(run.config, run.sets, answers)
+    scores = compare(models, measured, settings, joint)
+    if apart and ORACLE in answers:
+        scores[ORACLE] = compare({ORACLE: answers[ORACLE]}, measured, settings)[ORACLE]
+        scores["models"] = list(answers)
+    return {**scores, "prompt_sets": described(run.sets, measured)}
 
 
-def _facts(run: RunContext, judge: Judge, unlearned: Unlearned) -> dict[str, Any]:
-    """Collects everything in metrics.json that is not a score of the answers."""
-    config, scores, stages = run.config, judge.scores, run.stages
+def _facts(run: RunContext, judge: Judge) -> dict[str, Any]:
+    """Collects what metrics.json says about any run beside the scores of the answers."""
+    scores, stages, data = judge.scores, run.stages, run.data
+    threshold = {"threshold": run.config.classifier.threshold}
+    return {
+        "seconds": {name: round(stages.seconds[name], 2) for name in stages.done},
+        "peak_memory_mb": peak_memory_mb(),
+        **({"classifier": {**scores, **threshold}} if scores else {}),
+        **book_facts(data["forget"]),
+        "fingerprints": fingerprints(data),
+        "versions": package_versions(),
+    }
+
+
+def _unlearning_facts(run: RunContext, unlearned: Unlearned) -> dict[str, Any]:
     return {
         "steps": unlearned.steps,
         "stop_reason": unlearned.stop_reason,
         "notes": unlearned.notes,
-        "seconds": {name: round(stages.seconds[name], 2) for name in stages.done},
-        "peak_memory_mb": peak_memory_mb(),
         "reference": unlearned.reference,
-        **({} if config.finetune is None else {"reference_of": config.reference.of}),
-        **({"classifier": {**scores, "threshold": config.classifier.threshold}} if scores else {}),
-        **book_facts(run.data["forget"]),
-        "fingerprints": fingerprints(run.data),
-        "versions": package_versions(),
+        **({} if run.config.finetune is None else {"reference_of": run.config.reference.of}),
     }

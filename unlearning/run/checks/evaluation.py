@@ -1,0 +1,134 @@
+"""Checks what `unlearn evaluate` is given before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from unlearning.errors import ConfigError
+from unlearning.metrics.prompt_sets import is_judged
+from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
+from unlearning.models.load import check_model_folder, has_tokenizer
+from unlearning.run.checks.architecture import check_context_length
+from unlearning.run.checks.data import Data, describe_sources, on_hub
+from unlearning.run.checks.models import check_base_recipe, check_classifier
+from unlearning.run.checks.numbers import check_whole_number
+from unlearning.run.config.build import (
+    build_data,
+    build_template,
+    build_trainer,
+    check_targets,
+    comparison_settings,
+)
+from unlearning.run.config.evaluate import evaluated_models
+from unlearning.run.config.prompt_sets import aggregates, check_against, prompt_sets
+from unlearning.run.stages.evaluated import adapter_base, makes_base, tokenizer_of
+from unlearning.run.tracking.config import check_tracking
+from unlearning.types import PromptSet
+
+
+def check_evaluation(config: DictConfig) -> list[str]:
+    """Checks the configuration of an evaluation; returns a line for each thing that was checked.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    build_template(config)
+    check_targets(config.logger, "logger")
+    comparison_settings(config)
+    build_trainer(config, max_steps=1)  # says which device
+    check_whole_number("evaluation.max_new_tokens", config.evaluation.max_new_tokens)
+    check_whole_number("data.max_length", config.data.max_length)
+    if config.evaluation.batch_size is not None:
+        check_whole_number("evaluation.batch_size", config.evaluation.batch_size)
+    found = [*check_tracking(config), *check_evaluated_models(config)]
+    data = build_data(config)
+    found += describe_sources(data)
+    if on_hub(data):
+        return found
+    sets = evaluated_sets(config, data)
+    aggregates(config, sets)
+    check_against(config, evaluated_models(config))
+    found += [f"prompt set {each.name}: {len(each.examples)} prompts" for each in sets]
+    return found + (check_classifier(config) if measures_harm(sets) else [])
+
+
+def check_evaluated_models(config: DictConfig, online: bool = False) -> list[str]:
+    """Checks that the models are there with their tokenizers, and long enough.
+
+    Args:
+        online: hub ids are looked up, too.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    keys = {"after": "compare_with"}
+    if makes_base(config):
+        check_base_recipe(config)
+    return [
+        _check_model(config, name, keys.get(stage, "model.name_or_path"), online)
+        for stage, name in evaluated_models(config).items()
+    ]
+
+
+def look_through_evaluation(config: DictConfig, data: Data) -> list[PromptSet]:
+    """Checks what a hub has of an evaluation; returns its prompt sets.
+
+    Raises:
+        ConfigError: for the first thing that is wrong.
+    """
+    check_evaluated_models(config, online=True)
+    return evaluated_sets(config, data)
+
+
+def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:
+    """Builds the prompt sets of an evaluation.
+
+    Raises:
+        ConfigError: there is none, since no data set is configured that one is from.
+    """
+    sets = prompt_sets(config, data)
+    if not sets:
+        asked = {name: s.source for name, s in config.evaluation.prompt_sets.items() if s}
+        raise ConfigError(
+            "There is nothing to ask: "
+            + ("; ".join(f"prompt set {n} is from data.{s}" for n, s in asked.items()) or "no set")
+            + ", and no such data set is configured. Choose data=... or evaluation=..."
+        )
+    return sets
+
+
+def measures_harm(sets: list[PromptSet]) -> bool:
+    """Whether the harm classifier is needed."""
+    return any(is_judged(prompt_set) for prompt_set in sets)
+
+
+def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -> str:
+    if name is None:
+        if config.model.base is None:
+            raise ConfigError(
+                "No model to evaluate. Name one: unlearn evaluate <hub id or folder>, or give a "
+                "recipe for one in model.base."
+            )
+        return "model: trained from scratch"
+    base, made = None, makes_base(config)
+    if is_adapter_folder(name):
+        check_adapter_folder(name)
+        base = adapter_base(config, name, made="the model of model.base" if made else None)
+    whole = base or name
+    if not (base and made):
+        _check_whole(config, whole, key, online)
+        tokenizer = tokenizer_of(config, name, base)
+        if Path(tokenizer).expanduser().is_dir() and not has_tokenizer(tokenizer):
+            raise ConfigError(
+                f"{key}={name}: {tokenizer} holds no tokenizer. Save the model's there, or name "
+                "one: model.tokenizer=<hub id or folder>."
+            )
+    return f"model: {name}" + (f", an adapter on {base}" if base else "")
+
+
+def _check_whole(config: DictConfig, name: str, key: str, online: bool) -> None:
+    check_model_folder(name)
+    if online or Path(name).expanduser().is_dir():
+        check_context_length(name, config.model.revision, config.data.max_length, key)

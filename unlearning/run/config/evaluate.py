@@ -1,0 +1,96 @@
+"""`unlearn evaluate`: its command line, and the part of the configuration that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from unlearning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+EVALUATE, TASKS = "evaluate", ("unlearn", "evaluate")
+_KEPT = (
+    "task", "compare_with", "name", "description", "seed", "validate", "sweep", "debug",
+    "cache_dir", "model", "classifier", "evaluation", "trainer", "logger",
+)  # fmt: skip
+_DATA = ("forget", "retain", "related")
+
+
+def evaluation_overrides(arguments: Sequence[str]) -> list[str]:
+    """Translates the words after `unlearn evaluate` to overrides of a run.
+
+    Raises:
+        ConfigError: more than two models are named.
+
+    Examples:
+        >>> evaluation_overrides(["gpt2", "evaluation=copyright"])
+        ['task=evaluate', 'name=evaluate', "model.name_or_path='gpt2'", 'evaluation=copyright']
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    models, others = list[str](), list[str]()
+    for before, word in pairwise(("", *arguments)):
+        # The word after a flag may be its value: --cfg job.
+        plain = not (before.startswith("-") or word.startswith(("-", "~")) or "=" in word)
+        (models if plain else others).append(word)
+    if len(models) > 2:
+        raise ConfigError(
+            f"unlearn evaluate takes one model, or two to compare, not {len(models)}: "
+            f"{', '.join(models)}. Settings are written key=value."
+        )
+    keys = ("model.name_or_path", "compare_with")
+    texts = [QuotedString(text=model, quote=Quote.single).with_quotes() for model in models]
+    named = [f"{key}={text}" for key, text in zip(keys, texts, strict=False)]
+    return [f"task={EVALUATE}", f"name={EVALUATE}", *named, *others]
+
+
+def evaluated_models(config: DictConfig) -> dict[str, str | None]:
+    """Returns the models to evaluate by stage; None is the one that `model.base` makes."""
+    name = config.model.name_or_path
+    if config.compare_with is None:
+        return {"model": name}
+    return {"before": name, "after": config.compare_with}
+
+
+def evaluation_config(config: DictConfig) -> DictConfig:
+    """Returns what of the configuration an evaluation needs; itself for other tasks.
+
+    Data sets that no prompt set uses are left out, with whatever is missing there. So is the
+    recipe of a base model where a model is named; an adapter keeps it as that of its base.
+
+    Raises:
+        ConfigError: the task is unknown, or a value does not resolve.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    task = config.get("task", "unlearn")
+    if task not in TASKS:
+        raise ConfigError(f"task={task!r}: choose {' or '.join(TASKS)}.")
+    if task != EVALUATE:
+        return config
+
+    def plain(node: Any) -> Any:
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+    try:
+        found: dict[str, Any] = {key: plain(config[key]) for key in _KEPT}
+        used = ("template", "max_length", *_used_data(found["evaluation"]))
+        data = {name: plain(config.data[name]) for name in used if name in config.data}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The configuration does not resolve: {error}") from error
+    found["data"] = {**dict.fromkeys(_DATA), **data}
+    model = found["model"]
+    if model["tokenizer"] == model["name_or_path"]:
+        model["tokenizer"] = None  # each model's own
+    return OmegaConf.create({**found, "finetune": None, "oracle": False})
+
+
+def _used_data(evaluation: Mapping[str, Any]) -> list[str]:
+    """Names of the data sets that prompt sets take their prompts from."""
+    sets = (settings for settings in evaluation["prompt_sets"].values() if settings)
+    sources = (settings.get("source") for settings in sets)
+    return list(dict.fromkeys(source for source in sources if isinstance(source, str)))
