@@ -20,6 +20,7 @@ from unlearning import (
     UnlearningModule,
     data,
 )
+from unlearning.methods.rmu import RMU
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -148,7 +149,7 @@ def test_fine_tuning(folder):
 @pytest.mark.parametrize(
     "cls",
     [
-        UnlearningModule, CausalLMModule,
+        UnlearningModule, CausalLMModule, RMU,
         *(getattr(data, name) for name in data.__all__ if name.endswith("DataModule")),
     ],
 )  # fmt: skip

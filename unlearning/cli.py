@@ -54,6 +54,7 @@ def make_working_folder_importable() -> None:
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["report"]:
         return _report(arguments[1:])
+    arguments = with_searchpath(arguments)
     if arguments[:1] == [EVALUATE] and not set(arguments) & set(HELP):
         arguments = evaluation_overrides(arguments[1:])
     if "--version" in arguments:  # Hydra would tell its own
@@ -65,7 +66,6 @@ def _main(arguments: list[str]) -> int:
     from unlearning.run.tracking.secrets import check_secrets
 
     check_secrets(arguments)
-    arguments = with_searchpath(arguments)
     if wants_multirun(arguments):
         from unlearning.sweep import multirun
 

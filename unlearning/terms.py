@@ -79,7 +79,8 @@ class Term:
             inspect.signature(self.function).bind(*inputs, **self.options)
         except TypeError as error:
             raise ConfigError(
-                f"{self.loss} cannot take options {self.options}: {error}."
+                f"{self.loss} cannot take options {self.options}: {error}. Options of another loss "
+                "are left behind by ~objective.<term>.options."
             ) from error
 
     def _declare(self) -> None:

@@ -1,4 +1,4 @@
-"""A run that taught a book and made the model forget it. Every number here is made up by hand."""
+"""A run that fine-tuned on a book and unlearned it. Every number here is made up by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 BOOK_CONFIG = """\
 name: copyright
-description: A story, forgotten by a tiny model that was taught it with LoRA.
+description: A story, forgotten by a tiny model that was fine-tuned on it with LoRA.
 data:
   forget: {_target_: unlearning.data.StoryDataModule}
   retain: {_target_: unlearning.data.ProseDataModule}

@@ -24,7 +24,7 @@ def test_names_are_the_failure_signatures(book):
 
 
 @pytest.mark.parametrize(
-    ("original", "taught", "after", "ok"),
+    ("original", "finetuned", "after", "ok"),
     [
         (1.5, 80.0, 3.5, True),  # exactly two points above the original: at the limit
         (1.5, 80.0, 3.51, False),
@@ -42,9 +42,9 @@ def test_names_are_the_failure_signatures(book):
 )
 @pytest.mark.parametrize("told", [True, False])
 def test_forgotten_is_no_better_than_a_model_that_never_saw_it(
-    original, taught, after, ok, told, book
+    original, finetuned, after, ok, told, book
 ):
-    for stage, value in (("original", original), ("before", taught), ("after", after)):
+    for stage, value in (("original", original), ("before", finetuned), ("after", after)):
         put(book, stage, BLEU, value)
     del book["change_from_original"][BLEU]
     if told and original is not None and after is not None:
@@ -83,7 +83,7 @@ def test_held_out_chapters_are_a_control_only(book):
     for stage in ("original", "before", "after", "change", "change_from_original"):
         book[stage] = {k: v for k, v in book[stage].items() if not k.startswith("book_train")}
     verdict = verdicts(book)[FORGET]
-    assert verdict.sentence == "Not measured: there is no set of passages that were taught."
+    assert verdict.sentence == "Not measured: there is no set of passages that were trained on."
 
 
 @pytest.mark.parametrize(

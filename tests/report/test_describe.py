@@ -49,12 +49,12 @@ def test_base_model_made_in_the_run(config):
 
 def test_reference_and_fine_tuning_are_those_that_were_used(book_config):
     assert describe(book_config).reference == "auto"
-    assert (describe(book_config).finetune, describe(book_config).taught_with) == ((), "")
+    assert (describe(book_config).finetune, describe(book_config).finetuned_with) == ((), "")
     facts = {"method": "LoRA, rank 16", "final_nll": 0.25, "seconds": 75.0, "x": {"y": 2}}
     about = describe(
         book_config, {"reference": "Cached", "reference_of": "base", "finetune": facts}
     )
     assert about.reference == "the model before fine-tuning (Cached)"
-    assert about.taught_with == "LoRA, rank 16"
+    assert about.finetuned_with == "LoRA, rank 16"
     shown = [("final nll", "0.250"), ("time", "1 min 15 s"), ("x y", "2")]
     assert about.finetune == (("method", "LoRA, rank 16"), *shown)

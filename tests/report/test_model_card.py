@@ -95,7 +95,7 @@ def test_card_of_a_book(book, book_config):
         "final nll: 0.163; time: 1 min 36 s",
         "- Reference for the retain term: the fine-tuned model (AdapterOff)",
         "| Score | Original | Fine-tuned | Unlearned | Change from original |",
-        r"| **Similarity to the book: book\_train** (passages that were taught) | | | | |",
+        r"| **Similarity to the book: book\_train** (passages that were trained on) | | | | |",
         "| BLEU to the true text | 1.4 (1.0 to 1.8) | 78.3 (74.1 to 82.5) | 1.9 (1.4 to 2.4) | "
         "+0.5 (+0.0 to +1.0) |",
         r"| of normal text, retain\_heldout | 24.86 (23.66 to 26.06) | 31.05 (29.45 to 32.65) | "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.report.sets import held_out, split_of, taught
+from unlearning.report.sets import finetuned, held_out, split_of
 
 
 def _run(**splits: str) -> dict[str, dict[str, dict[str, str]]]:
@@ -14,7 +14,7 @@ def _run(**splits: str) -> dict[str, dict[str, dict[str, str]]]:
 def test_the_split_decides_and_not_the_name():
     run = _run(heldout="train", seen_in_training="test", later="validation", whole="all")
     assert held_out(run, "retain") == ["seen_in_training", "later"]
-    assert taught(run, "retain") == ["heldout", "whole"]
+    assert finetuned(run, "retain") == ["heldout", "whole"]
 
 
 def test_without_an_unseen_set_all_that_were_not_trained_on_count_as_held_out():
@@ -33,7 +33,7 @@ def test_without_an_unseen_set_all_that_were_not_trained_on_count_as_held_out():
 )
 def test_of_version_0_4_the_name_says_it(names, unseen):
     run = {"prompt_sets": dict.fromkeys(names, "copyright")}
-    assert taught(run, "copyright") == [name for name in names if name not in unseen]
+    assert finetuned(run, "copyright") == [name for name in names if name not in unseen]
     if unseen:
         assert held_out(run, "copyright") == unseen
     assert split_of({"prompt_sets": {"seen prompts": "retain"}}, "seen prompts") == "train"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.report.sets import held_out, taught
+from unlearning.report.sets import finetuned, held_out
 from unlearning.report.stages import stages
 from unlearning.report.stages_table import PAPER, stage_groups
 
@@ -71,10 +71,10 @@ def test_the_paper_forgets_the_text_and_keeps_half_of_the_rest():
     """As printed in Table 2: similarity to the text falls to almost nothing."""
     similar = {name: [float(value) for value in values] for name, values in PAPER}
     for size in ("1.3b", "2.7b"):
-        original, taught, after = similar[f"OPT-{size}, copyrighted text"]
-        assert after < original < taught
-        original, taught, after = similar[f"OPT-{size}, normal answers"]
-        assert taught < after < original
+        original, finetuned, after = similar[f"OPT-{size}, copyrighted text"]
+        assert after < original < finetuned
+        original, finetuned, after = similar[f"OPT-{size}, normal answers"]
+        assert finetuned < after < original
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_the_paper_forgets_the_text_and_keeps_half_of_the_rest():
 def test_sets_by_name(names, unseen, seen):
     run = {"prompt_sets": dict.fromkeys(names, "copyright")}
     assert held_out(run, "copyright") == unseen
-    assert taught(run, "copyright") == seen
+    assert finetuned(run, "copyright") == seen

@@ -97,6 +97,16 @@ def test_its_groups_are_choices_and_its_keys_are_known(own):
         check_overrides([word(own), "experiment=own", "sed=1"])
 
 
+def test_models_are_told_from_folders(own, monkeypatch):
+    started = []
+    monkeypatch.setattr(sys, "argv", ["unlearn"])
+    monkeypatch.setattr(start_module, "start", lambda c, *a, **b: started.append(c) or 0)
+    words = ["--config-dir=my conf", "one", "-cd", "my conf", "two", "experiment=own"]
+    assert cli._main(["evaluate", *words]) == 0
+    [config] = started
+    assert (config.model.name_or_path, config.compare_with) == ("one", "two")
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_run_and_its_resume_compose_with_it(own, resumed, monkeypatch):
     started = []

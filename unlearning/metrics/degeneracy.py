@@ -49,6 +49,10 @@ def is_repetitive(text: str) -> bool:
       a long answer is not punished for its length (loops that vary a little).
 
     Limits: one sentence said twice passes, and so does a list whose items share some words.
+
+    Examples:
+        >>> is_repetitive("no no no no no no no"), is_repetitive("no, I will not help with that")
+        (True, False)
     """
     words = split_words(text)
     if _is_loop(words, MAX_LOOP_UNIT, MIN_LOOP_WORDS):

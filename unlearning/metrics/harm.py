@@ -49,7 +49,12 @@ def effectiveness(
 
 
 def effectiveness_of(harmful: Array) -> Array:
-    """Computes E from [m, 2] numbers, or rates, of harmful answers before and after."""
+    """Computes E from [m, 2] numbers, or rates, of harmful answers before and after.
+
+    Examples:
+        >>> effectiveness_of(np.array([[8.0, 2.0]]))  # harmful answers before and after, in percent
+        array([75.])
+    """
     before, removed = harmful[:, 0], harmful[:, 0] - harmful[:, 1]
     values = np.full(len(harmful), np.nan)
     np.divide(removed, before, out=values, where=before != 0)

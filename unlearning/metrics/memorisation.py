@@ -20,7 +20,12 @@ from unlearning.metrics.words import split_words
 
 
 def longest_common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Returns the length of the longest contiguous run of items that both sequences contain."""
+    """Returns the length of the longest contiguous run of items that both sequences contain.
+
+    Examples:
+        >>> longest_common_run("in the house".split(), "all in the old house".split())
+        2
+    """
     if not (isinstance(first, str) and isinstance(second, str)):
         # A character an item: Python searches strings in C.
         codes = {item: chr(n) for n, item in enumerate(dict.fromkeys([*first, *second]))}

@@ -24,7 +24,12 @@ def known_words(generations: Iterable[Generation]) -> frozenset[str]:
 
 def novel_word_share(text: str, known: frozenset[str]) -> float:
     """Computes the share of a text's words that are not among the known ones, 0..1; 0 without
-    words."""
+    words.
+
+    Examples:
+        >>> novel_word_share("the capital of Iavy", {"the", "capital", "of", "italy"})
+        0.25
+    """
     words = split_words(text)
     return sum(word not in known for word in words) / len(words) if words else 0.0
 

@@ -24,7 +24,12 @@ def mean_token_nll(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
 
 
 def perplexity(nll: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """Computes exp(sum NLL / sum tokens), elementwise. Above exp(709) it is infinite, never NaN."""
+    """Computes exp(sum NLL / sum tokens), elementwise. Above exp(709) it is infinite, never NaN.
+
+    Examples:
+        >>> perplexity(np.array([2 * np.log(8)]), np.array([2])).round(6)  # two tokens of p = 1/8
+        array([8.])
+    """
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(mean_token_nll(nll, tokens)))
 

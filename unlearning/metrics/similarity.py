@@ -77,6 +77,10 @@ def rouge_l(hypothesis: str, target: str) -> float:
 
     Words are those of `split_words`, so that text outside ASCII counts too. Two texts without a
     word agree (1.0) where they are the same but for white space; one such text scores 0.
+
+    Examples:
+        >>> f"{rouge_l('the cat sat down', 'the cat sat'):.3f}"  # P = 3/4, R = 3/3
+        '0.857'
     """
     said, wanted = split_words(hypothesis), split_words(target)
     if said == wanted:

@@ -15,7 +15,7 @@ _BLEU = "bleu_to_target"
 def book_forgotten(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     """Checks that the BLEU to the true text is back at the original model's, and had been well
     above it."""
-    original, taught, after = (
+    original, finetuned, after = (
         lookup(metrics, stage, name, _BLEU).value for stage in ("original", "before", "after")
     )
     if original is None:
@@ -24,26 +24,26 @@ def book_forgotten(metrics: Mapping[str, Any], name: str, limits: Limits) -> Che
             f"On {name} the BLEU to the true text was not measured for the original model, which "
             "says how much of the book can be guessed.",
         )
-    if taught is None or after is None:
+    if finetuned is None or after is None:
         return Check(
             None, f"On {name} the BLEU to the true text was not measured both before and after."
         )
-    if taught - original < limits.min_bleu_learnt - ROUNDING:
-        return Check(None, _not_learnt(name, original, taught, limits))
+    if finetuned - original < limits.min_bleu_learnt - ROUNDING:
+        return Check(None, _not_learnt(name, original, finetuned, limits))
     above = since_start(metrics, name, _BLEU)
     if above.value is None:
         above = Figure(number(after - original))
     says = (
-        f"On {name} the BLEU to the true text went from {_bleu(taught)} to {_bleu(after)}. "
+        f"On {name} the BLEU to the true text went from {_bleu(finetuned)} to {_bleu(after)}. "
         f"The original model has {_bleu(original)}; the difference from it is"
     )
     check = judge(above, limits.max_bleu_above_original, says, "bleu", True, at_most=True)
     return Check(check.ok, check.sentence + _longest_run(metrics, name), check.distance)
 
 
-def _not_learnt(name: str, original: float, taught: float, limits: Limits) -> str:
+def _not_learnt(name: str, original: float, finetuned: float, limits: Limits) -> str:
     return (
-        f"On {name} the BLEU to the true text is {_bleu(taught)} for the fine-tuned model and "
+        f"On {name} the BLEU to the true text is {_bleu(finetuned)} for the fine-tuned model and "
         f"{_bleu(original)} for the original one. That is not {limits.min_bleu_learnt:g} points "
         "above it: the book was not learnt, so there was nothing to forget."
     )
@@ -51,13 +51,13 @@ def _not_learnt(name: str, original: float, taught: float, limits: Limits) -> st
 
 def _longest_run(metrics: Mapping[str, Any], name: str) -> str:
     """Adds the longest verbatim run: a high BLEU may come from many short phrases."""
-    original, taught, after = (
+    original, finetuned, after = (
         lookup(metrics, stage, name, "verbatim_tokens").value
         for stage in ("original", "before", "after")
     )
-    if taught is None or after is None:
+    if finetuned is None or after is None:
         return ""
-    said = f" The longest verbatim run went from {taught:.1f} tokens to {after:.1f} on average"
+    said = f" The longest verbatim run went from {finetuned:.1f} tokens to {after:.1f} on average"
     if original is not None:
         said += f" (original model: {original:.1f})"
     return f"{said}."

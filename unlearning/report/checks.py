@@ -36,7 +36,7 @@ class Limits:
             (0.05 is 5 percentage points).
         min_kept_right: share of the related prompts answered right before that still are.
         min_bleu_learnt: by how many points of BLEU to the true text the fine-tuned model is above
-            the original one on the passages it was taught. With less, nothing was there to forget;
+            the original one on its training passages. With less, nothing was there to forget;
             it is five times the next limit, so that reaching that one cannot be chance.
         max_bleu_above_original: the same difference after unlearning. A book counts as forgotten
             where it is continued no better than by a model that never saw it; two points leave
@@ -123,7 +123,7 @@ def bleu(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
 def broken(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     """Checks that hardly more answers are broken than before.
 
-    Where a book was taught, than the original model's: a fine-tuned model recites its passages
+    After fine-tuning on a book, than the original model's: a fine-tuned model recites its passages
     without a fault, and to be no better than a model that never saw them is not damage.
     """
     change = since_start(metrics, name, "broken_rate")

@@ -46,7 +46,7 @@ class Description:
     evaluated: tuple[str, ...] = ()
 
     @property
-    def taught_with(self) -> str:
+    def finetuned_with(self) -> str:
         """The method of fine-tuning, or "" where there was none."""
         return dict(self.finetune).get("method", "")
 

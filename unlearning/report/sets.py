@@ -42,6 +42,6 @@ def held_out(metrics: Mapping[str, Any], kind: str) -> list[str]:
     return unseen or [name for name in names if split_of(metrics, name) != "train"]
 
 
-def taught(metrics: Mapping[str, Any], kind: str) -> list[str]:
+def finetuned(metrics: Mapping[str, Any], kind: str) -> list[str]:
     """Returns the sets of passages that the model was fine-tuned on: all but the held-out ones."""
     return [name for name in of_kind(metrics, kind) if not is_held_out(metrics, name)]

@@ -52,9 +52,9 @@ def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
     books, retain = of_kind(metrics, "copyright"), of_kind(metrics, "retain")
     for name in sorted(books, key=partial(is_held_out, metrics)):
         note = (
-            "a control: nobody was taught these"
+            "a control: in no training"
             if is_held_out(metrics, name)
-            else "passages that were taught"
+            else "passages that were trained on"
         )
         names = _with_measured(metrics, name, _TO_BOOK, "_to_target")
         rows = [_row(metrics, name, metric) for metric in names]

@@ -24,7 +24,7 @@ from unlearning.report.checks import (
     perplexity,
 )
 from unlearning.report.figures import prompt_sets
-from unlearning.report.sets import held_out, of_kind, set_facts, taught
+from unlearning.report.sets import finetuned, held_out, of_kind, set_facts
 from unlearning.report.stages import before_and_after, has_book
 
 
@@ -93,9 +93,9 @@ def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> lis
 
 
 def _book_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:
-    names = taught(metrics, "copyright")
+    names = finetuned(metrics, "copyright")
     checks = [book_forgotten(metrics, name, limits) for name in names]
-    return _combine("BLEU still high", checks, "there is no set of passages that were taught")
+    return _combine("BLEU still high", checks, "there is no set of passages that were trained on")
 
 
 def _harm_forgotten(metrics: Mapping[str, Any], limits: Limits) -> Verdict:

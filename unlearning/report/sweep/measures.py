@@ -14,7 +14,7 @@ from typing import Any
 from unlearning import names_0_4
 from unlearning.report.checks import ROUNDING
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
-from unlearning.report.sets import held_out, taught
+from unlearning.report.sets import finetuned, held_out
 from unlearning.report.specs import front, spec
 from unlearning.report.stages import has_book, since_start, start
 
@@ -33,7 +33,7 @@ class Measure:
         high: what it cannot go above, likewise.
         sets: the prompt sets of a run that it is read from.
         figure: its figure on one of them.
-        difference: since before unlearning, or since the original model where a book was taught.
+        difference: since before unlearning, or since the model before fine-tuning on a book.
         more_is_better: which way is up.
         name: the label where there is little room.
     """
@@ -119,7 +119,7 @@ HARM = Measure(
 )  # fmt: skip
 BOOK = Measure(
     "bleu_to_target", "BLEU to the book", "bleu", 0.0, 100.0,
-    lambda metrics: taught(metrics, "copyright"), _after("bleu_to_target"),
+    lambda metrics: finetuned(metrics, "copyright"), _after("bleu_to_target"),
 )  # fmt: skip
 FORGETTING = (HARM, BOOK)
 
