@@ -117,6 +117,7 @@ def test_one_file_and_one_line_reach_every_page(my_metrics, tmp_path):
     assert (changed["value"], changed["low"], changed["high"]) == (0.5, -7, 7)
     assert metrics["metrics"]["shouted"] == {
         "label": "Shouted answers", "unit": "fraction", "path": "my_metrics.shouted",
+        "direction": "lower",
     }  # fmt: skip
     described_set = metrics["prompt_sets"]["tone"]
     assert described_set["directions"] == {"shouted": "lower", "median_length": "higher"}

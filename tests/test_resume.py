@@ -10,6 +10,7 @@ import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from unlearning.methods.rmu import RMU_TERMS
 from unlearning.module import UnlearningModule
 
 pytestmark = [
@@ -23,6 +24,11 @@ CASES: dict[str, dict[str, Any]] = {
     "full, cached": {"reference": "cached"},
     "full, copy": {"reference": "copy", "schedule": "cosine", "warmup_steps": 2},
     "lora": {"lora": LORA, "learning_rate": 1e-3},
+    "sam": {"rule": {"_target_": "unlearning.methods.sam.SAM", "rho": 0.1}},
+    "rmu": {
+        "terms": {name: {**term, "layer": 1} for name, term in RMU_TERMS.items()},
+        "trained": ["blocks"],
+    },
     "dropout": {"lora": {"r": 2, "dropout": 0.3}, "keep_dropout": True, "learning_rate": 1e-3},
 }
 
@@ -101,7 +107,7 @@ def whole_run(module_of, make_data, quiet_trainer, folder, accumulated=1, **sett
 
 @pytest.mark.parametrize(
     ("case", "accumulated"),
-    [("full, copy", 1)]
+    [("full, copy", 1), ("sam", 1), ("rmu", 1)]
     + [(case, n) for case in ("full, cached", "lora", "dropout") for n in (1, 2)],
 )
 def test_resumed_at_every_step(module_of, make_data, quiet_trainer, tmp_path, case, accumulated):

@@ -6,16 +6,16 @@ from transformers import DynamicCache
 
 from generation.test_decoding import PROMPTS, sliding
 from unlearning.generation.generate import generate
-from unlearning.generation.kv_cache import RoomyLayer, roomy_cache
+from unlearning.generation.kv_cache import PreallocatedLayer, preallocated_cache
 
 
 def states(number: int, tokens: int = 1, rows: int = 3) -> torch.Tensor:
     return torch.randn(rows, 2, tokens, 4, generator=torch.Generator().manual_seed(number))
 
 
-def both(*updates: int) -> tuple[RoomyLayer, DynamicCache]:
+def both(*updates: int) -> tuple[PreallocatedLayer, DynamicCache]:
     """A layer and Hugging Face's own after the same updates of so many tokens."""
-    ours, theirs = RoomyLayer(8), DynamicCache()
+    ours, theirs = PreallocatedLayer(8), DynamicCache()
     for number, tokens in enumerate(updates):
         keys, values = states(number, tokens), states(100 + number, tokens)
         found, expected = ours.update(keys, values), theirs.update(keys, values, 0)
@@ -32,7 +32,7 @@ def test_it_holds_what_hugging_faces_does_in_its_room_and_past_it(updates):
 
 
 def test_no_token_is_copied_while_there_is_room():
-    layer = RoomyLayer(8)
+    layer = PreallocatedLayer(8)
     layer.update(states(0, 5), states(1, 5))
     before = layer.keys.data_ptr()
     for number in range(3):
@@ -71,23 +71,23 @@ def test_emptied_it_begins_anew():
 
 
 def test_only_for_models_that_keep_every_tokens_keys_and_values(make_model, tokenizer):
-    cache = roomy_cache(make_model("llama"), 9)
-    assert cache is not None and [type(layer) for layer in cache.layers] == [RoomyLayer] * 2
-    assert roomy_cache(sliding(96), 9) is None
+    cache = preallocated_cache(make_model("llama"), 9)
+    assert cache is not None and [type(layer) for layer in cache.layers] == [PreallocatedLayer] * 2
+    assert preallocated_cache(sliding(96), 9) is None
     model = make_model("opt")
     model.generation_config.cache_implementation = "static"
-    assert roomy_cache(model, 9) is None
+    assert preallocated_cache(model, 9) is None
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "gpt2", "gpt_neox"])
 def test_texts_are_those_of_hugging_faces_cache(make_model, tokenizer, monkeypatch, architecture):
     model = make_model(architecture, len(tokenizer)).eval()
     used = []
-    update = RoomyLayer.update
+    update = PreallocatedLayer.update
     monkeypatch.setattr(
-        RoomyLayer, "update", lambda s, *a, **k: used.append(1) or update(s, *a, **k)
+        PreallocatedLayer, "update", lambda s, *a, **k: used.append(1) or update(s, *a, **k)
     )
     found = generate(model, tokenizer, PROMPTS, 12, 5)
     assert used
-    monkeypatch.setattr("unlearning.generation.decoding.roomy_cache", lambda *_: None)
+    monkeypatch.setattr("unlearning.generation.decoding.preallocated_cache", lambda *_: None)
     assert generate(model, tokenizer, PROMPTS, 12, 5) == found

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, StoppingCriteria
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from unlearning.generation.kv_cache import RoomyLayer, roomy_cache
+from unlearning.generation.kv_cache import PreallocatedLayer, preallocated_cache
 from unlearning.models.decoder import CausalLM, unwrap
 
 DROPS_ROWS = ("cpu",)
@@ -28,8 +28,8 @@ def continuations(
 ) -> list[list[int]]:
     """Generates the new tokens of each row; what follows an end token is arbitrary.
 
-    Hugging Face computes ended rows on until the last one has ended. Here the batch stops when a
-    part of its rows has, and the others go on without them, from the keys and values they have.
+    Hugging Face computes ended rows until the last one has ended. Here the batch stops when a part
+    of its rows has ended, and the others continue without them from their keys and values.
     """
     width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
     greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
@@ -38,7 +38,7 @@ def continuations(
     numbers = list(range(len(rows_BL)))  # of the rows still in the batch
     said: dict[int, list[int]] = {}
     # Other ways to decode may need another cache; the last token said is not read.
-    cache: Cache | None = None if options else roomy_cache(unwrap(model), limit - 1)
+    cache: Cache | None = None if options else preallocated_cache(unwrap(model), limit - 1)
     while True:
         ended = Ended(end, rows_BL) if dropping and end is not None else None
         output = model.generate(  # type: ignore[operator]
@@ -65,7 +65,7 @@ def _going_on(cache: Cache | None) -> dict[str, Any]:
 def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
     """Selects the keys and values of some rows; None for a cache that holds more than keys and
     values."""
-    plain = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
+    plain = (DynamicLayer, DynamicSlidingWindowLayer, PreallocatedLayer)
     if not (isinstance(cache, DynamicCache) and all(type(lay) in plain for lay in cache.layers)):
         return None
     cache.batch_select_indices(rows)
@@ -75,7 +75,7 @@ def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
 class Ended(StoppingCriteria):
     """Stopping criterion: a quarter of the rows have ended, and at least four. Records which.
 
-    To start again without them costs about as much as a step of a few rows.
+    Restarting without them costs about as much as a step of a few rows.
     """
 
     def __init__(self, end: int, rows_BL: Tensor) -> None:

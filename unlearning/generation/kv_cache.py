@@ -1,6 +1,7 @@
 """A key/value cache that is allocated once for all tokens to come.
 
-Hugging Face's cache makes a new tensor for every token and copies all of the old ones into it.
+Hugging Face's cache makes a new tensor for every token and copies all of the old ones into it. Its
+static cache does not, but attends to all the room there is, and cannot select rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """Keys and values of one layer, [B, H, L, D] each: the first L of `tokens` allocated places.
 
     Args:
@@ -59,7 +60,7 @@ class RoomyLayer(DynamicLayer):
         return room
 
 
-def roomy_cache(model: PreTrainedModel, tokens: int) -> DynamicCache | None:
+def preallocated_cache(model: PreTrainedModel, tokens: int) -> DynamicCache | None:
     """Returns an empty cache with room for so many tokens; None for a model whose cache holds
     other things than every token's keys and values, or that is set to another cache."""
     supported = getattr(model, "_supports_default_dynamic_cache", None)
@@ -69,5 +70,5 @@ def roomy_cache(model: PreTrainedModel, tokens: int) -> DynamicCache | None:
     cache = DynamicCache(config=model.config)
     if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
-    cache.layers = [RoomyLayer(tokens) for _ in cache.layers]
+    cache.layers = [PreallocatedLayer(tokens) for _ in cache.layers]
     return cache

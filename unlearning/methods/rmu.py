@@ -20,7 +20,7 @@ from unlearning.losses import TokenLosses, needs
 from unlearning.models.decoder import CausalLM
 from unlearning.module import UnlearningModule
 
-OUTPUTS = r"(down_proj|fc2|c_proj|dense_4h_to_h|fc_out|w2)\."
+OUTPUTS = r"(mlp\.c_proj|down_proj|fc2|dense_4h_to_h|fc_out|w2)\."
 """The last linear map of an MLP, as architectures call it."""
 
 RMU_TERMS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ def steer(tokens: TokenLosses, scale: float = 6.5, seed: int = 0) -> Tensor:
     `scale` (Eq. 1)."""
     assert tokens.hidden is not None
     target_D = scale * direction(tokens.hidden.shape[-1], seed).to(tokens.hidden)
-    return tokens.reduce((tokens.hidden - target_D).float().pow(2).mean(-1))
+    return tokens.reduce(_mean_square(tokens.hidden - target_D))
 
 
 @needs("hidden", "reference_hidden")
@@ -43,7 +43,13 @@ def hold(tokens: TokenLosses) -> Tensor:
     """Computes the mean squared distance of the hidden states to the reference's (Eq. 2)."""
     assert tokens.hidden is not None and tokens.reference_hidden is not None
     difference = tokens.hidden - tokens.reference_hidden.to(tokens.hidden)
-    return tokens.reduce(difference.float().pow(2).mean(-1))
+    return tokens.reduce(_mean_square(difference))
+
+
+def _mean_square(difference_ND: Tensor) -> Tensor:
+    """[N] the mean over the D entries, in fp32 at least."""
+    wide = torch.promote_types(difference_ND.dtype, torch.float32)
+    return difference_ND.to(wide).pow(2).mean(-1)
 
 
 def direction(width: int, seed: int) -> Tensor:

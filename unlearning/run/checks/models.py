@@ -10,6 +10,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.config.build import build
+from unlearning.run.config.method import needed_models, tuning_config
 from unlearning.run.config.prompt_sets import check_against
 from unlearning.run.stages.oracle import check_oracle
 
@@ -27,7 +28,18 @@ def check_models(config: DictConfig, data: Data) -> list[str]:
     check_against(config, [stage for stage, there in stages.items() if there])
     found = [_base(config), *_finetune(config, data), *check_classifier(config)]
     check_architecture(config)
+    for need in needed_models(config):
+        _check_needed(tuning_config(config, need), need.path, data)
     return found
+
+
+def _check_needed(config: DictConfig, path: str | None, data: Data) -> None:
+    """Checks a model that a weight edit needs: its folder, or how it is to be tuned."""
+    if path is not None:
+        check_model_folder(path)
+        return
+    check_finetune(config, data)
+    check_architecture(config)
 
 
 def _base(config: DictConfig) -> str:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
-from unlearning.methods.weight_edit import WeightEdit
+from unlearning.methods.weight_edit import ModelNeed, WeightEdit
 from unlearning.models.decoder import CausalLM
 from unlearning.module import UnlearningModule
 from unlearning.objective import Objective
@@ -79,6 +79,18 @@ def build_edit(config: DictConfig) -> WeightEdit:
     return _made(config, **_arguments(config))
 
 
+def needed_models(config: DictConfig) -> list[ModelNeed]:
+    """The models that a weight edit needs; none for a method that trains."""
+    return list(build_edit(config).needs.values()) if edits_weights(config) else []
+
+
+def tuning_config(config: DictConfig, need: ModelNeed) -> DictConfig:
+    """The configuration with the recipe of a model that a weight edit needs as its fine-tuning."""
+    changed = config.copy()
+    changed.finetune = OmegaConf.create(dict(need.tuning))
+    return changed
+
+
 def module_settings(config: DictConfig) -> dict[str, Any]:
     """Returns the arguments of an `UnlearningModule` that stand outside of `method`."""
     settings = _plain(config.unlearn)
@@ -98,8 +110,8 @@ def check_method(config: DictConfig) -> str:
     Raises:
         ConfigError: naming the key, and what it takes.
     """
-    check_targets(config.method, "method")
     name = method_class(config).__name__
+    check_targets(config.method, "method")
     if edits_weights(config):
         if config.model.lora is not None:
             raise ConfigError(f"method {name} edits the weights themselves: set model.lora=null.")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.methods.weight_edit import ModelNeed
 from unlearning.run.checks.data import Data
-from unlearning.run.config.method import build_edit
+from unlearning.run.config.method import build_edit, tuning_config
 from unlearning.run.output.store import Store
-from unlearning.run.stages.finetune import finetuned_model
+from unlearning.run.stages.finetune import finetuned_model, finetuned_sets
 from unlearning.run.stages.models import load_base
 from unlearning.run.stages.unlearned import Unlearned, keep_unlearned
 from unlearning.run.tracking.trackers import Tracking
@@ -53,8 +53,6 @@ def _tuned(
     config: DictConfig, start: str, data: Data, need: ModelNeed, store: Store, tracking: Tracking
 ) -> str:
     """Returns the model `start`, fine-tuned on the forget set, and kept for the next run."""
-    recipe = OmegaConf.merge(config, {"finetune": None})
-    recipe.finetune = OmegaConf.create(dict(need.tuning))
-    sets = {"forget": ("train",)}
-    model, _, _ = finetuned_model(recipe, store, start, data, tracking, sets, stage="tuned")  # type: ignore[arg-type]
+    recipe, sets = tuning_config(config, need), finetuned_sets(tuning_config(config, need))
+    model, _, _ = finetuned_model(recipe, store, start, data, tracking, sets, stage="tuned")
     return model

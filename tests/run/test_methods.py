@@ -1,0 +1,127 @@
+"""One method of each kind from the command line's configuration to its report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from unlearning.errors import ConfigError
+from unlearning.run.checks.validate import validate
+from unlearning.run.output.run_folder import METRICS, REPORT
+from unlearning.run.pipeline import run
+
+DEMO = ("experiment=demo", "trainer=debug")
+METHODS = {
+    "paper": ("method=paper",),
+    "npo": ("method=npo",),
+    "sam": ("method=sam",),
+    "rmu": ("method=rmu", "method.layer=2", "method.scale=2.0"),
+    "task_vector": ("method=task_vector", "method.tuning.learning_rate=1e-3"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(compose_config, tmp_path_factory):
+    """A run of each method, with one base model and one judge."""
+    root = tmp_path_factory.mktemp("methods")
+    for name, words in METHODS.items():
+        run(compose_config(*DEMO, *words, f"cache_dir={root}/cache"), root / name)
+    return root
+
+
+def metrics(folder) -> dict:
+    return json.loads((folder / METRICS).read_text())
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model/model.safetensors")
+
+
+def base(root) -> dict[str, torch.Tensor]:
+    (found,) = (root / "cache/base").glob("*/model.safetensors")
+    return load_file(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "paper"])
+def test_every_method_writes_the_same_report(runs, name):
+    ours, papers = metrics(runs / name), metrics(runs / "paper")
+    assert ours.keys() == papers.keys()
+    for part in ("before", "after", "change"):
+        assert ours[part].keys() == papers[part].keys()
+    assert ours["before"] == papers["before"]
+    page = (runs / name / REPORT).read_text()
+    assert page.count("<h2") == (runs / "paper" / REPORT).read_text().count("<h2")
+    changed = {n for n, w in weights(runs / name).items() if not torch.equal(w, base(runs)[n])}
+    assert changed
+    AutoModelForCausalLM.from_pretrained(runs / name / "model")
+
+
+@pytest.mark.slow
+def test_rmu_moves_the_weights_of_its_blocks_alone(runs):
+    changed = {n for n, w in weights(runs / "rmu").items() if not torch.equal(w, base(runs)[n])}
+    assert changed and all(".fc2." in name for name in changed)
+    assert {name.split(".fc2.")[0][-1] for name in changed} == {"0", "1", "2"}
+
+
+@pytest.mark.slow
+def test_a_task_vector_is_the_arithmetic_of_the_kept_models(runs, compose_config):
+    start, found = base(runs), weights(runs / "task_vector")
+    (tuned,) = (load_file(p) for p in (runs / "cache/tuned").glob("*/merged/model.safetensors"))
+    assert any(not torch.equal(tuned[n], start[n]) for n in start)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, 2 * start[name] - tuned[name], atol=1e-6, rtol=1e-5)
+    # Another alpha takes the same tuned model.
+    words = (*METHODS["task_vector"], "method.alpha=0.5", f"cache_dir={runs}/cache")
+    run(compose_config(*DEMO, *words), runs / "half")
+    assert len([p for p in (runs / "cache/tuned").iterdir() if p.is_dir()]) == 1
+    for name, weight in weights(runs / "half").items():
+        expected = 1.5 * start[name] - 0.5 * tuned[name]
+        torch.testing.assert_close(weight, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_task_vector_goes_on_after_its_model_was_saved(runs, compose_config):
+    """Killed in the evaluation: the saved model is taken, and the report is the same."""
+    words = (*METHODS["task_vector"], f"cache_dir={runs}/cache")
+    config = compose_config(*DEMO, *words)
+    again = runs / "again"
+    shutil.copytree(runs / "task_vector", again)
+    for name in (METRICS, REPORT, "generations.jsonl"):
+        (again / name).unlink()
+    run(config, again, resume=True)
+    assert metrics(again)["after"] == metrics(runs / "task_vector")["after"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("method._target_=torch.nn.Linear",), "must be a LightningModule"),
+        (("method._target_=unlearning.NoSuchModule",), "has no 'NoSuchModule'"),
+        (("method=sam", "method.rule.terms=[forgt]"), "SAM perturbs the terms"),
+        (("method=sam", "method.rule.rho=0"), "rho=0 must be"),
+        (("method=sam", "+method.rule.radius=0"), "takes no 'radius'"),
+        (("method=paper", "+method.lr=0"), "takes no 'lr'"),
+        (("method=task_vector", "method.alpha=0"), "alpha=0 must be"),
+        (("method=task_vector", "model.lora={}"), "set model.lora=null"),
+        (("method=task_vector", "method.tuning.context_length=4096"), "above the model's context"),
+        (("method=paper", "objective.forget.role=alternate"), "data.alternate has none"),
+        (("method=rmu", "objective.forget.layer=null"), "do not fit together"),
+    ],
+)
+def test_a_method_that_cannot_work_is_refused_before_anything_is_loaded(
+    compose_config, words, message
+):
+    with pytest.raises(ConfigError, match=message):
+        validate(compose_config("experiment=demo", *words))
+
+
+def test_alternate_answers_from_the_configuration(compose_config):
+    words = ("method=paper", "objective.mismatch.role=alternate", "data.alternate=[I do not know]")
+    lines = validate(compose_config("experiment=demo", *words))
+    assert any("mismatch" in line for line in lines)
