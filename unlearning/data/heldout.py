@@ -22,7 +22,7 @@ class HeldOutBatches:
     set, whose pairs are dealt out evenly over the batches.
 
     A term's mean over its sequences is then its mean over the split. Where there are fewer retain
-    pairs than batches, they come more than once. Every rank has its share of the batches.
+    pairs than batches, they are repeated. Batches are sharded over ranks.
 
     Args:
         data: whose settings and data sets these are.

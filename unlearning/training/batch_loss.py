@@ -67,7 +67,7 @@ class BatchLoss:
     ) -> BatchValues:
         """Computes the weighted sum of the terms, and what it is made of.
 
-        A role whose tokens count each by itself is differentiated in one pass over the output head,
+        A role with separable terms is differentiated in one pass over the output head,
         `unlearning.head.fused`; the others in two.
 
         Args:
