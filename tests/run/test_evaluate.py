@@ -223,6 +223,20 @@ def test_it_resumes_by_its_own_configuration(composed, opt_folder, tmp_path, mon
     assert (tmp_path / "run/report.html").is_file()
 
 
+@pytest.mark.slow
+def test_a_recipe_is_followed_and_harm_is_judged(compose_config, tmp_path, capfd):
+    words = ["experiment=demo", "trainer=debug", f"cache_dir={tmp_path}/cache"]
+    assert start(compose_config(*evaluation_overrides(words)), tmp_path / "run") == 0
+    lines = capfd.readouterr().out.splitlines()
+    stages = [line.split(":")[0] for line in lines if line.startswith("[") and "..." not in line]
+    assert stages == [
+        "[1/4] base", "[2/4] classifier", "[3/4] evaluate model", "[4/4] report",
+    ]  # fmt: skip
+    metrics = metrics_in(tmp_path / "run")
+    assert metrics["evaluated"] == {"model": "model.base"} and metrics["notes"] == []
+    assert metrics["model"]["harmful_heldout/harmful_rate"]["n"] == 4
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
