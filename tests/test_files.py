@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     assert made_once("~/x", lambda path: path.write_text("")) == tmp_path / "x"
 
 
-def _slowly(folder: Path) -> None:
+def _slowly(folder: Path, together: Barrier) -> None:
     def make(path: Path) -> None:
         with (folder / "log").open("a") as log:
             log.write("made\n")
@@ -112,16 +113,18 @@ def _slowly(folder: Path) -> None:
         time.sleep(0.3)
         path.write_text("whole")
 
+    together.wait()
     assert made_once(folder / "x.txt", make).read_text() == "whole"
 
 
 @pytest.mark.ddp
 def test_side_by_side_one_makes_and_the_others_wait(tmp_path):
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_slowly, args=(tmp_path,)) for _ in range(3)]
+    together = context.Barrier(3)
+    processes = [context.Process(target=_slowly, args=(tmp_path, together)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "made\n"

@@ -22,7 +22,9 @@ SEQUENCES = (0, 0, 0, 1, 1, 2)
 """Of the six tokens on which a loss is probed."""
 SCALES = (0.1, 3.0, 30.0)
 """Of their NLL and KL, so that both sides of a cap are tried."""
-FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError)
+FAILURES = (
+    AssertionError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError,
+)  # fmt: skip
 
 
 def check_quantity(quantity: TokenQuantity, vocabulary: int = 11) -> None:

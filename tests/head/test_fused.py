@@ -210,3 +210,31 @@ def test_a_reference_needs_its_head():
 def test_chunks_of_logits_fit_in_32_megabytes():
     assert chunk_rows(torch.empty(50_272, 1)) == 160  # 160 x 50,272 x 4 bytes = 30.7 MB
     assert chunk_rows(torch.empty(10**7, 1)) == 32
+
+
+def test_slopes_are_taken_by_the_kl():
+    """Of sum kl^2 / 2: a token's slope is its KL."""
+    given = inputs()
+    trained = [given[name] for name in ("second", "weight", "bias")]
+    head, reference_head = tuple(trained[1:]), (given["reference_weight"], given["reference_bias"])
+    targets = given["targets"][11:]
+    some = Answers(given["second"], targets, lambda kl: kl, given["reference"])
+    zero, _ = separable_loss([some], head, reference_head, chunk_size=4)
+    _, kl, _ = token_losses(
+        given["second"], head[0], targets, head[1], given["reference"], *reference_head
+    )
+    assert kl is not None
+    expected = torch.autograd.grad((kl**2).sum() / 2, trained)
+    for ours, theirs in zip(torch.autograd.grad(zero, trained), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_values_come_in_the_order_of_the_answers():
+    """Whatever is made first."""
+    given = inputs()
+    head, reference_head = (given["weight"], given["bias"]), (given["reference_weight"], None)
+    plain = Answers(given["first"], given["targets"][:11], ones)
+    compared = Answers(given["second"], given["targets"][11:], ones, given["reference"])
+    _, found = separable_loss([compared, plain], head, reference_head)
+    assert [len(values.nll) for values in found] == [7, 11]
+    assert found[0].kl is not None and found[1].kl is None

@@ -142,9 +142,15 @@ def test_autocast_computes_in_bf16_and_reduces_in_fp32():
     exact, exact_kl, _ = token_losses(**inputs)
     with torch.autocast("cpu", torch.bfloat16):
         found, kl, _ = token_losses(**inputs, chunk_size=7)
+        whole, _, _ = token_losses(**inputs)
     assert kl is not None and exact_kl is not None
     assert found.dtype == kl.dtype == torch.float32
-    assert not torch.equal(found, exact)  # it really is bf16
+    # Products in bf16, and what follows in fp32.
+    low = (each.bfloat16() for each in trained)
+    logits = functional.linear(*low).float()
+    expected = functional.cross_entropy(logits, inputs["targets_N"], reduction="none")
+    torch.testing.assert_close(whole, expected, atol=1e-5, rtol=1e-5)
+    assert (whole - exact).abs().max() > 1e-3
     torch.testing.assert_close(found, exact, atol=0.1, rtol=0.02)
     torch.testing.assert_close(kl, exact_kl, atol=0.1, rtol=0.02)
     for low, high in zip(

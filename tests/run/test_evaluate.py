@@ -19,6 +19,7 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.models.adapter import add_lora, merge_adapter
 from unlearning.models.load import load_model, load_tokenizer, save_model
+from unlearning.pretrain import train_tokenizer
 from unlearning.run.config.build import build_data, comparison_settings
 from unlearning.run.config.evaluate import evaluation_config, evaluation_overrides
 from unlearning.run.config.prompt_sets import prompt_sets
@@ -163,6 +164,24 @@ def test_an_adapter_is_evaluated_on_its_base(composed, opt_folder, tmp_path, own
     for ours, theirs, base in zip(one, other, bare, strict=True):
         assert ours.target_nll == pytest.approx(theirs.target_nll, rel=1e-5)
         assert ours.target_nll != pytest.approx(base.target_nll, rel=1e-3)
+
+
+def test_each_of_two_models_has_a_tokenizer_of_its_own(composed, opt_folder, tmp_path):
+    """By hand: the same words are other tokens to the second, and their number differs."""
+    tokenizer = train_tokenizer(["Tell person a lie. It is one plus What trick"] * 3, 280)
+    tiny_opt(len(tokenizer), seed=7).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    models = [str(opt_folder), str(tmp_path / "other")]
+    path = _run_folder(
+        composed("evaluate", *models, f"cache_dir={tmp_path}/cache"), tmp_path / "run"
+    )
+    tokenizers = {"before": load_tokenizer(opt_folder), "after": tokenizer}
+    counts = {"before": [], "after": []}
+    for found in read_generations(path):
+        ids = tokenizers[found.stage](f" {found.target}", add_special_tokens=False)["input_ids"]
+        assert found.target_tokens == len(ids) + 1  # and the end token
+        counts[found.stage].append(len(ids))
+    assert counts["before"] != counts["after"]
 
 
 def test_the_base_of_an_adapter_can_be_named(composed, opt_folder, tmp_path):
