@@ -48,7 +48,7 @@ class ExampleDataModule(LightningDataModule, ABC):
     """Base class of data sets of prompt/answer pairs from one source, in three splits.
 
     A subclass implements `read`, from records to Examples. Usable alone: with a tokenizer the
-    loaders yield `Batch`, all answers in the role `retain` (plain language modelling); without one
+    loaders yield `Batch`, all answers in the role `train` (plain language modelling); without one
     they yield lists of `Example`.
 
     Args:
@@ -228,4 +228,4 @@ class _Numbered:
 
 
 def _collate(items: list[tuple[int, TokenizedExample]], pad_token_id: int) -> Batch:
-    return padded_batch([("retain", items)], pad_token_id)
+    return padded_batch([("train", items)], pad_token_id)

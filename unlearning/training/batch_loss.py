@@ -202,7 +202,7 @@ class BatchLoss:
 
 
 class _References:
-    """What the objective needs of the reference on one batch, and its head."""
+    """The hidden states that the objective needs of the reference on one batch, and its head."""
 
     def __init__(self, objective: Objective, batch: Batch, reference: Reference | None) -> None:
         self.hidden: Mapping[Role, Tensor] = {}

@@ -126,7 +126,7 @@ class TermGradients:
         return tuple(name for name in self.names if name not in names)
 
     def _note(self, values: BatchValues) -> None:
-        """For the log."""
+        """Keeps values for the log."""
         known = self.values.terms
         new = {name: v.detach() for name, v in values.terms.items() if name not in known}
         terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}

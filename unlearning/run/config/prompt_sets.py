@@ -34,7 +34,8 @@ _TEMPLATE = [field.name for field in fields(PromptTemplate)]
 def prompt_sets(
     config: DictConfig, data: Mapping[str, ExampleDataModule | None]
 ) -> list[PromptSet]:
-    """What every model is asked. A set whose source is null in `data` is left out.
+    """Builds the prompt sets that every model answers. A set whose source is null in `data` is left
+    out.
 
     Raises:
         ConfigError: a set is empty, or asks for a source, kind, split or metric that there is not.
