@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
+from unlearning.data.alternates import Alternates
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.layout import Answer, Tree, make_batch
+from unlearning.data.layout import Answer, Layout, Tree, make_batch
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.errors import ConfigError
-from unlearning.types import Batch, Example
-
-if TYPE_CHECKING:
-    from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.types import Batch, Example, TokenizedExample
 
 HeldOut = Literal["validation", "test"]
+
+
+class TrainingData(Protocol):
+    """What held-out batches take over from the data of the training, an `UnlearningDataModule`."""
+
+    forget: Any
+    retain: Any
+    sequences: Any
+    batch_size: int
+    mismatch_per_prompt: int
+    seed: int
+    layout: Layout
+    retain_apart: bool
+
+    @property
+    def pad_token_id(self) -> int: ...
+
+    def setup(self, stage: str | None = None) -> None: ...
+
+    def world(self) -> tuple[int, int, int]: ...
+
+    def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]: ...
+
+    def make_alternates(self, forget: Sequence[Example]) -> Alternates | None: ...
+
+    def forget_tree(self, forget: TokenizedExample, number: int, others: Any) -> Tree: ...
 
 
 class HeldOutBatches:
@@ -32,7 +56,7 @@ class HeldOutBatches:
         ConfigError: a data set is a plain list, or its split is empty.
     """
 
-    def __init__(self, data: UnlearningDataModule, split: HeldOut) -> None:
+    def __init__(self, data: TrainingData, split: HeldOut) -> None:
         data.setup()
         self.data = data
         forget, retain = (_examples(data, name, split) for name in ("forget", "retain"))
@@ -72,7 +96,7 @@ class HeldOutBatches:
             yield Tree(self.retain[n].prompt_ids, (answer,))
 
 
-def _examples(data: UnlearningDataModule, name: str, split: HeldOut) -> Sequence[Example]:
+def _examples(data: TrainingData, name: str, split: HeldOut) -> Sequence[Example]:
     source = getattr(data, name)
     if not isinstance(source, ExampleDataModule):
         raise ConfigError(
