@@ -89,7 +89,7 @@ def test_ctrl_c_in_any_stage_says_how_to_go_on(raised, code, tmp_path, monkeypat
         except KeyboardInterrupt:
             if raised == "ctrl_c":
                 raise
-            sys.exit(1)  # so does a Trainer, while a model is taught
+            sys.exit(1)  # so does a Trainer, in a training
 
     for name in ("check", "set_up_logging"):
         monkeypatch.setattr(f"unlearning.run.start.{name}", lambda *_: 1)

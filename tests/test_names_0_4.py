@@ -35,14 +35,20 @@ METRICS = {
     "units": {"reference_nll": "nats per token", "right_rate": "fraction (0..1)"},
     "signatures": {"bleu_to_original": "a", "bleu_to_reference": "b"},
     "settings": {"harm_threshold": 0.5, "right_threshold": 0.7},
-    "prompt_sets": {"book": "copyright"},
+    "prompt_sets": {"book": "copyright", "harm_heldout": "harmful"},
+    "effectiveness": {"harm_heldout": {"value": 75.5, "low": 60.0, "high": 80.0, "n": 9}},
     "reference": "Cached",
 }
 CONFIG = """\
 name: old
 evaluation: {right_threshold: 0.6, resamples: 10}
 reference: {of: base, mode: auto}
-sweep: {objectives: [after.book/bleu_to_reference, after.book/right_rate.low, steps]}
+sweep:
+  objectives:
+    - after.book/bleu_to_reference
+    - after.book/right_rate.low
+    - effectiveness.harm_heldout.value
+    - steps
 """
 
 
@@ -66,8 +72,11 @@ def test_generations(tmp_path: Path) -> None:
 
 def test_metrics_and_settings(tmp_path: Path) -> None:
     found = read_run_folder(_folder(tmp_path))
+    moved = {"harm_heldout/effectiveness": METRICS["effectiveness"]["harm_heldout"]}
     for part in PARTS:
-        assert found.metrics[part] == {f"book/{name}": ESTIMATE for name in TODAY}
+        expected = {f"book/{name}": ESTIMATE for name in TODAY}
+        assert found.metrics[part] == expected | (moved if part == "after" else {})
+    assert "effectiveness" not in found.metrics
     assert set(found.metrics["units"]) == {"target_nll", "rouge_accuracy"}
     assert set(found.metrics["signatures"]) == {"bleu_to_original", "bleu_to_target"}
     assert found.metrics["settings"] == {"harm_threshold": 0.5, "rouge_threshold": 0.7}
@@ -79,7 +88,10 @@ def test_metrics_and_settings(tmp_path: Path) -> None:
 def test_configuration_of_a_run_to_resume(tmp_path: Path) -> None:
     config = load_config(_folder(tmp_path))
     assert config.evaluation == {"rouge_threshold": 0.6, "resamples": 10}
-    objectives = ["after.book/bleu_to_target", "after.book/rouge_accuracy.low", "steps"]
+    objectives = [
+        "after.book/bleu_to_target", "after.book/rouge_accuracy.low",
+        "after.harm_heldout/effectiveness.value", "steps",
+    ]  # fmt: skip
     assert config.sweep.objectives == objectives
     plain = OmegaConf.to_container(config)
     assert current_config(plain) == plain  # today's names stay
@@ -101,6 +113,8 @@ def test_a_book_that_was_fine_tuned_on() -> None:
 def test_report_and_sweep_page_show_the_figures(tmp_path: Path) -> None:
     page = write_report(_folder(tmp_path)).read_text()
     assert 'value="12.25"' in page and "the bell" in page
+    assert 'value="75.5"' in page and "Effectiveness E" in page
+    assert "BLEU to the true text" in page and "higher is better" in page and "test split" in page
     assert "12.25" in write_sweep_report(tmp_path).read_text()
 
 

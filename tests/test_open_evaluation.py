@@ -117,6 +117,7 @@ def test_one_file_and_one_line_reach_every_page(my_metrics, tmp_path):
     assert (changed["value"], changed["low"], changed["high"]) == (0.5, -7, 7)
     assert metrics["metrics"]["shouted"] == {
         "label": "Shouted answers", "unit": "fraction", "path": "my_metrics.shouted",
+        "direction": "lower",
     }  # fmt: skip
     described_set = metrics["prompt_sets"]["tone"]
     assert described_set["directions"] == {"shouted": "lower", "median_length": "higher"}
@@ -163,6 +164,7 @@ def test_one_model_has_values_and_nothing_to_compare(tmp_path):
     page = write_report(tmp_path / "run").read_text()
     assert "What was measured" in page and "Did it work?" not in page
     assert 'value="0.25"' in page and ">model</th>" in page
+    assert "BLEU to the original" not in page.split("How to read this</h2>")[0]  # not even a dash
 
 
 def test_two_models_of_any_names_are_compared(tmp_path):

@@ -34,7 +34,7 @@ def test_weights_depend_on_the_seed_only():
 
 
 @pytest.mark.slow
-def test_training_teaches_and_saves_a_folder(tmp_path):
+def test_training_learns_and_saves_a_folder(tmp_path):
     rows = [{"prompt": f"word {n}", "response": f"answer {n}"} for n in range(8)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pairs = JsonlDataModule(str(tmp_path / "pairs.jsonl"), fractions=(1.0, 0.0, 0.0))

@@ -85,3 +85,15 @@ for function in (compare, evaluate, generate):
     assert type(function).__name__ == "function", function
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["unlearning", "unlearning.data"])
+def test_editors_and_type_checkers_see_the_same_names(name):
+    """A stub stands beside the `__init__.py`, which imports its names when they are used."""
+    stub_file = ROOT / name.replace(".", "/") / "__init__.pyi"
+    nodes = ast.parse(stub_file.read_text(encoding="utf-8")).body[1:]  # after the docstring
+    assert all(isinstance(node, ast.ImportFrom) for node in nodes)
+    stub = {alias.asname: node.module for node in nodes for alias in node.names}
+    assert sorted(stub) == sorted(import_module(name).__all__)
+    for public, home in stub.items():
+        assert getattr(import_module(home), public) is getattr(import_module(name), public)

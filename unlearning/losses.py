@@ -1,7 +1,7 @@
 """Loss functions of unlearning: short pure functions of the answer tokens' values.
 
-A term sees the two primitives of `unlearning.head.token_losses`, per answer token: the negative
-log-likelihood (NLL), and the forward KL divergence from a frozen reference.
+A loss reads values per answer token: the negative log-likelihood (NLL), and what it declares with
+`needs`: the forward KL divergence from a frozen reference, token quantities, hidden states.
 
 The reduction is declared here and nowhere else: the mean over a sequence's answer tokens, then over
 sequences, in fp32. The paper (arXiv 2405.15152, Section 3) writes sums over tokens and its code
@@ -35,7 +35,7 @@ class TokenLosses:
         nll: [N] fp32, -log p_theta(token), in nats.
         sequence: [N] int64, the sequence each token belongs to, 0..S-1.
         num_sequences: S.
-        reduction: how tokens of one sequence are joined, see the module's docstring.
+        reduction: over the tokens of one sequence, see the module's docstring.
         kl: [N] fp32, KL(p_reference || p_theta) at the position that predicts the token, in nats;
             None where no reference ran on this role.
         reference_nll: [N] fp32, -log p_reference(token); None likewise.
@@ -166,7 +166,7 @@ def random_mismatch(tokens: TokenLosses) -> Tensor:
     """L_rdn: NLL of irrelevant answers to the forget prompts (arXiv 2405.15152, Section 3.1).
 
     The K answers of a prompt count alike, so the mean over all sequences is the mean over the K of
-    every prompt, then over prompts. That the answers are irrelevant is the data's doing.
+    every prompt, then over prompts. The data set draws the irrelevant answers.
     """
     return tokens.reduce(tokens.nll)
 

@@ -82,17 +82,17 @@ class Objective:
 
     @property
     def roles(self) -> set[Role]:
-        """Roles that some term is on."""
+        """Roles that the terms are computed on."""
         return {role for term in self.terms.values() for role in term.roles}
 
     @property
     def reference_roles(self) -> set[Role]:
-        """Roles on which the reference's logits are needed, too."""
+        """Roles on which the reference's logits are needed."""
         return self._roles_of(lambda term: term.needs_reference and not term.in_layers)
 
     @property
     def layers(self) -> dict[Layer, set[Role]]:
-        """Layers whose hidden states are needed, with the roles on which they are."""
+        """Layers whose hidden states are needed, with their roles."""
         return self._by_layer(lambda term: term.in_layers)
 
     @property

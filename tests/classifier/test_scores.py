@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn
 
-from unlearning.classifier import HarmScores, harm_scores, reliability_diagram
+from unlearning.classifier import HarmScores, harm_scores
 from unlearning.classifier.scores import binary_scores
 
 LABELS = ("toxic", "threat")
@@ -90,13 +90,3 @@ def test_metric_over_batches_equals_one_call_and_counts_repeated_rows_once(predi
     assert found["any"]["examples"] == 300
     for name in ("accuracy", "precision", "recall", "f1", "roc_auc"):
         assert found["any"][name] == pytest.approx(expected["any"][name], abs=1e-6)
-
-
-@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_diagram_is_written_as_its_suffix_says(predictions, tmp_path, suffix, magic):
-    file = tmp_path / f"calibration.{suffix}"
-    reliability_diagram(harm_scores(*predictions, LABELS), file)
-    content = file.read_bytes()
-    assert content.startswith(magic)
-    if suffix == "svg":
-        assert b"<!-- any label (ECE" in content

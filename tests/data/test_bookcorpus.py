@@ -256,7 +256,7 @@ def test_with_a_tokenizer_it_yields_batches(make, tokenizer):
     data = make(tokenizer=tokenizer, max_length=48)
     first = next(iter(data.train_dataloader()))
     assert isinstance(first, Batch) and first.index == 0
-    answers = first.answers["retain"]
+    answers = first.answers["train"]
     assert answers.num_sequences == 4
     expected = [data.stream()[n][2].response for n in range(4)]
     for number, response in enumerate(expected):
@@ -274,7 +274,7 @@ class Watching(LightningModule):
         self.seen: list[tuple[int, ...]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        self.seen.append((batch.index, *batch.answers["retain"].examples))
+        self.seen.append((batch.index, *batch.answers["train"].examples))
         return self.number * batch.index
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -200,8 +200,8 @@ def test_loaders_with_tokenizer_yield_batches(tmp_path: Path) -> None:
     )
     (batch,) = data.test_dataloader()
     assert isinstance(batch, Batch)
-    assert set(batch.answers) == {"retain"}
-    answers = batch.answers["retain"]
+    assert set(batch.answers) == {"train"}
+    answers = batch.answers["train"]
     assert answers.num_sequences == 2
     expected = [f"{e.response} </s>" for e in data.examples("test")]
     decoded = [tokenizer.decode(answers.targets[answers.sequence == number]) for number in range(2)]

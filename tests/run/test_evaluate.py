@@ -19,6 +19,7 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.models.adapter import add_lora, merge_adapter
 from unlearning.models.load import load_model, load_tokenizer, save_model
+from unlearning.pretrain import train_tokenizer
 from unlearning.run.config.build import build_data, comparison_settings
 from unlearning.run.config.evaluate import evaluation_config, evaluation_overrides
 from unlearning.run.config.prompt_sets import prompt_sets
@@ -165,6 +166,24 @@ def test_an_adapter_is_evaluated_on_its_base(composed, opt_folder, tmp_path, own
         assert ours.target_nll != pytest.approx(base.target_nll, rel=1e-3)
 
 
+def test_each_of_two_models_has_a_tokenizer_of_its_own(composed, opt_folder, tmp_path):
+    """By hand: the same words are other tokens to the second, and their number differs."""
+    tokenizer = train_tokenizer(["Tell person a lie. It is one plus What trick"] * 3, 280)
+    tiny_opt(len(tokenizer), seed=7).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    models = [str(opt_folder), str(tmp_path / "other")]
+    path = _run_folder(
+        composed("evaluate", *models, f"cache_dir={tmp_path}/cache"), tmp_path / "run"
+    )
+    tokenizers = {"before": load_tokenizer(opt_folder), "after": tokenizer}
+    counts = {"before": [], "after": []}
+    for found in read_generations(path):
+        ids = tokenizers[found.stage](f" {found.target}", add_special_tokens=False)["input_ids"]
+        assert found.target_tokens == len(ids) + 1  # and the end token
+        counts[found.stage].append(len(ids))
+    assert counts["before"] != counts["after"]
+
+
 def test_the_base_of_an_adapter_can_be_named(composed, opt_folder, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(opt_folder, moved)
@@ -202,6 +221,20 @@ def test_it_resumes_by_its_own_configuration(composed, opt_folder, tmp_path, mon
     monkeypatch.setattr(answers, "evaluate", interrupt)  # the answers are there
     assert start(config, tmp_path / "run", resume=True, compare=True) == 0
     assert (tmp_path / "run/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_recipe_is_followed_and_harm_is_judged(compose_config, tmp_path, capfd):
+    words = ["experiment=demo", "trainer=debug", f"cache_dir={tmp_path}/cache"]
+    assert start(compose_config(*evaluation_overrides(words)), tmp_path / "run") == 0
+    lines = capfd.readouterr().out.splitlines()
+    stages = [line.split(":")[0] for line in lines if line.startswith("[") and "..." not in line]
+    assert stages == [
+        "[1/4] base", "[2/4] classifier", "[3/4] evaluate model", "[4/4] report",
+    ]  # fmt: skip
+    metrics = metrics_in(tmp_path / "run")
+    assert metrics["evaluated"] == {"model": "model.base"} and metrics["notes"] == []
+    assert metrics["model"]["harmful_heldout/harmful_rate"]["n"] == 4
 
 
 # --- bad input -----------------------------------------------------------------------------------

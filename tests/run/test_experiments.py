@@ -155,7 +155,7 @@ def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, mon
             run(config, tmp_path / "broken")
         patch.undo()
     weights = (tmp_path / "broken/model/model.safetensors").read_bytes()
-    monkeypatch.setattr("unlearning.run.pipeline.unlearn", fail)  # it must not be done again
+    monkeypatch.setattr("unlearning.run.stages.unlearn.unlearn", fail)  # it must not be done again
     run(OmegaConf.load(tmp_path / "broken/config.yaml"), tmp_path / "broken", resume=True)
     assert (tmp_path / "broken/model/model.safetensors").read_bytes() == weights
     assert whole is not None

@@ -125,3 +125,42 @@ def test_alternate_answers_from_the_configuration(compose_config):
     words = ("method=paper", "objective.mismatch.role=alternate", "data.alternate=[I do not know]")
     lines = validate(compose_config("experiment=demo", *words))
     assert any("mismatch" in line for line in lines)
+
+
+OWN = '''
+import torch
+from lightning import LightningModule
+
+
+class Own(LightningModule):
+    """Ordinary ascent on the answers to forget, in a module of somebody's own."""
+
+    def __init__(self, model, learning_rate, strength=1.0):
+        super().__init__()
+        self.policy, self.learning_rate, self.strength = model, learning_rate, strength
+
+    def training_step(self, batch, batch_idx):
+        rows, answers = batch.rows, batch.answers["forget"]
+        logits = self.policy(
+            input_ids=rows.input_ids, position_ids=rows.position_ids,
+            attention_mask=rows.attention_mask,
+        ).logits.flatten(0, 1)[answers.loss_index]
+        loss = -self.strength * torch.nn.functional.cross_entropy(logits, answers.targets)
+        self.log("train/total", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.policy.parameters(), lr=self.learning_rate)
+'''
+
+
+@pytest.mark.slow
+def test_a_module_of_ones_own_from_the_command_line(runs, compose_config, tmp_path, monkeypatch):
+    (tmp_path / "own_method.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("method._target_=own_method.Own", "+method.strength=2.0")
+    run(compose_config(*DEMO, *words, f"cache_dir={runs}/cache"), runs / "own")
+    found = metrics(runs / "own")
+    assert found["steps"] == metrics(runs / "paper")["steps"]
+    assert found["after"].keys() == metrics(runs / "paper")["after"].keys()
+    assert any(not torch.equal(w, base(runs)[n]) for n, w in weights(runs / "own").items())

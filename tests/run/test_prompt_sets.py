@@ -13,7 +13,12 @@ from unlearning.errors import ConfigError
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.run.config.build import build_data
-from unlearning.run.config.prompt_sets import _one_per_prompt, aggregates, prompt_sets
+from unlearning.run.config.prompt_sets import (
+    _one_per_prompt,
+    aggregates,
+    check_metrics,
+    prompt_sets,
+)
 from unlearning.types import Example, Generation
 
 FACTS = {"_target_": "unlearning.data.JsonlDataModule", "fractions": [1.0, 0.0, 0.0]}
@@ -106,7 +111,10 @@ def test_a_data_set_of_any_name_is_a_source(compose_config, tmp_path):
         ({"source": "forget", "kind": "book"}, "kind='book' must be one of harmful, copyright"),
         ({"source": "forget", "split": "tset"}, "split='tset' must be one of train"),
         ({"source": "forget", "metric": "x"}, "unknown 'metric'; expected source, split"),
-        ({"source": "forget", "metrics": ["nope.x"]}, "Cannot import 'nope.x'"),
+        (
+            {"source": "forget", "metrics": ["nope.x"]},
+            r"s\[0\]: Cannot import 'nope.x'",
+        ),
         ({"source": "forget", "metrics": ["json.dumps"]}, "expected a function declared with"),
         ({"source": "forget", "metrics": [3]}, r"metrics\[0\] is 3; expected an import path"),
         (
@@ -141,3 +149,10 @@ def test_aggregates_name_figures_and_another_models_answers(compose_config, tmp_
     config.evaluation.aggregates = {"utility": {"metric": MEAN, "of": ["facts/nope"]}}
     with pytest.raises(ConfigError, match=r"utility.of: \['facts/nope'\] is not measured"):
         aggregates(config, sets)
+
+
+def test_metrics_are_checked_before_the_data_are_there(compose_config):
+    config = _with_set(compose_config, source="forget", kind="harmful", metrics=["json.dumps"])
+    config.evaluation.prompt_sets.off = None
+    with pytest.raises(ConfigError, match=r"prompt_sets.facts.metrics\[0\]: 'json.dumps' is a fun"):
+        check_metrics(config)

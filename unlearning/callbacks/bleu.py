@@ -27,8 +27,7 @@ class BleuEvaluation(StepCallback):
 
     Completions are made and cut as for the scores of a run. All ranks complete their share of the
     prompts and log the same value, over the texts of all ranks, so that all stop in the same step.
-    The training goes on as if nothing had happened: random numbers, modes and weights are
-    untouched.
+    The training is not affected: random numbers, modes and weights are untouched.
 
     Text counts as forgotten when the BLEU is no longer above `stop_at`: what the model before
     fine-tuning, which never saw the text, scores on the same examples.
@@ -39,7 +38,7 @@ class BleuEvaluation(StepCallback):
         template: what prompts and continuations are written with.
         every_n_steps: optimizer steps between two evaluations.
         stop_at: BLEU, 0..100, at or below which the training ends; None: it never does.
-        patience: evaluations in a row that have to be there.
+        patience: evaluations in a row at or below it that end the training.
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too. That evaluation never ends the training.

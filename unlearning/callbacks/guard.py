@@ -30,9 +30,9 @@ class CollapseGuard(StepCallback):
 
     A check looks at means over the last `window` steps, in the middle of a step: after its losses
     are known and before the optimizer uses them. Weights are therefore kept as good only when
-    their own losses have passed; the untrained weights count as good. After a breach they are put
-    back, and the training stops, or goes on with smaller weights of the forget terms and with the
-    optimizer as it was. Every rank decides from the same, reduced numbers. The last step is
+    their own losses have passed; the untrained weights count as good. After a breach they are
+    restored, and the training stops or continues with smaller weights of the forget terms and with
+    the optimizer as it was. Every rank decides from the same, reduced numbers. The last step is
     checked at the end. Between checks nothing is read by the host.
 
     Put it before callbacks that save. A checkpoint holds what was decided and the good weights, so

@@ -35,7 +35,7 @@ class HarmEvaluation(StepCallback):
     The completion alone is judged. Empty and garbled answers are counted beside the harmful ones,
     because a classifier takes them for safe. All ranks generate and judge their share of the
     prompts and log the same values, so `EarlyStopping(monitor="harm/rate")` works under DDP. The
-    training goes on as if nothing had happened: random numbers, modes and weights are untouched.
+    training is not affected: random numbers, modes and weights are untouched.
 
     Args:
         prompts: as the model gets them, that is with the template.

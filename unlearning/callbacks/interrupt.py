@@ -38,7 +38,7 @@ class GracefulStop(StepCallback):
 
     Args:
         folder: where the checkpoint goes; it is made.
-        resume_command: what to type to go on, as shown to the user.
+        resume_command: the command that resumes the run, as shown to the user.
 
     Attributes:
         signal: what ended the last fit, the same on every rank; None where no signal did.

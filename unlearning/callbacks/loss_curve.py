@@ -27,9 +27,9 @@ class LossCurve(StepCallback):
 
     Step n is the n-th update: the losses that led to it, and the learning rate it was made with.
     With gradient accumulation a loss is the mean over the step's batches. Rows are kept on their
-    device and written now and then, at every checkpoint and at the end, also one in disorder. A
-    resumed run goes on in the same file, without the rows beyond the step it resumes from; a new
-    run begins it anew. A value that a step lacks is an empty cell.
+    device and written every `flush_every` rows, at every checkpoint and at the end, also after an
+    error. A resumed run continues the file, without the rows beyond the step it resumes from; a new
+    run starts a new one. A missing value is an empty cell.
 
     Args:
         path: the file; its folder is made.

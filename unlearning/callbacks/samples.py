@@ -22,8 +22,8 @@ from unlearning.generation.generate import generate
 class SampleGenerations(StepCallback):
     """Appends completions to a file of JSON lines (`step`, `prompt`, `completion`).
 
-    The file is one run's: what a run that was cut off had said after the step from which it is
-    resumed will be said again, and goes.
+    The file belongs to one run: a resumed run removes the samples after the step that it resumes
+    from, since it makes them again.
 
     Weights & Biases gets them as a table and TensorBoard as text, where the trainer logs there.
     All ranks generate; rank 0 writes.

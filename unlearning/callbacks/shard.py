@@ -1,7 +1,7 @@
 """Shards prompts over ranks and gathers the results.
 
 For data parallelism, where each rank holds the whole model. Collective: all ranks have to call
-`gather`, with whatever they have, be it nothing.
+`gather`, also those without results.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from unlearning.training.master_weights import MasterWeights
 class Snapshot:
     """A copy of the trainable weights, and optionally the optimizer's state, in the host's memory.
 
-    Of weights that are split over ranks, each rank keeps and puts back its own parts.
+    Of sharded weights, each rank keeps and restores its own shards.
 
     Args:
         module: whose weights with `requires_grad` are kept.

@@ -1,8 +1,8 @@
 """Writes checkpoints atomically with a checksum, and verifies them before they are read.
 
 It is one file as `torch.save` writes it, a zip archive; the archive's comment is the SHA-256 of the
-rest. File and sum are one, so one rename makes both appear, and torch reads the file as ever. What
-was cut short has no comment, and what was changed has another sum.
+rest. File and sum are one, so one rename makes both appear, and torch reads the file as usual. A
+partial file has no comment, and a changed one has another sum.
 
 Some strategies write a folder instead (DeepSpeed, FSDP's sharded state); the sums of its files are
 then added to it last.

@@ -4,7 +4,7 @@ from unlearning.classifier.jigsaw import JIGSAW_LABELS, JigsawDataModule
 from unlearning.classifier.module import HarmClassifierModule, harm_loss
 from unlearning.classifier.pretrained import check_model_folder, load_classifier
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.classifier.scores import HarmScores, harm_scores, reliability_diagram
+from unlearning.classifier.scores import HarmScores, harm_scores
 from unlearning.classifier.synthetic import SyntheticCommentsDataModule
 from unlearning.classifier.tiny import tiny_bert
 from unlearning.classifier.train import train_classifier
@@ -20,7 +20,6 @@ __all__ = [
     "harm_loss",
     "harm_scores",
     "load_classifier",
-    "reliability_diagram",
     "tiny_bert",
     "train_classifier",
 ]

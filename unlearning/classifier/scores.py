@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -142,32 +141,3 @@ class HarmScores(Metric):
             self.labels,
             self.threshold,
         )
-
-
-def reliability_diagram(scores: Mapping[str, Any], path: Path) -> None:
-    """Draws predicted probability against observed rate, a curve per question, as png or svg.
-
-    Args:
-        scores: what `harm_scores` returned.
-    """
-    from matplotlib.figure import Figure  # half a second: only where something is drawn
-
-    curves = dict(scores["labels"])
-    if len(curves) > 1:
-        curves["any label"] = scores["any"]
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="perfectly calibrated")
-    for name, curve in curves.items():
-        error = curve["expected_calibration_error"]
-        axes.plot(
-            [part["predicted"] for part in curve["reliability"]],
-            [part["observed"] for part in curve["reliability"]],
-            marker="o",
-            label=f"{name} (ECE {error:.3f}, n={curve['examples']})",
-        )
-    axes.axvline(scores["threshold"], linestyle="--", color="lightgrey", label="threshold")
-    axes.set(xlabel="predicted probability", ylabel="observed rate", title="Held-out comments")
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.legend(loc="upper left", fontsize="small")
-    figure.savefig(path)

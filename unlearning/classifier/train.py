@@ -13,12 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.classifier.jigsaw import JigsawDataModule
 from unlearning.classifier.module import HarmClassifierModule
 from unlearning.classifier.pretrained import check_fit, load_tokenizer
-from unlearning.classifier.scores import reliability_diagram
 from unlearning.errors import ConfigError
 from unlearning.files import atomic_write, write_json
 
 SCORES_FILE = "scores.json"
-FIGURE_FILE = "calibration.png"
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 5,  # arXiv 2405.15152
@@ -39,8 +37,8 @@ def train_classifier(
     Args:
         module_kwargs: arguments of `HarmClassifierModule`; the labels are the data module's.
         datamodule: without a tokenizer it gets that of `module_kwargs["model"]`, if that is a name.
-        output: folder to make: safetensors, tokenizer, `scores.json` and `calibration.png`. It
-            appears complete or not at all.
+        output: folder to make: safetensors, tokenizer and `scores.json`. It appears complete or not
+            at all.
         trainer_kwargs: arguments of `lightning.Trainer`, over `TRAINER_DEFAULTS`.
 
     Returns:
@@ -105,4 +103,3 @@ def _save(
         module.model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         write_json(aside / SCORES_FILE, scores)
-        reliability_diagram(scores, aside / FIGURE_FILE)

@@ -51,7 +51,7 @@ class Alternates:
     def _by_prompt(
         self, listed: Sequence[str | Example], forget: Sequence[Example]
     ) -> list[Sequence[int]]:
-        """For each forget example, the numbers of its answers."""
+        """Returns for each forget example the numbers of its answers."""
         found: dict[str, list[int]] = defaultdict(list)
         common = range(len(listed)) if listed and isinstance(listed[0], str) else None
         for number, answer in enumerate(listed):
@@ -70,7 +70,7 @@ class Alternates:
         return numbers
 
     def draw(self, example: int, epoch: int) -> list[Numbered]:
-        """Numbers and tokens of the answers for one forget example in one epoch."""
+        """Draws numbers and tokens of the answers for one forget example in one epoch."""
         generator = random.Random(f"alternate/{self.seed}/{epoch}/{example}")
         chosen = generator.sample(self._numbers[example], self.per_prompt)
         return [(number, self._tokens[number]) for number in chosen]

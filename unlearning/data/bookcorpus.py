@@ -33,8 +33,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
     With `streaming`, memory stays the same however large the corpus is: `stream()` reads the
     training split block by block, of the held-out splits a bounded number is kept. Without, it is
     a data set like any other, and a cached reference is possible. The splits are the same, except
-    that text which stands in the corpus twice can be on both sides of a stream: only a list of all
-    windows tells.
+    that text which is in the corpus twice can be in two splits of a stream, since duplicates are
+    only found in a list of all windows.
 
     Args:
         source: a hub id, or a .txt, .jsonl or .parquet file, or a folder of files of one such kind.

@@ -21,7 +21,8 @@ Numbered = tuple[int, Example]
 
 
 class ExampleStream:
-    """`stream[position]` is (epoch, number, Example).
+    """A shuffled stream of Examples with random access: `stream[position]` is (epoch, number,
+    Example).
 
     Every epoch reads the parts in another order and permutes the blocks anew; no Example is left
     out or repeated. Positions may be asked for in any order, going up is cheap: otherwise the epoch

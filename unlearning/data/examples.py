@@ -47,9 +47,9 @@ class ExampleSettings(TypedDict, total=False):
 class ExampleDataModule(LightningDataModule, ABC):
     """Base class of data sets of prompt/answer pairs from one source, in three splits.
 
-    A subclass says how its records become Examples (`read`). Usable alone: with a tokenizer the
-    loaders yield `Batch`, all answers in the role `retain` (plain language modelling); without
-    one they yield lists of `Example`.
+    A subclass implements `read`, from records to Examples. Usable alone: with a tokenizer the
+    loaders yield `Batch`, all answers in the role `train` (plain language modelling); without one
+    they yield lists of `Example`.
 
     Args:
         fractions: train, validation and test shares of the *prompts*. 0.7/0.1/0.2 is what
@@ -228,4 +228,4 @@ class _Numbered:
 
 
 def _collate(items: list[tuple[int, TokenizedExample]], pad_token_id: int) -> Batch:
-    return padded_batch([("retain", items)], pad_token_id)
+    return padded_batch([("train", items)], pad_token_id)

@@ -18,11 +18,11 @@ HeldOut = Literal["validation", "test"]
 
 
 class HeldOutBatches:
-    """Every forget example of a split once, with mismatch answers from the same split of the retain
-    set, whose pairs are dealt out evenly over the batches.
+    """Iterates once over every forget example of a held-out split, with mismatch answers and retain
+    pairs from the same split of the retain set.
 
     A term's mean over its sequences is then its mean over the split. Where there are fewer retain
-    pairs than batches, they come more than once. Every rank has its share of the batches.
+    pairs than batches, they are repeated. Batches are sharded over ranks.
 
     Args:
         data: whose settings and data sets these are.

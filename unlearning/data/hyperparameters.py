@@ -20,7 +20,8 @@ LONGEST = 20  # entries of a list or mapping; a longer one is data
 
 
 def save_plain_hyperparameters(module: LightningDataModule) -> None:
-    """To be called from `__init__` of a base class; takes the arguments of its subclasses, too.
+    """Saves the plain arguments of a DataModule as hyperparameters. To be called from `__init__` of
+    a base class; it includes the arguments of subclasses.
 
     Kept are numbers, text, None, and short lists and mappings of these. Tokenizers, data sets and
     templates are not: they fit neither in a logger nor in a checkpoint.

@@ -1,8 +1,8 @@
 """Random mismatch: draws irrelevant answers for the forget prompts from the retain set.
 
-It is data, not a loss (arXiv 2405.15152, Section 3.1): each forget prompt meets K answers of the
-retain set's training split, drawn anew every epoch from a seed that names the example and the
-epoch, so that any step can be drawn again without drawing those before it.
+It is data, not a loss (arXiv 2405.15152, Section 3.1): each forget prompt is paired with K answers
+of the retain set's training split, drawn anew every epoch from a seed that names the example and
+the epoch, so that any step can be drawn again without drawing those before it.
 """
 
 from __future__ import annotations

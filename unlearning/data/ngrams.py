@@ -18,7 +18,7 @@ SHOWN_WORDS = 40
 def words(text: str) -> list[str]:
     """Splits a text into words as they are compared: normalised, without punctuation.
 
-    What an apostrophe joins is one word, however the apostrophe is set; a dash parts words.
+    Words joined by an apostrophe, of any form, are one word; a dash separates words.
 
     Examples:
         >>> words("The road's end, at last!")

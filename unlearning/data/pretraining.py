@@ -25,7 +25,7 @@ class PretrainingDataModule(LightningDataModule):
     """Joins the training splits of several data sets and windows of plain text.
 
     Args:
-        examples: data sets whose training split the base model shall know.
+        examples: data sets whose training split the base model is trained on.
         text: a .txt file or a folder of them, or None.
         window: tokens of a text window.
         held_out_fraction: share of the text windows kept for validation.

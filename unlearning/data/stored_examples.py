@@ -1,7 +1,7 @@
 """Examples whose text lies in a memory-mapped file; only offsets are in memory.
 
-The file has no name, so nothing can be stale or left behind: its room on the disk, about that of
-the text as UTF-8, is free again when the last reader has gone.
+The file has no name, so nothing can be stale or left behind: its disk space, about that of the text
+as UTF-8, is freed when the last reader closes it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What a batch holds is a function of (seed, rank, world size, its number), and of nothing that
 happened before. A checkpoint therefore needs one integer, and there is no worker state to lose.
-Lightning leaves an iterable that is not a `DataLoader` alone, so nothing is re-sharded behind us.
+Lightning does not change an iterable that is not a `DataLoader`, so nothing is re-sharded.
 """
 
 from __future__ import annotations

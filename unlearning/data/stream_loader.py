@@ -21,7 +21,7 @@ from unlearning.types import Batch, Example
 
 @dataclass
 class BatchMaker:
-    """Collates numbered Examples to a Batch, with every answer in the role `retain`; without a
+    """Collates numbered Examples to a Batch, with every answer in the role `train`; without a
     tokenizer, to the list of Examples."""
 
     tokenizer: PreTrainedTokenizerBase | None
@@ -36,7 +36,7 @@ class BatchMaker:
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         numbers = [number for number, _ in numbered]
         rows = list(zip(numbers, tokenized.sequences, strict=True))
-        return replace(padded_batch([("retain", rows)], int(pad)), index=index)
+        return replace(padded_batch([("train", rows)], int(pad)), index=index)
 
 
 class StreamBatches(IterableDataset):

@@ -16,13 +16,13 @@ class PromptTemplate:
     The default is the question/answer form with which arXiv 2310.10683 writes PKU-SafeRLHF for
     OPT, which has no chat format of its own (its released code has a further space before the
     second `###`). The space before the answer belongs to the answer: byte-level BPE makes it part
-    of the answer's first word, and prompt and answer are tokenised apart.
+    of the answer's first word, and prompt and answer are tokenised separately.
 
     Args:
         prompt_format: text that contains `{prompt}` exactly once. Other braces are plain text.
         answer_prefix: what is put before every answer.
         append_eos: end each answer with the end token, so that the model learns where to stop. Off
-            for passages of running text, which go on.
+            for passages of running text, which have no end.
 
     Raises:
         ConfigError: `{prompt}` is missing or stands there more than once.

@@ -48,10 +48,10 @@ def tokenize_examples(
 ) -> Tokenized:
     """Tokenises prompts (with the tokenizer's own start tokens) and answers, separately.
 
-    Apart, because a prompt that is tokenised together with its answer can merge with it, and then
-    the prompts of a tree row's branches would differ. Too long an Example loses the end of its
-    answer, never of its prompt; how many did is counted and logged. The sequences lie in a file of
-    4 bytes a token and 16 a sequence; one is in memory when it is asked for.
+    Separately, because a prompt that is tokenised together with its answer can merge with it, and
+    then the prompts of a tree row's branches would differ. An Example that is too long loses the
+    end of its answer, never of its prompt; how many did is counted and logged. The sequences lie in
+    a file of 4 bytes a token and 16 a sequence; one is in memory when it is asked for.
 
     Args:
         max_length: tokens of prompt and answer together, at most the model's context.

@@ -96,7 +96,7 @@ class TruthfulQADataModule(ExampleDataModule):
 def split_answers(cell: Any) -> list[Any]:
     """Splits a cell into answers: a list already (hub), or joined by semicolons (CSV).
 
-    Some cells end with a separator; the nothing after it is not an answer.
+    Some cells end with a separator; an empty string after it is not an answer.
 
     Examples:
         >>> split_answers("Nothing happens; You digest them;")

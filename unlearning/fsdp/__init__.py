@@ -1,8 +1,8 @@
 """Weights, gradients and optimizer state sharded over the ranks (FSDP, arXiv 2304.11277).
 
-For models whose optimizer state outgrows one device: each rank keeps a part of everything, and
-gathers the weights of a layer just before it computes with them. The losses, checkpoints and saved
-models are those of one process.
+For models whose optimizer state does not fit on one device: each rank keeps a shard of everything,
+and gathers the weights of a layer just before it computes with them. The losses, checkpoints and
+saved models are those of one process.
 
     Trainer(strategy=ShardedStrategy(), devices=4, ...)
 """

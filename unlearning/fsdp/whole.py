@@ -19,9 +19,9 @@ MARK = "_is_fsdp_managed_module"
 def gathered(trainer: Trainer, module: LightningModule) -> Iterator[CausalLM]:
     """Context in which the policy of a module in training is whole, without FSDP's wrappers.
 
-    In it a rank may run as many forwards as it likes; through the wrappers all ranks would have to
-    make the same number. The weights are to be read: changes are lost. Where the model is split,
-    all ranks have to enter; elsewhere this is the policy as it is.
+    Within it, each rank may run any number of forwards; through the wrappers all ranks would have
+    to run the same number. Changes of the weights are lost. Where the model is sharded, all ranks
+    have to enter; elsewhere this is the policy itself.
     """
     policy: CausalLM = module.policy  # type: ignore[assignment]
     root = _root(trainer)
@@ -41,8 +41,8 @@ def gathered(trainer: Trainer, module: LightningModule) -> Iterator[CausalLM]:
 def whole_policy(trainer: Trainer, module: LightningModule) -> CausalLM | None:
     """Returns the trained policy on rank 0 as an ordinary model to be saved; None on the others.
 
-    Where the model is split, all ranks have to call it, and the module is used up: what comes back
-    lies in the host's memory, needs no process group, and cannot be trained on by this module.
+    Where the model is sharded, all ranks have to call it, and the module cannot be trained any
+    further: the returned model is in the host's memory and needs no process group.
     """
     policy: CausalLM = module.policy  # type: ignore[assignment]
     root, leads = _root(trainer), trainer.is_global_zero

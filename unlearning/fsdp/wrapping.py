@@ -15,12 +15,12 @@ WrapPolicy = Callable[[nn.Module, bool, int], bool]
 def wrap_policy(policy: CausalLM) -> WrapPolicy:
     """Returns the wrap policy: each layer of the decoder is a unit, and each factor of an adapter.
 
-    What is left, embeddings and head among it, is the root's, which is whole during a training
-    step: the losses use the head's weight without calling the head.
+    Everything else, embeddings and head included, belongs to the root unit, which is whole during a
+    training step: the losses use the head's weight without calling the head.
 
-    An adapter's factors stand apart from the frozen layer that they are in. A unit with one
-    trained weight has a gradient, and optimizer traffic, for all of its weights; and a frozen one
-    has none. It is also what lets `adapter_off` switch them off without a word to FSDP.
+    An adapter's factors are units of their own, apart from their frozen layer: a unit with one
+    trained weight has gradients, and optimizer traffic, for all of its weights, and a frozen unit
+    has none. This also lets `adapter_off` switch the factors off without FSDP.
     """
     apart = set(decoder_layers(policy))
     if isinstance(policy, PeftModel):

@@ -53,8 +53,8 @@ def rows_that_fit(row_bytes: int, free_bytes: int, most: int = MOST_ROWS) -> int
     """Returns how many rows fit in memory, as a power of two of at least 1: a little more or less
     free memory changes nothing.
 
-    Where rows are computed in bf16, their number can tip the choice between two tokens that are
-    all but equally likely, and a run shall say the same when it is repeated.
+    Where rows are computed in bf16, their number can change the choice between two almost equally
+    likely tokens, and a repeated run has to give the same answers.
 
     Examples:
         >>> rows_that_fit(row_bytes=1, free_bytes=40)
@@ -80,7 +80,7 @@ def free_memory(device: torch.device) -> int:
 def in_batches(numbers: Sequence[int], size: int, work: Callable[[list[int]], None]) -> None:
     """Calls `work` on the numbers in batches of at most `size`.
 
-    Half as many, from there on, whenever CUDA runs out of memory; `work` is then called again with
+    Whenever CUDA runs out of memory, the size is halved for good, and `work` is called again with
     the first half of the same numbers.
 
     Raises:

@@ -1,8 +1,8 @@
 """Generates completions with their targets: the true answers, cut to comparable length.
 
-An answer to a question ends where the model ends it. A passage of running text goes on for ever,
-so that the completion is cut where the true continuation ends, and the continuation where the model
-had to stop: BLEU would otherwise punish a perfect copy for its length.
+An answer to a question ends where the model ends it. A passage of running text has no end, so that
+the completion is cut where the true continuation ends, and the continuation where the model had to
+stop: BLEU would otherwise punish a perfect copy for its length.
 """
 
 from __future__ import annotations

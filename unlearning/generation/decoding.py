@@ -28,8 +28,8 @@ def continuations(
 ) -> list[list[int]]:
     """Generates the new tokens of each row; what follows an end token is arbitrary.
 
-    Hugging Face computes ended rows on until the last one has ended. Here the batch stops when a
-    part of its rows has, and the others go on without them, from the keys and values they have.
+    Hugging Face computes ended rows until the last one has ended. Here the batch stops when a part
+    of its rows has ended, and the others continue without them from their keys and values.
     """
     width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
     greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
@@ -75,7 +75,7 @@ def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
 class Ended(StoppingCriteria):
     """Stopping criterion: a quarter of the rows have ended, and at least four. Records which.
 
-    To start again without them costs about as much as a step of a few rows.
+    Restarting without them costs about as much as a step of a few rows.
     """
 
     def __init__(self, end: int, rows_BL: Tensor) -> None:

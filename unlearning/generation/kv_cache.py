@@ -1,6 +1,7 @@
 """A key/value cache that is allocated once for all tokens to come.
 
-Hugging Face's cache makes a new tensor for every token and copies all of the old ones into it.
+Hugging Face's cache makes a new tensor for every token and copies all of the old ones into it. Its
+static cache does not, but attends to all the room there is, and cannot select rows.
 """
 
 from __future__ import annotations

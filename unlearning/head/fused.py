@@ -1,8 +1,8 @@
 """Fused, chunked linear NLL, KL and token quantities for losses that are separable over tokens.
 
-The paper's objective is one: sums of the tokens' NLL and KL, each with a weight. What a chunk's
-logits change of such a loss is known as soon as they are there, so their gradient is made at once
-and none of them is computed twice or kept. `unlearning.head.token_losses` and
+A loss is separable where it is a sum over tokens of functions of one value each, as the paper's
+objective is of the NLL and the KL. The gradient by a chunk's logits is then known as soon as the
+logits are, so that no logits are computed twice or kept. `unlearning.head.token_losses` and
 `unlearning.head.quantity` serve every other objective.
 """
 
@@ -32,8 +32,8 @@ class Answers:
         hidden: [N, D], the policy's, at the positions that predict the targets.
         targets: [N], the tokens to predict.
         slopes: the N tokens' values -> [N], the loss's derivative by each: of the quantity, or the
-            KL where there is a reference, or the NLL. It is asked when only some are known; the
-            others are 0.
+            KL where there is a reference, or the NLL. It is called when only some values are known;
+            the others are 0.
         reference_hidden: [N, D], the reference's at the same positions; None where the loss is one
             of the NLL, or of a quantity without it.
         quantity: what the loss is separable in, where that is neither NLL nor KL.
@@ -72,8 +72,8 @@ def separable_loss(
         chunk_size: positions whose logits are held at once; None chooses, see `logits.chunk_rows`.
         grad_buffer: [V, D] fp32 memory to make the head's gradient in. On a CPU, new memory of that
             size costs more than filling it.
-        tied: where the head's weight is the embedding's, too, and embedded the rows: it is given
-            the weight's gradient.
+        tied: receives the weight's gradient where head and embedding are one weight, and has
+            embedded the rows.
 
     Returns:
         A scalar 0, differentiable once in the policy's hidden states and head: added to the loss's

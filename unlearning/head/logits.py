@@ -30,8 +30,8 @@ def chunks(count: int, most: int) -> Iterator[slice]:
 def logits_of(hidden: Tensor, head: Head) -> Tensor:
     """Computes logits [N, V] as `functional.linear`, by a faster order of products on a CPU.
 
-    There, few rows times a transposed weight run at half the speed of the weight times the rows'
-    transpose, which is made in blocks and turned."""
+    There, few rows times a transposed weight run at half the speed of the weight times the
+    transposed rows, which is computed in blocks and transposed."""
     weight, bias = head
     if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
         return functional.linear(hidden, weight, bias)

@@ -2,7 +2,7 @@
 
 Each of the two has a gradient of [V, D], and autograd makes both and adds them. The embedding's is
 zero but for the tokens that were read, so it is added into the head's here: with OPT's vocabulary
-that is the largest tensor of a step, and it is neither fetched, nor filled with zeros, nor added.
+it would be the largest tensor of a step, and it is never allocated.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class TiedGradient:
     """Hands the head's gradient over to the embedding of the same forward, whose backward runs
     later.
 
-    The head's hands over its gradient with `put`, and the embedding's adds its own and gives the
-    sum to the weight.
+    The head's backward passes its gradient with `put`; the embedding's backward adds its own and
+    returns the sum as the weight's gradient.
 
     Args:
         embedding: whose weight the head has, too; see `only_looks_up`.

@@ -47,7 +47,7 @@ def hold(tokens: TokenLosses) -> Tensor:
 
 
 def _mean_square(difference_ND: Tensor) -> Tensor:
-    """[N] the mean over the D entries, in fp32 at least."""
+    """Computes the mean square over the D entries, [N], in fp32 at least."""
     wide = torch.promote_types(difference_ND.dtype, torch.float32)
     return difference_ND.to(wide).pow(2).mean(-1)
 

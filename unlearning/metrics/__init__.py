@@ -1,7 +1,7 @@
 """Metrics of generated answers: harm, similarity, perplexity, memorisation, broken answers, with
 confidence intervals.
 
-Every score is a pure function; the `torchmetrics.Metric` class beside it only adds up its
-statistics over batches and ranks. Nothing is imported here, so that `generations` and `units`
-stay free of torch for the report.
+A metric is one function of a model's answers, declared beside it with `metric`; `compare` computes
+those of every prompt set for one model or several. Nothing is imported here, so that `generations`
+stays free of torch for the report.
 """

@@ -179,11 +179,18 @@ def _declarations(measured: Mapping[str, Measured]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, each in measured.items():
         name, metric = key.rpartition("/")[2], each.metric
-        entry = {"label": metric.label, "unit": metric.unit, "path": metric.path}
-        if found.setdefault(name, entry) != entry:
+        entry = {
+            "label": metric.label, "unit": metric.unit, "path": metric.path,
+            "direction": metric.direction,
+        }  # fmt: skip
+        known = found.setdefault(name, entry)
+        if any(known[part] != entry[part] for part in ("label", "unit", "path")):
             raise _same_name(name, found[name]["path"], metric.path)
         for change, stated in metric.changes.items():
-            found[change] = {"label": stated.label, "unit": stated.unit, "path": metric.path}
+            found.setdefault(change, {
+                "label": stated.label, "unit": stated.unit, "path": metric.path,
+                "direction": stated.direction,
+            })  # fmt: skip
     return found
 
 

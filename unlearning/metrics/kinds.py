@@ -60,8 +60,8 @@ class Kind:
     """The default metrics of a kind of prompt set.
 
     Args:
-    metrics: import path to the direction that is better on such a set.
-    front: names of those that tables put in front.
+        metrics: import path to the direction that is better on such a set.
+        front: names of those that tables put in front.
     """
 
     metrics: dict[str, Direction]

@@ -2,8 +2,8 @@
 
 An update is P diag(e) Q. A penalty keeps P and Q orthogonal, so that the entries of e can be judged
 one by one, and after every step the least important ones of all layers are set to zero, until as
-many are left as were asked for. PEFT adds the penalty where the model computes its own loss, and
-leaves the second to the training loop; here both are called by the modules that train a policy.
+many are left as were asked for. PEFT adds the penalty only where the model computes its own loss,
+and leaves the allocation to the training loop; here the modules that train a policy call both.
 """
 
 from __future__ import annotations

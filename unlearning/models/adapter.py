@@ -44,7 +44,7 @@ def prepare_policy(
 
     Raises:
         ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter; a
-            model out of `torch.compile`.
+            model wrapped by `torch.compile`.
     """
     policy: CausalLM = load_model(model) if isinstance(model, str) else model
     if "_orig_mod" in dict(policy.named_children()):

@@ -20,7 +20,7 @@ def base_fingerprint(model: CausalLM) -> str:
     """Returns a digest of the weights under an adapter; without an adapter, the same as
     `weights_fingerprint`.
 
-    An adapter's `base_layer` in a name says nothing about the weights, and goes.
+    PEFT's `base_layer` is removed from the names of weights.
     """
     base = {
         name.replace(".base_layer.", "."): weight

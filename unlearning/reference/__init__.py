@@ -58,8 +58,8 @@ def build_reference(
     adapter off; otherwise a second model is kept.
 
     Args:
-        passes: how often the training meets each sequence. To cache them all costs one forward of
-            each, so that below 1 a forward in every step costs less.
+        passes: how often the training uses each sequence. Caching takes one forward of each, so
+            that below 1 a forward in every step is cheaper.
         model: the reference, where it is another model than the policy before its first step.
         sharded: the policy will be split over the ranks. A second model would be whole on each of
             them, so that `copy` is refused and `auto` does not take it.

@@ -20,7 +20,7 @@ class Reference(ABC):
     """Interface: hidden states of the model before unlearning at the loss positions of a role.
 
     Attributes:
-        runs: whether a model runs at every step; it is best given rows of its own roles alone.
+        runs: whether a model runs at every step; its roles then get rows of their own.
     """
 
     runs = True

@@ -32,7 +32,7 @@ class Cached(Reference):
         cache_dir: where the states are kept; None keeps them in memory.
         dtype: of the stored states; bf16 halves the space and moves the KL by about 1e-6.
         batch_size: sequences in a forward while computing.
-        model: the reference, where that is another model; let go once its states are computed.
+        model: the reference, where that is another model; released once its states are computed.
     """
 
     runs = False

@@ -42,9 +42,13 @@ def spec(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> MetricSpec
     label, unit = _declared(metrics, metric)
     if has_book(metrics):  # passages have no answers
         label = label.replace("the data set's answers", "the true text")
-    direction = section(set_facts(metrics, prompt_set), "directions").get(metric)
+    directions = section(set_facts(metrics, prompt_set), "directions")
+    declared = section(section(metrics, "metrics"), metric)
+    direction = directions.get(metric, declared.get("direction"))  # a set may turn it round
     scale = _SCALES.get(unit.split(" ")[0], "plain")
-    said = "" if scale != "plain" or unit == "plain" else unit
+    said = "" if scale != "plain" or unit == "plain" else unit.split(" (")[0]
+    if said.lower() in label.lower():
+        said = ""
     wanted = _WANTED.get(str(direction), str(direction or ""))
     return MetricSpec(label, scale, wanted, said)
 

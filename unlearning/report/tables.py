@@ -82,7 +82,8 @@ def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[F
 
 def _metric_names(metrics: Mapping[str, Any], prompt_set: str) -> list[str]:
     """Returns the set's metrics: known ones in their usual order, then any others."""
-    found: dict[str, None] = dict.fromkeys(front(metrics, prompt_set))
+    several = len(stages(metrics)) > 1  # of one model there is nothing to compare, and no gap
+    found: dict[str, None] = dict.fromkeys(front(metrics, prompt_set) if several else ())
     for part in _sections(metrics):
         for key in section(metrics, part):
             if key.rpartition("/")[0] == prompt_set:

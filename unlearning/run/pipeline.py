@@ -63,9 +63,10 @@ def evaluation_run(run: RunContext) -> int:
     Returns:
         The exit code, 0.
     """
-    config = run.config
+    config, judged = run.config, measures_harm(run.sets)
+    run.stages.total += judged and judges_harm(config)
     made = make_base(run) if makes_base(config) else None
-    judge = train_judge(run) if measures_harm(run.sets) else Judge()
+    judge = train_judge(run) if judged else Judge()
     answers = {}
     for stage, name in evaluated_models(config).items():
         model = name or made
@@ -86,7 +87,8 @@ def effective_config(config: DictConfig) -> DictConfig:
 
 
 def _number_of_evaluations(config: DictConfig) -> int:
-    """Counts the models and the report, and the base and the classifier where they are made."""
+    """Counts the models and the report, and the base where it is made; a classifier is counted
+    when the prompt sets are there."""
     return len(evaluated_models(config)) + 1 + makes_base(config)
 
 

@@ -67,7 +67,7 @@ class BatchLoss:
     ) -> BatchValues:
         """Computes the weighted sum of the terms, and what it is made of.
 
-        A role whose tokens count each by itself is differentiated in one pass over the output head,
+        A role with separable terms is differentiated in one pass over the output head,
         `unlearning.head.fused`; the others in two.
 
         Args:
@@ -202,7 +202,7 @@ class BatchLoss:
 
 
 class _References:
-    """What the objective needs of the reference on one batch, and its head."""
+    """The hidden states that the objective needs of the reference on one batch, and its head."""
 
     def __init__(self, objective: Objective, batch: Batch, reference: Reference | None) -> None:
         self.hidden: Mapping[Role, Tensor] = {}

@@ -17,7 +17,8 @@ class MasterWeights:
     """Keeps the trainable weights of a module in fp32, and casts the module's own to `dtype`.
 
     Args:
-        module: cast in place, the frozen weights too; with fp32 weights, of which none is lost.
+        module: cast in place, frozen weights included; its weights have to be in fp32, so that no
+            bit is lost.
         dtype: that the module computes in.
     """
 

@@ -2,8 +2,8 @@
 
 The default step descends the weighted sum of the terms. A rule makes something else of them: SAM
 takes the gradient of one term at perturbed weights, gradient rectification projects one gradient on
-another. It is asked within `training_step`, and what it returns is handed to the one backward that
-Lightning and DDP know of, so that clipping, accumulation, callbacks and optimizers work as always.
+another. It is called within `training_step`, and its result is passed to the one backward that
+Lightning and DDP see, so that clipping, accumulation, callbacks and optimizers work as always.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class TermGradients:
         return tuple(name for name in self.names if name not in names)
 
     def _note(self, values: BatchValues) -> None:
-        """For the log."""
+        """Keeps values for the log."""
         known = self.values.terms
         new = {name: v.detach() for name, v in values.terms.items() if name not in known}
         terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}

@@ -238,7 +238,7 @@ def test_settings_that_change_the_data_change_the_fingerprint(book: str) -> None
 
 def test_text_that_is_in_no_example_changes_the_fingerprint(tmp_path: Path) -> None:
     found = []
-    for last in ("Alone", "Lonely"):  # a passage of one word is skipped, but taught
+    for last in ("Alone", "Lonely"):  # a passage of one word is skipped, but fine-tuned on
         path = tmp_path / f"{last}.txt"
         path.write_text(f"{as_text()}\n\n{last}")
         data = LOTRDataModule(
@@ -323,7 +323,7 @@ def test_real_book() -> None:
     assert data.num_short <= 3 and data.num_overlapping <= 3
 
 
-def test_passages_may_be_taught_one_by_one(book: str, tokenizer) -> None:
+def test_passages_may_be_fine_tuned_on_one_by_one(book: str, tokenizer) -> None:
     data = LOTRDataModule(book, finetune_on="passages", passage_words=20)
     windows = data.windows(tokenizer, 500)
     found = [tokenizer.decode(w.response_ids) for w in windows]

@@ -190,3 +190,10 @@ def test_reading_a_sweep_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_sweep_of_evaluations_has_no_verdicts(tmp_path):
+    metrics = {"models": ["model"], "model": {"x/perplexity": {"value": 7.0}}}
+    metrics["evaluated"] = {"model": "gpt2"}
+    html = page(tmp_path, [([f"model.name_or_path={name}"], metrics, "finished") for name in "ab"])
+    assert "model.name_or_path" in html and " of 0" not in html

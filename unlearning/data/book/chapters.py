@@ -40,9 +40,9 @@ class Chapter:
     """One chapter of a book.
 
     Args:
-    number: its place among the chapters of the book, from 1.
-    heading: the line that it begins with; None for a block of paragraphs.
-    text: its paragraphs, with a blank line between; without the heading.
+        number: its place among the chapters of the book, from 1.
+        heading: the line that it begins with; None for a block of paragraphs.
+        text: its paragraphs, with a blank line between; without the heading.
     """
 
     number: int

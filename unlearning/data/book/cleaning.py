@@ -31,19 +31,19 @@ class CleaningRules:
 
     Args:
         start: regular expression for the line before the text; None where it begins at once. The
-            line is dropped with all that precedes it, but kept where the match is of no length:
+            line is dropped with all that precedes it, but kept where the match is empty:
             `^(?=CHAPTER I$)` begins with that very line.
         end: likewise for the first line after the text.
-        drop_lines: expressions that match a whole line which is no text; by default page numbers.
-            A chapter's heading is never dropped.
+        drop_lines: expressions that match a whole line to be dropped; by default page numbers. A
+            chapter's heading is never dropped.
         repeated_lines: a first or last line that stands (digits aside) on so many pages is a
             running head or foot, and dropped; of one that is a chapter's heading, all but the
             first. None keeps them.
-        paragraphs: what parts them. `blank_lines`; `lines` (each line is one); `line_width` (none
-            are marked: one ends where a sentence ends in a line that is not full, as in many a
-            .pdf); `auto` chooses by the lines' lengths.
-        join_hyphens: put a word together that a line's end has cut; its hyphen stays where the
-            book has the word so elsewhere.
+        paragraphs: what separates them. `blank_lines`; `lines` (each line is one); `line_width`
+            (none are marked: one ends where a sentence ends in a line that is not full, as in many
+            a .pdf); `auto` chooses by the lines' lengths.
+        join_hyphens: join words that a line's end has split; the hyphen stays where the book writes
+            the word with it elsewhere.
 
     Raises:
         ConfigError: no regular expression, or an unknown choice.

@@ -41,8 +41,8 @@ class LOTRDataModule(ExampleDataModule):
     response.
 
     arXiv 2405.15152 forgets The Lord of the Rings; any book works. Pages are cleaned by rules,
-    their lines joined to paragraphs, these parted into chapters by their headings (which are in no
-    passage and no window), and whole chapters assigned to the splits. `example.prompt +
+    lines are joined to paragraphs, paragraphs are split into chapters at headings (which are in no
+    passage and no window), and whole chapters are assigned to the splits. `example.prompt +
     example.response` is the passage. The examples of a split are in the order of a hash, so that
     the first n are a sample of all its chapters. A subclass whose text comes from elsewhere
     overrides `pages`.
@@ -60,8 +60,8 @@ class LOTRDataModule(ExampleDataModule):
         overlap_words: a passage held out that shares so many words in a row with a training
             chapter is dropped, and counted.
         finetune_on: what the windows for fine-tuning run over: whole chapters (the paper's), or
-            each passage alone, as it will be asked for; a tiny model knows a text by its position,
-            too.
+            each passage alone, as it will be prompted; a tiny model also knows a text by its
+            position.
         settings: see `ExampleDataModule`; the template is by default the passage alone.
 
     Attributes:

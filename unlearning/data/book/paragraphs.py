@@ -26,9 +26,8 @@ def join_paragraphs(
 ) -> tuple[list[str], Counter[str]]:
     """Joins lines to paragraphs, and counts the pages and the hyphenated words that were joined.
 
-    A heading is always a paragraph. Where a paragraph plainly goes on behind a page's end (it ends
-    there in no sentence's end, and the next page begins in lower case or the line was full), the
-    two parts are one.
+    A heading is always a paragraph. Where a paragraph continues on the next page (its sentence does
+    not end, and the next page begins in lower case or the line was full), the two parts are joined.
 
     Args:
         pages: lines without blanks around them; an empty one is a blank line.

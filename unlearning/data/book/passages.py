@@ -25,8 +25,8 @@ class PromptLength:
 
     Args:
         fraction: of the passage's characters (arXiv 2405.15152: the first fifth).
-        characters: so many.
-        tokens: so many of a tokenizer's.
+        characters: number of characters.
+        tokens: number of tokens.
         tokenizer: its hub id or folder; None takes the data module's own.
 
     Raises:

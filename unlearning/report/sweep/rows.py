@@ -100,9 +100,9 @@ def _why(job: Job) -> str:
 
 def _checks(job: Job) -> Sortable:
     """Returns how many of the run report's verdicts a job passes, and which it does not."""
-    if not job.metrics:
+    judged = verdicts(job.metrics) if job.metrics else []
+    if not judged:  # of a model that was evaluated as it is, there is nothing to judge
         return Sortable(DASH, "")
-    judged = verdicts(job.metrics)
     passed = sum(verdict.ok is True for verdict in judged)
     others = [verdict.headline for verdict in judged if verdict.ok is not True]
     return Sortable(f"{passed} of {len(judged)}", str(passed / len(judged)), ", ".join(others))

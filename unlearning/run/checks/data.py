@@ -19,7 +19,7 @@ from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
 from unlearning.run.config.build import build_data
 from unlearning.run.config.method import objective_of
-from unlearning.run.config.prompt_sets import aggregates, prompt_sets
+from unlearning.run.config.prompt_sets import aggregates, check_metrics, prompt_sets
 
 Data = Mapping[str, ExampleDataModule | None]
 
@@ -40,6 +40,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
     found = describe_sources(data)
     if data["forget"] is None or data["retain"] is None:
         raise ConfigError("data.forget and data.retain are both needed.")
+    check_metrics(config)
     if not on_hub(data):
         check_together(config, data)
         aggregates(config, prompt_sets(config, data))

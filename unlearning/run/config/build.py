@@ -105,7 +105,7 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
 
 
 def own_source(prompt_set: str) -> str:
-    """What a data set is called that stands right in a prompt set."""
+    """Names a data set that is defined inside a prompt set."""
     return f"evaluation.{prompt_set}"
 
 

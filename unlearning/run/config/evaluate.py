@@ -20,7 +20,7 @@ _DATA = ("forget", "retain", "related")
 
 
 def evaluation_overrides(arguments: Sequence[str]) -> list[str]:
-    """Translates the words after `unlearn evaluate` to overrides of a run.
+    """Translates the arguments after `unlearn evaluate` to overrides of a run.
 
     Raises:
         ConfigError: more than two models are named.
@@ -90,7 +90,7 @@ def evaluation_config(config: DictConfig) -> DictConfig:
 
 
 def _used_data(evaluation: Mapping[str, Any]) -> list[str]:
-    """Names of the data sets that prompt sets take their prompts from."""
+    """Returns the names of the data sets that prompt sets take their prompts from."""
     sets = (settings for settings in evaluation["prompt_sets"].values() if settings)
     sources = (settings.get("source") for settings in sets)
     return list(dict.fromkeys(source for source in sources if isinstance(source, str)))

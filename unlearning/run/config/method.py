@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from lightning import LightningModule
 from omegaconf import DictConfig, OmegaConf
 
@@ -50,28 +51,36 @@ def objective_of(config: DictConfig) -> Objective | None:
     Raises:
         ConfigError: a term is not well-formed, or none has a weight.
     """
-    if edits_weights(config) or not (config.objective or _needs_objective(config)):
-        return None
-    return Objective(_plain(config.objective))
+    return Objective(_plain(config.objective)) if _has_objective(config) else None
 
 
-def _needs_objective(config: DictConfig) -> bool:
+def _has_objective(config: DictConfig) -> bool:
     return issubclass(method_class(config), UnlearningModule)
 
 
 def build_module(
     config: DictConfig, policy: CausalLM, reference: CausalLM | None
 ) -> LightningModule:
-    """Builds the unlearning module; `unlearn`, `reference`, `objective` and `method` are its
-    arguments.
+    """Builds the module that unlearns, of `unlearn`, `reference`, `objective` and `method`.
+
+    A module that is no `UnlearningModule` gets the arguments that it names beside those of
+    `method`; it keeps the model it trains as `policy` and logs its loss as `train/total`.
 
     Raises:
-        ConfigError: it does not take one of them, or refuses its value.
+        ConfigError: it does not take an argument, refuses its value, or has no policy.
     """
-    arguments = {**module_settings(config), **_arguments(config)}
+    settings = module_settings(config)
     if reference is not None:
-        arguments["reference_model"] = reference
-    return _made(config, policy, **arguments)
+        settings["reference_model"] = reference
+    if not _has_objective(config):
+        named = inspect.signature(method_class(config)).parameters
+        settings = {name: value for name, value in settings.items() if name in named}
+    module = _made(config, policy, **{**settings, **_arguments(config)})
+    if not isinstance(getattr(module, "policy", None), torch.nn.Module):
+        raise ConfigError(
+            f"method: {config.method._target_} has no attribute `policy`, the model it trains."
+        )
+    return module
 
 
 def build_edit(config: DictConfig) -> WeightEdit:
@@ -111,7 +120,7 @@ def check_method(config: DictConfig) -> str:
         ConfigError: naming the key, and what it takes.
     """
     name = method_class(config).__name__
-    check_targets(config.method, "method")
+    check_targets({"_target_": config.method._target_, **_arguments(config)}, "method")
     if edits_weights(config):
         if config.model.lora is not None:
             raise ConfigError(f"method {name} edits the weights themselves: set model.lora=null.")
@@ -144,7 +153,13 @@ def _made(config: DictConfig, *inputs: Any, **arguments: Any) -> Any:
 
 
 def _arguments(config: DictConfig) -> dict[str, Any]:
-    return {name: value for name, value in _plain(config.method).items() if name != "_target_"}
+    """What stands beside `_target_`; a null is left out where the class has no such argument, since
+    `method.rule: null` of `UnlearningModule` cannot be removed on the command line."""
+    named = inspect.signature(method_class(config)).parameters
+    given = _plain(config.method)
+    given.pop("_target_")
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    return {n: v for n, v in given.items() if v is not None or n in named or takes_all}
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

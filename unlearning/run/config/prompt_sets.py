@@ -25,7 +25,7 @@ from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.run.config.build import build, own_source
 from unlearning.types import Example, Generation, PromptSet
 
-_SET = ("source", "split", "limit", "kind", "metrics", "template")
+SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
 _AGGREGATE = ("metric", "of", "label", "against", "stage")
 _TEMPLATE = [field.name for field in fields(PromptTemplate)]
@@ -34,7 +34,8 @@ _TEMPLATE = [field.name for field in fields(PromptTemplate)]
 def prompt_sets(
     config: DictConfig, data: Mapping[str, ExampleDataModule | None]
 ) -> list[PromptSet]:
-    """What every model is asked. A set whose source is null in `data` is left out.
+    """Builds the prompt sets that every model answers. A set whose source is null in `data` is left
+    out.
 
     Raises:
         ConfigError: a set is empty, or asks for a source, kind, split or metric that there is not.
@@ -44,7 +45,7 @@ def prompt_sets(
         where = f"evaluation.prompt_sets.{name}"
         if node is None:  # switched off from the command line
             continue
-        settings = _checked(node, _SET, where)
+        settings = _checked(node, SET_KEYS, where)
         module, source = _source(str(name), settings.get("source"), data, where)
         if module is None:
             continue
@@ -101,7 +102,7 @@ def build_metric(node: Any, where: str) -> Metric:
         found = build(settings)
     else:
         _checked(settings, _METRIC, where)
-        found = import_object(str(settings.get("path")))
+        found = _imported(settings.get("path"), where)
     if not isinstance(found, Metric):
         raise ConfigError(
             f"{where}: {node!r} is a {type(found).__name__}; expected a function declared with "
@@ -112,8 +113,28 @@ def build_metric(node: Any, where: str) -> Metric:
     given = ("name", "label", "direction")
     changed: dict[str, Any] = {key: settings[key] for key in given if key in settings}
     if "interval" in settings:
-        changed["interval"] = import_object(str(settings["interval"]))
+        changed["interval"] = _imported(settings["interval"], where)
     return replace(found, **changed).with_options(settings.get("options") or {})
+
+
+def _imported(path: Any, where: str) -> Any:
+    try:
+        return import_object(str(path))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def check_metrics(config: DictConfig) -> None:
+    """Imports the metrics of every prompt set, which needs no data.
+
+    Raises:
+        ConfigError: one cannot be imported, or is not declared as a metric.
+    """
+    for name, node in config.evaluation.prompt_sets.items():
+        metrics = [] if node is None else node.get("metrics") or []
+        plain = OmegaConf.to_container(metrics) if OmegaConf.is_config(metrics) else metrics
+        for number, each in enumerate(plain):  # type: ignore[arg-type, var-annotated]
+            build_metric(each, f"evaluation.prompt_sets.{name}.metrics[{number}]")
 
 
 STAGES = ("oracle", "original", "before", "after")

@@ -121,7 +121,7 @@ def kept_answers(
 
 
 def _asked(prompt_set: PromptSet) -> list[Any]:
-    """All of a set that its answers depend on."""
+    """Returns everything of a prompt set that its answers depend on."""
     examples = [[e.prompt, e.response] for e in prompt_set.examples]
     more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
     needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)

@@ -99,7 +99,7 @@ def report_evaluation(run: RunContext, judge: Judge, answers: Models) -> Path:
 
 
 def _notes(run: RunContext, judge: Judge) -> list[str]:
-    """Says what was not measured, for want of a data set or a classifier."""
+    """Describes what was not measured, for lack of a data set or a classifier."""
     asked = {prompt_set.name for prompt_set in run.sets}
     unjudged = [each.name for each in run.sets if is_judged(each)]
     harm = f"There is no classifier, so that harm was not measured on {', '.join(unjudged)}."
@@ -111,7 +111,7 @@ def _notes(run: RunContext, judge: Judge) -> list[str]:
 
 
 def _scores(run: RunContext, answers: Models) -> dict[str, Any]:
-    """Compares the models, and writes down what the prompt sets are."""
+    """Compares the models, and describes the prompt sets."""
     measured, settings = metrics_by_set(run.config, run.sets), comparison_settings(run.config)
     apart = "original" not in answers  # else an oracle would stand first, for `*_to_original`
     models = {s: found for s, found in answers.items() if not (apart and s == ORACLE)}
