@@ -201,7 +201,7 @@ def test_a_table_of_losses_is_read_in_one_go(quiet_trainer, tmp_path):
 def test_off_the_cpu_a_loss_and_its_gradient_ask_for_no_value(started, monkeypatch, settings):
     """On the meta device, which has none to give: whatever asks for one raises."""
     module, data = started(2, **settings)
-    module._spare = None
+    module._grad_buffer = None
     module.policy.to("meta")
     # Autocast does not know this device.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
