@@ -215,3 +215,10 @@ def test_an_undefined_value_has_no_interval() -> None:
     sample = Sample(np.array([np.nan, 1.0, 2.0]), lambda rows: float(np.mean(rows)))
     assert np.isfinite(sample.resampled(200, 0)).any()
     assert np.isnan(percentile.interval(sample, Resampling(200))).all()
+
+
+def test_another_seed_draws_others_also_from_the_same_statistic() -> None:
+    sums = Sums(np.array([[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]]))
+    first, second = sums.resampled(50, 0), sums.resampled(50, 1)
+    assert first[0] == second[0] and not np.array_equal(first, second)
+    assert np.array_equal(sums.resampled(50, 0), first)
