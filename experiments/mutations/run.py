@@ -55,16 +55,19 @@ class Mutation:
 
 
 def read_mutations() -> list[Mutation]:
-    """Raises ValueError where a file no longer holds the lines that were to be changed."""
-    found = []
-    for group in yaml.safe_load((HERE / "mutations.yaml").read_text(encoding="utf-8")):
-        text = (ROOT / group["file"]).read_text(encoding="utf-8")
-        for each in group["mutations"]:
-            if text.count(each["was"]) != 1:
-                times = text.count(each["was"])
-                raise ValueError(f"{group['file']} holds {each['was']!r} {times} times, not once.")
-            found.append(Mutation(group["file"], tuple(group["tests"]), **each))
-    return found
+    groups = yaml.safe_load((HERE / "mutations.yaml").read_text(encoding="utf-8"))
+    return [
+        Mutation(group["file"], tuple(group["tests"]), **each)
+        for group in groups
+        for each in group["mutations"]
+    ]
+
+
+def check(mutation: Mutation) -> None:
+    """Raises ValueError where the file no longer holds the lines that are to be changed."""
+    times = (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.was)
+    if times != 1:
+        raise ValueError(f"{mutation.file} holds {mutation.was!r} {times} times, not once.")
 
 
 def import_libraries() -> None:
@@ -170,8 +173,17 @@ def main() -> int:
     parser.add_argument(
         "--only", default=[""], nargs="*", help="files whose path holds one of these"
     )
+    parser.add_argument("--survivors", action="store_true", help="none that was noticed before")
     options = parser.parse_args()
-    chosen = [each for each in read_mutations() if any(part in each.file for part in options.only)]
+    known = read_results()
+    chosen = [
+        each
+        for each in read_mutations()
+        if any(part in each.file for part in options.only)
+        and not (options.survivors and known.get(name_of(each)))
+    ]
+    for mutation in chosen:
+        check(mutation)
     import_libraries()
     free = list(copies(options.jobs))
 
@@ -211,14 +223,17 @@ def main() -> int:
     return int(bool(survivors))
 
 
-def keep(results: list[tuple[Mutation, str | None]]) -> dict[str, str | None]:
-    """The first test to fail by mutation, of this run and of earlier ones, in the list's order."""
+def read_results() -> dict[str, str | None]:
+    """The first test to fail by mutation, of earlier runs."""
     path = HERE / "results.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known |= {name_of(mutation): found for mutation, found in results}
-    names = map(name_of, read_mutations())
-    kept = {name: known[name] for name in names if name in known}
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def keep(results: list[tuple[Mutation, str | None]]) -> dict[str, str | None]:
+    """The same with those of this run."""
+    known = read_results() | {name_of(mutation): found for mutation, found in results}
+    kept = {name: known[name] for name in map(name_of, read_mutations()) if name in known}
+    (HERE / "results.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return kept
 
 

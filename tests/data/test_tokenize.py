@@ -48,6 +48,9 @@ def test_no_end_token_where_none_is_wanted(tokenizer):
 def test_the_answer_is_cut_never_the_prompt_and_it_is_counted_and_logged(tokenizer, caplog):
     examples = [Example("what says a cat ?", "a cat says meow"), Example("what ?", "meow")]
     whole = tokenize_examples(examples, tokenizer, TEMPLATE, 48)
+    fits = [len(s.prompt_ids) + len(s.response_ids) for s in whole.sequences]
+    assert tokenize_examples(examples, tokenizer, TEMPLATE, max(fits)).truncated == 0
+    assert tokenize_examples(examples, tokenizer, TEMPLATE, max(fits) - 1).truncated == 1
     with caplog.at_level(logging.WARNING, logger="unlearning"):
         cut = tokenize_examples(examples, tokenizer, TEMPLATE, max_length=12)
     assert (whole.truncated, cut.truncated) == (0, 1)

@@ -230,11 +230,19 @@ def test_slopes_are_taken_by_the_kl():
 
 
 def test_values_come_in_the_order_of_the_answers():
-    """Whatever is made first."""
+    """Whatever is made first, and each of its own rows."""
     given = inputs()
     head, reference_head = (given["weight"], given["bias"]), (given["reference_weight"], None)
     plain = Answers(given["first"], given["targets"][:11], ones)
-    compared = Answers(given["second"], given["targets"][11:], ones, given["reference"])
-    _, found = separable_loss([compared, plain], head, reference_head)
-    assert [len(values.nll) for values in found] == [7, 11]
-    assert found[0].kl is not None and found[1].kl is None
+    compared = [
+        Answers(states, given["targets"][11:], ones, given["reference"])
+        for states in (given["second"], given["first"][:7])
+    ]
+    _, found = separable_loss([compared[0], plain, compared[1]], head, reference_head)
+    assert [len(values.nll) for values in found] == [7, 11, 7] and found[1].kl is None
+    for some, values in zip(compared, (found[0], found[2]), strict=True):
+        expected = token_losses(
+            some.hidden, head[0], some.targets, head[1], given["reference"], *reference_head
+        )
+        for ours, theirs in zip(values[:3], expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ from work import lines_run
 
 from unlearning.errors import ConfigError
 from unlearning.metrics import statistic as module
-from unlearning.metrics.bootstrap import Change, Resampling, difference
+from unlearning.metrics.bootstrap import Change, Resampling, difference, percentile
 from unlearning.metrics.estimate import Estimate, estimate, estimate_change
 from unlearning.metrics.perplexity import perplexity
 from unlearning.metrics.similarity import bleu_of_sums, bleu_statistics
@@ -208,3 +208,17 @@ def test_ratio_of_nothing_is_undefined() -> None:
     values = ratio(np.array([[0.0, 0.0], [1.0, 2.0]]))
     assert math.isnan(values[0])
     assert values[1] == 0.5
+
+
+def test_an_undefined_value_has_no_interval() -> None:
+    """Though resamples without the missing score have a value."""
+    sample = Sample(np.array([np.nan, 1.0, 2.0]), lambda rows: float(np.mean(rows)))
+    assert np.isfinite(sample.resampled(200, 0)).any()
+    assert np.isnan(percentile.interval(sample, Resampling(200))).all()
+
+
+def test_another_seed_draws_others_also_from_the_same_statistic() -> None:
+    sums = Sums(np.array([[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]]))
+    first, second = sums.resampled(50, 0), sums.resampled(50, 1)
+    assert first[0] == second[0] and not np.array_equal(first, second)
+    assert np.array_equal(sums.resampled(50, 0), first)

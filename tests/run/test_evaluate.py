@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -67,6 +68,17 @@ def composed(compose_config, pairs):
         return compose_config(*SETTINGS, *sources, *words)
 
     return compose
+
+
+@pytest.fixture(autouse=True)
+def log_files_are_closed():
+    """A run logs to its folder until the process ends, which here has other tests to do."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers = before
 
 
 def metrics_in(folder: Path) -> dict:
@@ -218,6 +230,7 @@ def test_it_resumes_by_its_own_configuration(composed, opt_folder, tmp_path, mon
     with monkeypatch.context() as patched:
         patched.setattr("unlearning.run.stages.report.compare", interrupt)
         assert start(config, tmp_path / "run") == 130
+    logging.getLogger().handlers[0].close()
     monkeypatch.setattr(answers, "evaluate", interrupt)  # the answers are there
     assert start(config, tmp_path / "run", resume=True, compare=True) == 0
     assert (tmp_path / "run/report.html").is_file()
