@@ -105,7 +105,8 @@ def test_evaluations_are_those_of_one_process(
         for strategy in ("fsdp", "ddp"):
             first, second = (rank["callbacks"][f"{strategy} {count}"] for rank in watched)
             assert first["logged"] == second["logged"]
-            torch.testing.assert_close(first["logged"], alone)
+            # BLEU of one short passage is undefined: it has no 4-gram.
+            torch.testing.assert_close(first["logged"], alone, equal_nan=True)
             assert (first["said"], second["said"]) == (said, [])
             texts = [json.loads(line)["completion"] for line in said]
             dealt = [texts[n : n + count] for n in range(0, len(texts), count)]

@@ -69,6 +69,7 @@ def my_metrics(tmp_path, monkeypatch):
     (tmp_path / "my_metrics.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
+    sys.modules.pop("my_metrics", None)  # of another test
     yield "my_metrics"
     sys.modules.pop("my_metrics", None)
 

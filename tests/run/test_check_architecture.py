@@ -24,7 +24,7 @@ WRONG = [
     ([("model.lora.target_modules", ["q_proj", "qq"])], f"model.lora: .*'qq'.*{LAYERS}"),
     ([("data.max_length", 4000)], "data.max_length=4000 is above the model's context"),
     ([("finetune.context_length", 4000)], "finetune.context_length=4000 is above"),
-    ([("model.lora.kind", "adalora"), ("unlearn.max_steps", 2)], "model.lora: AdaLoRA deals"),
+    ([("model.lora.kind", "adalora"), ("unlearn.max_steps", 2)], "model.lora: AdaLoRA allocates"),
     ([("finetune.adapter.kind", "adalora"), ("finetune.max_steps", 2)], "finetune.adapter: Ada"),
 ]
 
