@@ -44,6 +44,19 @@ def test_a_batch_has_the_papers_three_parts(make_data):
     assert counts == {"forget": 2, "mismatch": 10, "retain": 2}
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_retain_pairs_are_as_many_as_asked_for(make_data, size):
+    data = make_data(batch_size=2, retain_batch_size=size)
+    batches = first_batches(data, 6)
+    assert [batch.answers["forget"].num_sequences for batch in batches] == [2] * 6
+    assert [batch.answers["retain"].num_sequences for batch in batches] == [size] * 6
+    # Packing orders them anew within a batch; none is left out between two.
+    order = [data.pairs.at([n])[0][0] for n in range(6 * size)]
+    for number, batch in enumerate(batches):
+        expected = order[number * size : (number + 1) * size]
+        assert sorted(batch.answers["retain"].examples) == sorted(expected)
+
+
 def test_answers_are_those_of_their_sets(make_data, forget_examples, retain_examples):
     data = make_data()
     forget = {example.response for example in forget_examples}
@@ -82,6 +95,13 @@ def test_mismatches_are_drawn_anew_every_epoch(make_data):
         (example,) = batch.answers["forget"].examples
         by_example.setdefault(example, set()).add(tuple(texts(data, batch, "mismatch")))
     assert all(len(draws) > 3 for draws in by_example.values())  # 8 epochs each
+
+
+def test_prompts_have_mismatches_of_their_own(make_data):
+    data = make_data(batch_size=1)
+    epoch = first_batches(data, 5)
+    draws = {tuple(batch.answers["mismatch"].examples) for batch in epoch}
+    assert len(draws) > 2  # one draw for all of them would be 1
 
 
 def test_mismatches_never_come_from_outside_the_training_split(
@@ -126,6 +146,31 @@ def test_a_stream_is_a_function_of_the_seed(make_data):
     assert not all(same(a, b) for a, b in zip(ours, other, strict=True))
 
 
+def test_mismatches_depend_on_the_seed(make_data):
+    """By prompt, in one epoch: their order is another with another seed, too."""
+    first, second = (
+        {
+            batch.answers["forget"].examples: batch.answers["mismatch"].examples
+            for batch in first_batches(make_data(batch_size=1, seed=seed), 5)
+        }
+        for seed in (1, 2)
+    )
+    assert first.keys() == second.keys() and len(first) == 5
+    assert first != second
+
+
+def test_the_retain_order_depends_on_the_seed(make_data):
+    first, second = (
+        [
+            batch.answers["retain"].examples[0]
+            for batch in first_batches(make_data(batch_size=1, seed=seed), 7)
+        ]
+        for seed in (1, 2)
+    )
+    assert sorted(first) == sorted(second) == list(range(7))
+    assert first != second
+
+
 def test_example_n_is_the_same_whatever_the_batch_size(make_data):
     eight, one = make_data(batch_size=8), make_data(batch_size=1)
     (big,) = first_batches(eight, 1)
@@ -135,11 +180,14 @@ def test_example_n_is_the_same_whatever_the_batch_size(make_data):
         assert sorted(texts(eight, big, role)) == together
 
 
-def test_ranks_share_the_stream_out(make_data):
-    class Rank:
-        def __init__(self, rank: int) -> None:
-            self.global_rank, self.world_size, self.accumulate_grad_batches = rank, 2, 1
+class Rank:
+    """What a DataModule asks a Trainer about one of two ranks."""
 
+    def __init__(self, rank: int) -> None:
+        self.global_rank, self.world_size, self.accumulate_grad_batches = rank, 2, 1
+
+
+def test_ranks_share_the_stream_out(make_data):
     whole = make_data(batch_size=4)
     (big,) = first_batches(whole, 1)
     parts = []
@@ -151,6 +199,16 @@ def test_ranks_share_the_stream_out(make_data):
     assert big.answers["forget"].examples and set(big.answers["forget"].examples) == {
         number for part in parts for number in part.answers["forget"].examples
     }
+
+
+def test_no_rank_repeats_a_batch_of_another(make_data):
+    ranks = [make_data(batch_size=1), make_data(batch_size=1)]
+    for number, data in enumerate(ranks):
+        data.trainer = Rank(number)
+    batches = [first_batches(data, 3) for data in ranks]
+    in_turn = [batch for step in zip(*batches, strict=True) for batch in step]
+    whole = first_batches(make_data(batch_size=1), 6)
+    assert all(same(ours, theirs) for ours, theirs in zip(in_turn, whole, strict=True))
 
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(1, 5), (2, 3), (5, 1), (8, 1)])

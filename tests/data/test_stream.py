@@ -69,6 +69,14 @@ def test_a_place_in_the_stream_is_that_of_so_many_ranks(make_data):
     assert data.state_dict()["next_batch"] == 3
 
 
+def test_an_open_stream_goes_to_a_loaded_place(make_data):
+    data = make_data()
+    stream = data.train_dataloader()
+    data.load_state_dict({"next_batch": 2, "ranks": 1})
+    assert next(iter(stream)).index == 2
+    assert data.state_dict()["next_batch"] == 3
+
+
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
     parts = {"rows": batch.rows, **batch.answers}
     return {

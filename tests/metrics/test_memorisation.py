@@ -85,7 +85,8 @@ def test_verbatim_in_characters_words_and_tokens() -> None:
     said, true = " and the mill stood still.\n", "The mill stood there"
     assert verbatim_chars(said, true) == len("he mill stood ")
     assert verbatim_words(said, true) == 2  # mill stood
-    assert verbatim_chars("the sea", "the sea ") == 7  # nobody says the white space around it
+    assert verbatim_chars(" the sea\n", " the sea\n") == 7  # white space around it is no text
+    assert verbatim_chars("a the ", "b the ") == 4  # within it it is
     # 2 ends a text and 1 fills it up: neither is text
     assert verbatim_tokens([5, 6, 7, 2], [4, 5, 6, 7], special={1, 2}) == 3
     assert verbatim_tokens([2], [2, 9], special={2}) == 0
