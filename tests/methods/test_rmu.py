@@ -75,7 +75,14 @@ def test_nothing_above_the_layer_takes_a_gradient(make_model, make_data):
     module = RMU(make_model(), reference="copy", **{**SETTINGS, "layer": 0})
     data = make_data()
     data.setup()
+    seen = []
+    above = module.policy.get_decoder().layers[1]
+    above.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((*args, *kwargs.values())[0].requires_grad),
+        with_kwargs=True,
+    )
     module.loss(data.batch_at(0)).total.backward()
+    assert seen[0] is False  # what is above keeps no activations; the second is the reference's
     with_gradient = {n for n, p in module.policy.named_parameters() if p.grad is not None}
     assert any("layers.0" in name for name in with_gradient)
     assert not any("layers.1" in name or "final_layer_norm" in name for name in with_gradient
