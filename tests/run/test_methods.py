@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -164,3 +167,25 @@ def test_a_module_of_ones_own_from_the_command_line(runs, compose_config, tmp_pa
     assert found["steps"] == metrics(runs / "paper")["steps"]
     assert found["after"].keys() == metrics(runs / "paper")["after"].keys()
     assert any(not torch.equal(w, base(runs)[n]) for n, w in weights(runs / "own").items())
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_task_vector_on_two_ranks(runs, tmp_path):
+    """Both ranks tune the model; the one that leads edits, saves and reports."""
+    devices = ("trainer.devices=2", "trainer.strategy=ddp", f"hydra.run.dir={tmp_path}/two")
+    words = [*DEMO, *METHODS["task_vector"], *devices, f"cache_dir={runs}/cache"]
+    done = subprocess.run(
+        [sys.executable, "-m", "unlearning", *words], text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    folders = [p for p in (runs / "cache/tuned").iterdir() if p.is_dir()]
+    tuned = [load_file(p / "merged/model.safetensors") for p in folders]
+    found, start = weights(tmp_path / "two"), base(runs)
+    errors = [
+        max(float((found[n] - (2 * start[n] - other[n])).abs().max()) for n in start)
+        for other in tuned
+    ]
+    assert len(tuned) == 2 and min(errors) < 1e-5  # tuned by two ranks, under a key of its own
+    assert metrics(tmp_path / "two")["after"].keys() == metrics(runs / "paper")["after"].keys()
