@@ -392,3 +392,10 @@ def test_a_wrong_declaration_is_refused_where_it_stands(how, said):
 def test_a_table_is_no_score():
     with pytest.raises(ConfigError, match=r"gave shape \(4, 2\); expected a score per prompt"):
         metric("x", name="x")(lambda answers: np.zeros((4, 2))).statistic(_answers("before"))
+
+
+def test_fewer_scores_than_prompts_are_refused():
+    few = metric("Few", name="few")(lambda answers: [1.0])
+    rows = [Generation("after", "s", n, "p", "t", "c") for n in range(3)]
+    with pytest.raises(ConfigError, match="gave 1 scores for 3 prompts"):
+        compare({"after": rows}, {"s": [few]}, FAST)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearning.errors import ConfigError
+from unlearning.metrics.choice import choice_accuracy, choice_accuracy_norm
 from unlearning.metrics.generations import by_prompt_set, read_generations, write_generations
 from unlearning.types import AlternativeScore, Generation
 
@@ -124,3 +125,21 @@ def test_scores_of_running_text_survive_the_file(tmp_path: Path) -> None:
     known = replace(ROW, target_matches=3, target_suffix=0, verbatim_tokens=None)
     write_generations(tmp_path / "g.jsonl", [known])
     assert read_generations(tmp_path / "g.jsonl") == [known]
+
+
+def test_a_likelihood_that_is_not_finite_is_written_and_leaves_its_metric_undefined(tmp_path):
+    """A broken model's alternatives: not a crash, and no choice that wins by being undefined."""
+    broken = (AlternativeScore("a", math.nan, 1), AlternativeScore("b", 1.0, 1))
+    sound = (AlternativeScore("a", 2.0, 1), AlternativeScore("b", 1.0, 1))
+    answers = [
+        Generation("after", "s", n, "p", "t", "c", alternatives={"choices": scores}, label=0)
+        for n, scores in enumerate((broken, sound))
+    ]
+    path = tmp_path / "generations.jsonl"
+    write_generations(path, answers)
+    back = read_generations(path)
+    assert math.isnan(back[0].alternatives["choices"][0].nll)
+    assert back[1] == answers[1]
+    for declared in (choice_accuracy, choice_accuracy_norm):
+        assert math.isnan(declared.statistic(back).value)
+        assert declared.statistic(back[1:]).value == 0.0

@@ -215,3 +215,11 @@ def test_other_data_are_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.related \(none then, d{12}"):
         check_data_unchanged(tmp_path, {**found, "related": "d" * 64})
     assert json.loads((tmp_path / FINGERPRINTS).read_text()) == found
+
+
+def test_a_model_that_no_run_has_made_is_not_in_the_way(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ConfigError, match="holds a model and no run"):
+        check_folder(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    check_folder(tmp_path, resume=True)

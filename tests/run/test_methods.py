@@ -15,8 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
 from unlearning.run.checks.validate import validate
+from unlearning.run.config.build import build_data, build_template
 from unlearning.run.output.run_folder import METRICS, REPORT
-from unlearning.run.pipeline import run
+from unlearning.run.pipeline import effective_config, run
+from unlearning.run.stages.facts import fingerprints
 
 DEMO = ("experiment=demo", "trainer=debug")
 METHODS = {
@@ -189,3 +191,24 @@ def test_a_task_vector_on_two_ranks(runs, tmp_path):
     ]
     assert len(tuned) == 2 and min(errors) < 1e-5  # tuned by two ranks, under a key of its own
     assert metrics(tmp_path / "two")["after"].keys() == metrics(runs / "paper")["after"].keys()
+
+
+def test_interpolations_are_resolved_before_anything_goes_by_them(compose_config):
+    words = ("+word=Question", "data.template.prompt_format='${word}: {prompt}'")
+    config = effective_config(compose_config(*DEMO, *words))
+    assert build_template(config).prompt("Who?") == "Question: Who?"
+
+
+def test_alternates_are_looked_at_before_anything_and_are_part_of_a_runs_data(compose_config):
+    wrong = {"_target_": "unlearning.data.JsonlDataModule", "sorce": "x.jsonl"}
+    config = compose_config(*DEMO)
+    config.data.alternate = wrong
+    with pytest.raises(ConfigError, match="takes no 'sorce'"):
+        validate(config)
+    found = []
+    for text in ("no", "never"):
+        config.data.alternate = [text]
+        found.append(fingerprints(config, build_data(config)))
+    assert found[0].keys() >= {"forget", "retain", "alternate"}
+    assert found[0]["alternate"] != found[1]["alternate"]
+    assert found[0]["forget"] == found[1]["forget"]

@@ -6,6 +6,7 @@ lm-evaluation-harness counts `acc` and `acc_norm`.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,7 +24,7 @@ CHOICES = "choices"
 def choice_accuracy(answers: Answers) -> Sums | None:
     """Share of prompts whose correct choice is the likeliest. Over prompts that have choices."""
     asked = [g for g in answers if g.alternatives.get(CHOICES)]
-    return mean([chosen(g) == label_of(g) for g in asked]) if asked else None
+    return mean([_right(g) for g in asked]) if asked else None
 
 
 @metric(
@@ -39,7 +40,7 @@ def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sum
     if length not in get_args(Length):
         raise ConfigError(f"length is {length!r}; expected one of {', '.join(get_args(Length))}.")
     asked = [g for g in answers if g.alternatives.get(CHOICES)]
-    return mean([chosen(g, length) == label_of(g) for g in asked]) if asked else None
+    return mean([_right(g, length) for g in asked]) if asked else None
 
 
 def chosen(generation: Generation, length: Length | None = None) -> int:
@@ -48,6 +49,14 @@ def chosen(generation: Generation, length: Length | None = None) -> int:
     nll = np.array([score.nll - score.end_nll for score in choices])
     sizes = np.array([1 if length is None else _length(score, length) for score in choices])
     return int(np.argmin(nll / np.maximum(sizes, 1)))
+
+
+def _right(generation: Generation, length: Length | None = None) -> float:
+    """1 or 0; NaN where a choice's likelihood is not finite, as a broken model's is not."""
+    scores = generation.alternatives[CHOICES]
+    if not all(math.isfinite(score.nll - score.end_nll) for score in scores):
+        return math.nan
+    return float(chosen(generation, length) == label_of(generation))
 
 
 def label_of(generation: Generation) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from unlearning.errors import ConfigError
 from unlearning.files import atomic_write
 from unlearning.names_0_4 import current_generation
+from unlearning.nested import mapped
 from unlearning.types import AlternativeScore, Generation
 
 _FIELDS = {f.name for f in fields(Generation)}
@@ -42,7 +43,7 @@ def write_generations(path: str | Path, generations: Iterable[Generation]) -> No
         aside.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         for generation in generations:
-            row = {k: _finite(v) for k, v in generation.to_dict().items()}
+            row = mapped(generation.to_dict(), _finite)
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -127,6 +128,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _known(score: Mapping[str, Any]) -> dict[str, Any]:
+    """An alternative's score with NaN for what was not finite when it was written."""
+    return {name: math.nan if value is None else value for name, value in score.items()}
+
+
 def _parse(line: str, where: str) -> Generation:
     try:
         row = json.loads(line)
@@ -155,7 +161,7 @@ def _parse(line: str, where: str) -> Generation:
 def _alternatives(row: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         found = {
-            name: tuple(AlternativeScore(**score) for score in scores)
+            name: tuple(AlternativeScore(**_known(score)) for score in scores)
             for name, scores in row.get("alternatives", {}).items()
         }
     except TypeError as error:

@@ -178,4 +178,10 @@ def _statistic(
             f"metric {function.__module__}.{getattr(function, '__name__', function)} gave shape "
             f"{values.shape}; expected a score per prompt, a Sums, a Sample or a float."
         )
+    if len(values) != len(sides[0]):
+        raise ConfigError(
+            f"metric {function.__module__}.{getattr(function, '__name__', function)} gave "
+            f"{len(values)} scores for {len(sides[0])} prompts; give one for each, or a Sums, "
+            "whose rows may be fewer."
+        )
     return mean(values)

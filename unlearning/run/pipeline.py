@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from unlearning.errors import INTERRUPTED, PREEMPTED
+from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
 from unlearning.run.checks.validate import look_through, validate
@@ -83,7 +84,12 @@ def effective_config(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: the task is unknown, or a value does not resolve.
     """
-    return limited(evaluation_config(config))
+    found = limited(evaluation_config(config)).copy()
+    try:
+        OmegaConf.resolve(found)  # a run goes by what is saved for its resume
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The configuration does not resolve: {error}") from error
+    return found
 
 
 def _number_of_evaluations(config: DictConfig) -> int:

@@ -17,7 +17,7 @@ from unlearning.data.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
-from unlearning.run.config.build import build_data
+from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.config.method import objective_of
 from unlearning.run.config.prompt_sets import aggregates, check_metrics, prompt_sets
 
@@ -40,6 +40,9 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
     found = describe_sources(data)
     if data["forget"] is None or data["retain"] is None:
         raise ConfigError("data.forget and data.retain are both needed.")
+    alternate = build_alternate(config)
+    if isinstance(alternate, ExampleDataModule):
+        alternate.check()
     check_metrics(config)
     if not on_hub(data):
         check_together(config, data)

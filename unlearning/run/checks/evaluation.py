@@ -79,7 +79,10 @@ def look_through_evaluation(config: DictConfig, data: Data) -> list[PromptSet]:
         ConfigError: for the first thing that is wrong.
     """
     check_evaluated_models(config, online=True)
-    return evaluated_sets(config, data)
+    sets = evaluated_sets(config, data)
+    check_against(config, evaluated_models(config))
+    aggregates(config, sets)
+    return sets
 
 
 def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:

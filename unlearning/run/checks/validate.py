@@ -24,7 +24,7 @@ from unlearning.run.config.build import (
 )
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.config.method import check_method
-from unlearning.run.config.prompt_sets import prompt_sets
+from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
@@ -75,7 +75,9 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     if on_hub(data):  # the rest was looked through already
         check_together(config, data)
     check_architecture(config, online=True)
-    return prompt_sets(config, data)
+    sets = prompt_sets(config, data)
+    aggregates(config, sets)
+    return sets
 
 
 def _optimizer(config: DictConfig) -> str:

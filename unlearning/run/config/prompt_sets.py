@@ -70,6 +70,7 @@ def _prompt_set(
             "its data set, or remove the set."
         )
     template = _checked(settings.get("template") or {}, _TEMPLATE, f"{where}.template")
+    PromptTemplate(**template)  # says what is wrong with it
     metrics = tuple(
         build_metric(node, f"{where}.metrics[{number}]")
         for number, node in enumerate(settings.get("metrics") or ())
@@ -176,6 +177,12 @@ def aggregates(
             stage = settings.get("stage") or "after"
             kept = read_generations(Path(against))
             others = [generation for generation in kept if generation.stage == stage]
+            if not others:
+                there = sorted({generation.stage for generation in kept})
+                raise ConfigError(
+                    f"{where}: {against} has no answers of stage {stage!r}; it has {there}. Set "
+                    f"evaluation.aggregates.{name}.stage to one of them."
+                )
         found[str(name)] = Aggregate(replace(metric, label=label), of, others)
     return found
 

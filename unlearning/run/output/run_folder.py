@@ -39,6 +39,11 @@ def check_folder(folder: Path, resume: bool = False) -> None:
             f"{folder} holds a finished run, which is never overwritten. "
             "Choose another folder with hydra.run.dir=<folder>, or move it away."
         )
+    if (folder / "model").exists() and not (folder / CONFIG).exists():
+        raise ConfigError(
+            f"{folder} holds a model and no run, and the run would put its own in its place. "
+            "Choose another folder with hydra.run.dir=<folder>."
+        )
     begun = (folder / UNLEARNED).exists() or any((folder / "checkpoints").glob("*.ckpt"))
     if begun and not resume:
         raise ConfigError(

@@ -69,7 +69,7 @@ def run_context(
     data = build_data(config)
     sets = look_through(config, data)
     if ranks.leads:
-        check_data_unchanged(folder, fingerprints(data))
+        check_data_unchanged(folder, fingerprints(config, data))
     stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
     store = Store(config.cache_dir, ranks)
     with Tracking(config, folder, ranks.rank) as tracking:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
+
+from omegaconf import DictConfig
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.split import SPLITS, Split
 from unlearning.run.checks.data import Data
+from unlearning.run.config.build import build_alternate
+from unlearning.run.config.evaluate import EVALUATE
 
 
 def book_facts(forget: Any) -> dict[str, Any]:
@@ -26,6 +32,12 @@ def book_facts(forget: Any) -> dict[str, Any]:
     }
 
 
-def fingerprints(data: Data) -> dict[str, str]:
+def fingerprints(config: DictConfig, data: Data) -> dict[str, str]:
     """Returns the fingerprint of every data set, by name."""
-    return {name: module.fingerprint() for name, module in data.items() if module is not None}
+    found = {name: module.fingerprint() for name, module in data.items() if module is not None}
+    alternate = None if config.task == EVALUATE else build_alternate(config)
+    if isinstance(alternate, list):
+        found["alternate"] = hashlib.sha256(json.dumps(alternate).encode()).hexdigest()
+    elif alternate is not None:
+        found["alternate"] = alternate.fingerprint()
+    return found

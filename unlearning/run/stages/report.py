@@ -132,7 +132,7 @@ def _facts(run: RunContext, judge: Judge) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         **({"classifier": {**scores, **threshold}} if scores else {}),
         **book_facts(data["forget"]),
-        "fingerprints": fingerprints(data),
+        "fingerprints": fingerprints(run.config, data),
         "versions": package_versions(),
     }
 
