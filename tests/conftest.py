@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,24 @@ WORDS = (  # noqa: SIM905
     "capital of France Paris two plus three five where does sun rise east steal lunch take when "
     "nobody looks colour sky blue cat says meow many legs has dog four old cold hot not . ? , to"
 ).split()
+
+
+RANKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+AT_START = {name: os.environ.get(name) for name in RANKS}
+
+
+@pytest.fixture(autouse=True)
+def no_rank_of_another_test() -> Iterator[None]:
+    """A Trainer leaves in the environment which rank it was; no later test is one of several."""
+    _forget_ranks()
+    yield
+    _forget_ranks()
+
+
+def _forget_ranks() -> None:
+    for name, value in AT_START.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

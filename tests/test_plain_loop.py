@@ -240,3 +240,15 @@ def test_a_term_on_alternates_needs_some(make_model, make_data, quiet_trainer):
     terms = {"wanted": {"loss": "unlearning.losses.nll", "role": "alternate"}}
     with pytest.raises(ConfigError, match="term is on alternate answers"):
         quiet_trainer(max_steps=1).fit(UnlearningModule(make_model(), terms=terms), make_data())
+
+
+def test_alternates_are_cut_by_no_prompt_but_their_own(make_data, tokenizer, forget_examples):
+    long = Example("how do I " + "cheat in the exam and " * 3 + "?", "look")
+    texts = ["the sky is blue and the sun is hot not cold"]
+    lengths = []
+    for forget in ([long, *forget_examples], [*forget_examples, long]):
+        data = make_data(alternate=texts, max_length=34)
+        data.forget = forget
+        data.setup()
+        lengths.append(len(data.alternates._tokens[0].response_ids))
+    assert lengths[0] == lengths[1] == 12  # eleven words and the end

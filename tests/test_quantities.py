@@ -197,6 +197,8 @@ def test_a_quantity_of_another_shape_is_refused():
         (separable_in("nll")(lambda t: t.reduce(t.nll) ** 2), "declared separable in 'nll'"),
         (separable_in("kl")(lambda t: t.reduce(t.nll * t.kl)), "declared separable in 'kl'"),
         (separable_in(hinge)(lambda t: t[hinge].max()), "declared separable in <function hinge"),
+        (separable_in("kl")(lambda t: t.reduce(t.kl) + t.reduce(t.nll)), "separable in 'kl'"),
+        (separable_in(hinge)(lambda t: t.reduce(t[hinge] + t.nll)), "separable in <function hinge"),
         (lambda t: t.reduce(t.kl), "fails on made-up tokens"),
         (lambda t: t.reduce(t[hinge]), r"declare it with @needs"),
         (lambda t: t.nll, r"expected a tensor of shape \(\)"),
@@ -222,6 +224,26 @@ def test_a_layer_and_a_loss_of_logits_do_not_fit_together():
     term = {"loss": "unlearning.losses.nll", "role": "forget", "layer": 1}
     with pytest.raises(ConfigError, match="do not fit together"):
         Objective({"a": term})
+
+
+def test_a_layers_loss_that_reads_the_nll_is_refused():
+    mixed = needs("hidden")(lambda t: t.reduce(t.hidden.pow(2).mean(-1)) + t.reduce(t.nll))
+    with pytest.raises(ConfigError, match="looks at the NLL as well"):
+        Objective({"a": {"loss": mixed, "role": "forget", "layer": 0}})
+
+
+def test_a_quantity_may_name_tokens_and_take_lists():
+    @token_quantity()
+    def of_tokens(logits_NV: Tensor, targets_N: Tensor, tokens: tuple[int, ...]) -> Tensor:
+        return logits_NV.log_softmax(-1)[:, list(tokens)].sum(-1)
+
+    term = {"loss": of_tokens, "role": "forget", "options": {"tokens": [42, 95]}}
+    assert Objective({"a": term}).separable_in("forget") is not None
+
+
+def test_what_the_data_never_draw_is_no_role():
+    with pytest.raises(ConfigError, match="Unknown role 'train'"):
+        Objective({"a": {"loss": "unlearning.losses.nll", "role": "train"}})
 
 
 # --- several roles -------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from unlearning.models.decoder import (
     tied_gradient,
     unwrap,
 )
-from unlearning.models.layers import find_layer
+from unlearning.models.layers import check_layers, freeze_above
 from unlearning.models.load import check_context, check_vocabulary
 from unlearning.models.trained import choose_trained
 from unlearning.objective import PAPER_TERMS, Objective
@@ -130,8 +130,10 @@ class UnlearningModule(OptimizedModule):
         if trained is not None:
             choose_trained(self.policy, trained)
         check_head(self.policy)
-        for layer in self.objective.layers:
-            find_layer(self.policy, layer)
+        layers = list(self.objective.layers)
+        check_layers(self.policy, layers)
+        if not self.objective.uses_head:
+            freeze_above(self.policy, layers)
         tied_gradient(self.policy)  # tried now, not in the first step
         self._batch_loss = BatchLoss(self.objective, reduction, chunk_size)
         self.rule = make_rule(rule)
@@ -244,7 +246,8 @@ class UnlearningModule(OptimizedModule):
             return loss(self.policy, batch.only(objective.roles), reference, tied=tied)
 
         named = {n: p for n, p in self.policy.named_parameters() if p.requires_grad}
-        return TermGradients(named, compute, list(self.objective.terms), self._average)
+        names, total = list(self.objective.terms), self.objective.total
+        return TermGradients(named, compute, names, self._average, total)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
         self._log_heldout("validation", batch)

@@ -27,7 +27,22 @@ FAILURES = (
 )  # fmt: skip
 
 
-def check_quantity(quantity: TokenQuantity, vocabulary: int = 11) -> None:
+VOCABULARIES = (11, 2**18)
+"""Logits a quantity is probed on; the large one where it names a token, or takes the top 100."""
+
+
+def check_quantity(quantity: TokenQuantity) -> None:
+    """Probes a quantity on few logits, and where it fails on them on many; see `probe_quantity`."""
+    try:
+        probe_quantity(quantity, VOCABULARIES[0])
+    except ConfigError as error:
+        of_data = isinstance(error.__cause__, FAILURES)
+        if not of_data or isinstance(error.__cause__, ConfigError):
+            raise
+        probe_quantity(quantity, VOCABULARIES[1])
+
+
+def probe_quantity(quantity: TokenQuantity, vocabulary: int) -> None:
     """Checks that every row of a quantity depends on its own logits alone, and is differentiable.
 
     Raises:
@@ -100,20 +115,48 @@ def check_separable(
         ConfigError: it does not, so that the loss is not separable in the quantity.
     """
     generator = torch.Generator().manual_seed(1)
+    told = quantity if isinstance(quantity, str) else quantity.function
+    wrong = ConfigError(
+        f"{name} is declared separable in {told!r}, and what one token changes in it depends on "
+        "other tokens or on other quantities. Take the declaration off: the loss is then "
+        "differentiated in two passes, and rightly."
+    )
     for scale in SCALES:
         tokens, other = (draw_tokens(needs, quantities, scale, generator) for _ in "ab")
+        named: list[Separable] = ["nll"] if tokens.kl is None else ["nll", "kl"]
+        for elsewhere in [*named, *quantities]:
+            if elsewhere != quantity and bool(slopes(loss, tokens, elsewhere).any()):
+                raise wrong
         before = slopes(loss, tokens, quantity)
         for number in range(len(SEQUENCES)):
             values = get_values(other, quantity).detach().clone()
             values[number] = get_values(tokens, quantity)[number]
             after = slopes(loss, with_values(other, quantity, values), quantity)
             if not torch.allclose(before[number], after[number], rtol=1e-9, atol=1e-12):
-                told = quantity if isinstance(quantity, str) else quantity.function
-                raise ConfigError(
-                    f"{name} is declared separable in {told!r}, and what one token changes in it "
-                    "depends on other tokens or on other quantities. Take the declaration off: the "
-                    "loss is then differentiated in two passes, and rightly."
-                )
+                raise wrong
+
+
+def check_layer_loss(name: str, loss: Loss, roles: int, needs: Collection[str]) -> None:
+    """Probes that a loss of hidden states is no loss of the NLL, too: that takes no gradient there.
+
+    Raises:
+        ConfigError: it is.
+    """
+    generator = torch.Generator().manual_seed(2)
+    tokens = [draw_tokens(needs, (), SCALES[0], generator) for _ in range(roles)]
+    nlls = [each.nll.requires_grad_() for each in tokens]
+    with torch.enable_grad():
+        value = loss(*tokens)
+        found = (
+            (None,)
+            if not value.requires_grad
+            else torch.autograd.grad(value, nlls, allow_unused=True)
+        )
+    if any(gradient is not None and bool(gradient.any()) for gradient in found):
+        raise ConfigError(
+            f"{name} needs hidden states and looks at the NLL as well, which has no gradient in a "
+            "term with a layer. Make two terms of it."
+        )
 
 
 def draw_tokens(
@@ -148,6 +191,8 @@ def slopes(loss: Loss, tokens: TokenLosses, quantity: Separable) -> Tensor:
     with torch.enable_grad():
         values = get_values(tokens, quantity).detach().requires_grad_()
         value = loss(with_values(tokens, quantity, values))
+        if not value.requires_grad:
+            return torch.zeros_like(values)
         (found,) = torch.autograd.grad(value, values, allow_unused=True)
     return torch.zeros_like(values) if found is None else found
 

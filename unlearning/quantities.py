@@ -76,7 +76,8 @@ class TokenQuantity:
     def of(
         cls, function: QuantityFunction, options: Mapping[str, Any] | None = None
     ) -> TokenQuantity:
-        return cls(function, tuple(sorted((options or {}).items())))
+        plain = {n: tuple(v) if isinstance(v, list) else v for n, v in (options or {}).items()}
+        return cls(function, tuple(sorted(plain.items())))
 
     @property
     def needs_reference(self) -> bool:

@@ -6,18 +6,20 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
 from unlearning.losses import TokenLosses
-from unlearning.probes import check_quantity, check_separable, check_value
+from unlearning.probes import check_layer_loss, check_quantity, check_separable, check_value
 from unlearning.quantities import Separable, TokenQuantity, declared
 from unlearning.types import Role
 
 LossFunction = Callable[..., Tensor]
+ROLES: tuple[Role, ...] = ("forget", "alternate", "mismatch", "retain")
+"""Those that the data of an unlearning draw."""
 Layer = int | str
 """The number of a decoder block, counted from 0, or a module's path in the Hugging Face model."""
 
@@ -52,10 +54,10 @@ class Term:
         self.roles: tuple[Role, ...] = (
             (self.role,) if isinstance(self.role, str) else tuple(self.role)  # type: ignore[assignment]
         )
-        unknown = [role for role in self.roles if role not in get_args(Role)]
+        unknown = [role for role in self.roles if role not in ROLES]
         if unknown or not self.roles or len(set(self.roles)) < len(self.roles):
             raise ConfigError(
-                f"Unknown role {self.role!r}; choose one of {get_args(Role)}, or a list of several."
+                f"Unknown role {self.role!r}; choose one of {ROLES}, or a list of several."
             )
         if not (self.weight >= 0 and math.isfinite(self.weight)):
             raise ConfigError(
@@ -121,6 +123,8 @@ class Term:
         name = str(self.loss)
         needs = self.needs | ({"reference"} if self.needs_reference else set())
         check_value(name, self, len(self.roles), needs, self.quantities)
+        if self.in_layers:
+            check_layer_loss(name, self, len(self.roles), needs)
         if self.separable_in is not None:
             check_separable(name, self, self.separable_in, needs, self.quantities)
 

@@ -145,6 +145,22 @@ def test_settings_that_do_not_fit_the_model_are_refused(make_model, settings, me
         RMU(make_model(), **settings)
 
 
+@pytest.mark.parametrize("layer", ["model.decoder.layers.1.fc2", "model.decoder", "lm_head"])
+def test_a_layer_without_hidden_states_is_refused(make_model, layer):
+    """OPT's fc2 takes rows and positions as one; a decoder's output is no tensor."""
+    terms = {"forget": {**RMU_TERMS["forget"], "layer": layer}}
+    with pytest.raises(ConfigError, match=r"hidden states are \[R, L, D\]"):
+        UnlearningModule(make_model(), terms=terms)
+
+
+def test_weights_above_the_layer_are_not_trained(make_model):
+    """They take no gradient: DDP would wait for it, and weight decay would move them."""
+    for settings in ({"lora": {"r": 2, "dropout": 0.0}}, {"trained": ["blocks"]}):
+        module = RMU(make_model(), layer=0, reference="copy", **settings)
+        trained = [n for n, p in module.policy.named_parameters() if p.requires_grad]
+        assert trained and all("layers.0." in name for name in trained)
+
+
 def test_a_module_with_an_adapter_leaves_the_choice_to_it(make_model):
     module = RMU(make_model(), layer=1, lora={"r": 2, "dropout": 0.0})
     trained = [n for n, p in module.policy.named_parameters() if p.requires_grad]

@@ -196,3 +196,24 @@ def test_bf16_weights_are_refused_where_they_would_not_move(make_model, make_dat
     module = UnlearningModule(make_model(), rule=SAM())
     with pytest.raises(ConfigError, match="moves weights by less than bf16 can tell apart"):
         quiet_trainer(max_steps=1, precision="bf16-true").fit(module, make_data())
+
+
+def test_what_is_logged_does_not_depend_on_what_a_rule_asks(make_model, make_data):
+    module = UnlearningModule(make_model(), reference="copy")
+    data = make_data()
+    data.setup()
+    batch = data.batch_at(0)
+    total = module.loss(batch).total.item()
+    terms = module.term_gradients(batch)
+    terms("forget")
+    terms("forget", "mismatch")
+    terms()
+    assert terms.values.total.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_validation_does_not_round_the_weights(make_model, make_data, quiet_trainer):
+    module = UnlearningModule(make_model(), reference="copy")
+    data = make_data()
+    data.setup()
+    with pytest.raises(ConfigError, match="would round this module's weights"):
+        quiet_trainer(precision="bf16-true").validate(module, [data.batch_at(0)], verbose=False)

@@ -45,7 +45,8 @@ class Alternates:
         if everywhere and len(everywhere) < len(listed):
             raise ConfigError("alternate answers are all texts, or all Examples; found both.")
         self._numbers = self._by_prompt(listed, forget)
-        prompt = forget[0].prompt  # answers are tokenised apart, so that any prompt does
+        # Answers are tokenised apart, so that any prompt does; the shortest leaves most room.
+        prompt = min((example.prompt for example in forget), key=len)
         self._tokens = tokenize([Example(prompt, a) if isinstance(a, str) else a for a in listed])
 
     def _by_prompt(

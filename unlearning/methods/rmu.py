@@ -69,7 +69,7 @@ class RMU(UnlearningModule):
         layer: the decoder block whose output is steered, counted from 0.
         scale: length c of the steering vector.
         seed: of its direction.
-        terms: `RMU_TERMS`, or others; those in layers get this layer.
+        terms: `RMU_TERMS`, or others; `steer` and `hold` get this layer.
         trained: patterns of the trained weights, see `choose_trained`; None, without LoRA, is the
             last linear map of the MLP in blocks `layer` - 2 to `layer`.
 
@@ -100,8 +100,9 @@ class RMU(UnlearningModule):
 
 
 def _in_layer(term: Mapping[str, Any], layer: int, scale: float, seed: int) -> dict[str, Any]:
-    if term["loss"] not in ("unlearning.methods.rmu.steer", "unlearning.methods.rmu.hold"):
+    loss = term.get("loss")
+    steered = loss in (steer, "unlearning.methods.rmu.steer")
+    if not steered and loss not in (hold, "unlearning.methods.rmu.hold"):
         return dict(term)
-    steered = term["loss"].endswith("steer")
     options = {"scale": scale, "seed": seed} if steered else {}
     return {"layer": layer, **term, "options": {**options, **term.get("options", {})}}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearning.errors import ConfigError
-from unlearning.models.decoder import CausalLM, decode, evaluating, unwrap
+from unlearning.models.decoder import CausalLM, decode, embedded_tokens, evaluating, unwrap
 from unlearning.terms import Layer
 from unlearning.types import Rows
 
@@ -84,6 +84,55 @@ def recorded_layers(
         for layer, module in modules.items():
             stack.enter_context(_removed(module.register_forward_hook(record(layer))))
         yield states
+
+
+def check_layers(model: CausalLM, layers: Sequence[Layer]) -> None:
+    """Tries whether each layer's output is its hidden states, one for every position.
+
+    Raises:
+        ConfigError: there is no such layer, or its output has another shape.
+    """
+    if not layers:
+        return
+    rows = probe_rows(model)
+    wanted = tuple(rows.input_ids.shape)
+    with torch.no_grad(), evaluating(model):
+        for layer in layers:
+            found: object = None
+            with recorded_layers(model, [layer]) as states, suppress(AttributeError):
+                decode(model, rows)
+                found = states.get(layer)
+            shape = tuple(found.shape) if isinstance(found, Tensor) else None
+            if shape is None or len(shape) != 3 or shape[:2] != wanted:
+                raise ConfigError(
+                    f"layer={layer!r} gives {shape or type(found).__name__} for rows of shape "
+                    f"{wanted}, and hidden states are [R, L, D]. Take a decoder block by its "
+                    "number."
+                )
+
+
+def freeze_above(model: CausalLM, layers: Sequence[Layer]) -> None:
+    """Freezes the trained weights on which no layer's hidden states depend.
+
+    Losses of those states alone give them no gradient: several ranks would wait for one, and weight
+    decay would move them.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.enable_grad(), evaluating(model), recorded_layers(model, layers) as states:
+        decode(model, probe_rows(model))
+        total = torch.stack([state.float().pow(2).sum() for state in states.values()]).sum()
+        gradients = torch.autograd.grad(total, trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)
+
+
+def probe_rows(model: CausalLM) -> Rows:
+    """Two rows of six tokens."""
+    base = unwrap(model)
+    size = embedded_tokens(model)
+    ids = torch.arange(12, device=base.device).view(2, 6) * 5 % size
+    return Rows(ids, torch.arange(6, device=ids.device).expand(2, 6), torch.ones_like(ids).bool())
 
 
 class Reached(Exception):  # noqa: N818 - no error

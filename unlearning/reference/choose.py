@@ -14,7 +14,7 @@ from unlearning.errors import ConfigError
 from unlearning.models.decoder import CausalLM, output_head
 from unlearning.models.load import load_model
 from unlearning.objective import Objective
-from unlearning.reference import Mode, build_reference
+from unlearning.reference import CACHEABLE, Mode, build_reference
 from unlearning.reference.base import Reference
 from unlearning.types import Role, TokenizedExample
 
@@ -48,12 +48,13 @@ def choose_reference(
     if data is not None:
         sequences = {role: items for role, items in data.sequences.items() if role in roles}
     if roles - sequences.keys() and mode in ("auto", "cached"):
-        if mode == "cached":
+        if mode == "cached" and roles <= CACHEABLE:
             raise ConfigError(
                 "reference=cached needs an UnlearningDataModule whose data are not streamed, to "
                 "cache for. Use copy, or adapter_off with LoRA, or streaming=false."
             )
-        mode = "adapter_off" if isinstance(policy, PeftModel) and model is None else "copy"
+        if mode == "auto":
+            mode = "adapter_off" if isinstance(policy, PeftModel) and model is None else "copy"
     width = output_head(policy if model is None else model)[0].shape[1]
     reference = build_reference(
         mode, policy, cache_dir=cache_dir, dtype=dtype,

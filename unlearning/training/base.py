@@ -73,6 +73,11 @@ class OptimizedModule(LightningModule):
                 "time, in place, before Trainer.fit: module.compile(...), with its arguments."
             )
         precision = self.trainer.precision
+        if stage != "fit" and precision == "bf16-true":
+            raise ConfigError(
+                f"{stage} with precision=bf16-true would round this module's weights for good. "
+                "Take bf16-mixed or 32-true."
+            )
         if stage != "fit" or self.masters is not None or precision not in ("bf16-true", "16-true"):
             return
         if precision == "16-true" or type(self.trainer.precision_plugin) is not HalfPrecision:

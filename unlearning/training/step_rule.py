@@ -83,6 +83,7 @@ class TermGradients:
         compute: names of terms -> their weighted sum on the batch, at the weights as they stand.
         names: of all terms.
         average: of a gradient over the ranks.
+        total: terms' values -> their weighted sum, for the log.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class TermGradients:
         compute: Callable[[tuple[str, ...]], BatchValues],
         names: list[str],
         average: Callable[[Gradient], Gradient] = lambda gradient: gradient,
+        total: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
     ) -> None:
         self.parameters, self.names = parameters, names
-        self._compute, self._average = compute, average
+        self._compute, self._average, self._total = compute, average, total
         self._moved = False
         self.values = BatchValues(torch.zeros(()))  # of the terms that were asked for, unmoved
 
@@ -130,9 +132,7 @@ class TermGradients:
         known = self.values.terms
         new = {name: v.detach() for name, v in values.terms.items() if name not in known}
         terms, tokens = {**known, **new}, {**self.values.tokens, **values.tokens}
-        total = self.values.total.to(values.total.device)
-        if len(new) == len(values.terms):
-            total = total + values.total.detach()
+        total = values.total.detach() if self._total is None else self._total(terms)
         self.values = BatchValues(total, terms, tokens)
 
     @contextmanager
