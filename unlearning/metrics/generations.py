@@ -164,7 +164,7 @@ def _alternatives(row: dict[str, Any], where: str) -> dict[str, Any]:
             name: tuple(AlternativeScore(**_known(score)) for score in scores)
             for name, scores in row.get("alternatives", {}).items()
         }
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ConfigError(
             f"{where}: alternatives are {row['alternatives']!r}; expected lists of text, nll, "
             "tokens and end_nll."
