@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unlearning.data.template import PromptTemplate
 from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
-from unlearning.files import made_once
+from unlearning.once import made_once
 from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:
