@@ -155,7 +155,8 @@ def _key(
     ]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.response]).encode())
+        content = [example.prompt, example.response, *([example.turns] if example.turns else [])]
+        digest.update(json.dumps(content).encode())
     return digest.hexdigest()[:32]
 
 
