@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unlearning.ranges import BelowOne, Count, InnerShare, NotNegative, Positive, Whole
+from unlearning.ranges import BelowOne, Count, InnerShare, NotNegative, Positive, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, ModelName, Steps, Target, Text
 
 
@@ -31,6 +31,7 @@ class Classifier(Closed):
     model: ModelName | None
     tiny: Tiny | None
     train: Training | None
+    seed: Seed
     threshold: InnerShare
     labels: list[Text | Whole] | None
     batch_size: Count

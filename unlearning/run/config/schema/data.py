@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from unlearning.ranges import LARGEST, Count, Whole
+from unlearning.ranges import LARGEST, Count, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, Open, Target, Text
 
 MaxLength = Annotated[int, Ge(16), Le(LARGEST)]
@@ -23,6 +23,7 @@ class Template(Closed):
 class EvaluationData(Open):
     """What an evaluation needs of it; any further name is a data set that prompt sets can ask."""
 
+    seed: Seed
     forget: Target | None
     retain: Target | None
     related: Target | None

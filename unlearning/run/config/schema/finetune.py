@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from unlearning.ranges import LARGEST, BelowOne, Count, NotNegative, Positive, Whole
+from unlearning.ranges import LARGEST, BelowOne, Count, NotNegative, Positive, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, Path, Split, Steps, Target, Text
 
 Schedule = Literal["linear", "constant", "cosine"]
@@ -41,6 +41,7 @@ class Finetune(Closed):
     epochs: Count
     max_steps: Steps
     packing: bool
+    seed: Seed
     optimizer: Text
     learning_rate: Positive
     optimizer_options: Options

@@ -152,7 +152,11 @@ def _hint(annotation: Any, value: Any, name: str) -> str:
             return f" Did you mean {near[0]!r}?"
         if kinds & {int, float} and value.replace(".", "").replace("e-", "").isdigit():
             return " It is text: leave out the quotes."
-    elif kinds <= {str, None, type(None)} and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif (
+        kinds <= {str, None, type(None)}
+        and isinstance(value, (int, float))
+        and not isinstance(value, bool)
+    ):
         return f" It is a number: quote it twice, {name}=\"'{value}'\"."
     elif isinstance(value, (int, float)) and (value > LARGEST or value != value):
         return "" if value != value else f" At most {LARGEST} can be."

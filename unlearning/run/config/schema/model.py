@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearning.ranges import BelowOne, Count, Positive, Whole
+from unlearning.ranges import BelowOne, Count, Positive, Seed, Whole
 from unlearning.run.config.schema.finetune import Adapter, Options, Schedule, TwoTokens
 from unlearning.run.config.schema.kinds import Closed, ModelName, Open, Target, Text
 from unlearning.run.config.schema.trainer import Precision
@@ -43,6 +43,7 @@ class Recipe(Closed):
     vocab_size: Count
     architecture: Architecture
     max_steps: Count
+    seed: Seed
     precision: Precision
     training: Training
 
