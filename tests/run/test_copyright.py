@@ -124,7 +124,7 @@ def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("reference.of=original", "finetuned or base"),
+        ("reference.of=original", "finetuned, base"),
         ("reference.mode=adapter_off", "cached or copy"),
         ("finetune.epochs=0", "finetune.epochs=0"),
         ("+finetune.adapter.rank=3", "rank"),

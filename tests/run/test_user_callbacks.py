@@ -115,7 +115,7 @@ def test_validation_counts_them(compose_config, tmp_path):
         ([f"+callbacks.mine={{_target_: {__name__}.NotOne}}"], r"gives NotOne, which is no lightn"),
         (
             ["+callbacks.mine={file: x}"],
-            r"callbacks\.mine\._target_ is missing, the import path of a class",
+            r"callbacks\.mine\._target_ is missing, the import path",
         ),
         (["+callbacks.mine=3"], r"callbacks\.mine=3 must be a mapping with _target_"),
         ([f"+callbacks.mine={{_target_: {__name__}.Recordr}}"], "did you mean .*Recorder"),

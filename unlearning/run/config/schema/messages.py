@@ -144,22 +144,25 @@ def _range(notes: Sequence[Any]) -> str:
 def _hint(annotation: Any, value: Any, name: str) -> str:
     kinds = {_bare(member)[0] for member in _members(annotation)}
     if isinstance(value, str):
-        if bool in kinds and value.lower() in (*YES, *NO):
-            return f" {value!r} is text here: write {name}={str(value.lower() in YES).lower()}."
-        choices = [c for k in kinds if get_origin(k) is Literal for c in get_args(k)]
-        near = get_close_matches(value, [c for c in choices if isinstance(c, str)], n=1)
-        if near:
-            return f" Did you mean {near[0]!r}?"
-        if kinds & {int, float} and value.replace(".", "").replace("e-", "").isdigit():
-            return " It is text: leave out the quotes."
-    elif (
-        kinds <= {str, None, type(None)}
-        and isinstance(value, (int, float))
-        and not isinstance(value, bool)
-    ):
+        return _hint_at_text(kinds, value, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ""
+    if kinds <= {str, None, type(None)}:
         return f" It is a number: quote it twice, {name}=\"'{value}'\"."
-    elif isinstance(value, (int, float)) and (value > LARGEST or value != value):
-        return "" if value != value else f" At most {LARGEST} can be."
+    if value > LARGEST and int in kinds:
+        return f" At most {LARGEST} can be."
+    return f" At most {LARGEST_NUMBER:g} can be." if value > LARGEST_NUMBER else ""
+
+
+def _hint_at_text(kinds: set[Any], value: str, name: str) -> str:
+    if bool in kinds and value.lower() in (*YES, *NO):
+        return f" {value!r} is text here: write {name}={str(value.lower() in YES).lower()}."
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    near = get_close_matches(value, [c for c in choices if isinstance(c, str)], n=1)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    if kinds & {int, float} and value.replace(".", "").replace("e-", "").isdigit():
+        return " It is text: leave out the quotes."
     return ""
 
 
