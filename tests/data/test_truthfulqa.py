@@ -64,7 +64,7 @@ def test_answers_of_both_forms(source: str, answers: str, expected: list[str]) -
     ],
 )
 def test_cells(cell: object, answers: list[str]) -> None:
-    assert split_answers(cell) == answers
+    assert split_answers(cell, "row 1") == answers
 
 
 def test_question_without_an_answer_is_an_empty_answer(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_tree_rows_are_tried_not_assumed(model):
     assert not takes_tree_rows(as_class(model, NoPositions))
     eager = copy.deepcopy(model)
     eager.set_attn_implementation("eager")  # adds the mask to the scores, so a bool one is wrong
+    assert takes_tree_rows(eager)
+    eager.config._attn_implementation = "flash_attention_2"
     assert not takes_tree_rows(eager)
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.classifier.batches import Comment, CommentCollator, LengthGroupedSampler
 from unlearning.classifier.pretrained import load_tokenizer
 from unlearning.classifier.split import PARTS, balance_classes, split_comments
+from unlearning.data.cells import checked_text, parse_flag, shortened
 from unlearning.data.source import is_hub_id, iterate_records
 from unlearning.errors import ConfigError
 
@@ -116,24 +117,22 @@ class JigsawDataModule(LightningDataModule):
         return [self._parse(number, record) for number, record in enumerate(records, start=1)]
 
     def _parse(self, number: int, record: Mapping[str, Any]) -> LabelledText:
-        text = record[self.text_column]
-        if not isinstance(text, str) or not text.strip():
+        where = f"{self.source}, record {number}"
+        cell = record[self.text_column]
+        if not checked_text(cell, f"{where}, column {self.text_column!r}", "comment"):
             raise ConfigError(
-                f"{self.source}: record {number} has no text in {self.text_column!r} ({text!r}); "
-                "remove the record"
+                f"{where} has no text in {self.text_column!r} ({cell!r}); remove the record"
             )
+        text = str(cell)
         values = []
         for label in self.labels:
-            # Label columns arrive as text from a csv and as numbers from jsonl or parquet.
-            value = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}.get(
-                str(record[label]).strip().lower()
-            )
-            if value is None:
+            try:
+                values.append(float(parse_flag(record[label], where)))
+            except ConfigError as error:
                 raise ConfigError(
-                    f"{self.source}: record {number} has {label}={record[label]!r}; expected 0 or "
-                    "1 (in Jigsaw's test file -1 means 'not scored': remove those records)"
-                )
-            values.append(value)
+                    f"{where} has {label}={shortened(record[label])}; expected 0 or 1 (in Jigsaw's "
+                    "test file -1 means 'not scored': remove those records)"
+                ) from error
         return text, tuple(values)
 
     def check(self) -> None:

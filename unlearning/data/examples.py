@@ -14,6 +14,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from unlearning.data.cells import checked_text, looks_like_list
 from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
@@ -89,6 +90,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         self.skip_empty = skip_empty
         self.num_empty = 0
         self.num_duplicates = 0
+        self.num_listlike = self.num_none = 0  # answers that a table's writer may have made
         self._splits: Mapping[Split, Sequence[Example]] | None = None
 
     @abstractmethod
@@ -108,19 +110,23 @@ class ExampleDataModule(LightningDataModule, ABC):
             column: where the answer stands.
         """
         where = f"{self.source or type(self).__name__}, row {row}, column {column!r}"
-        for name, value in (("prompt", prompt), ("answer", response)):
-            if value is not None and not isinstance(value, str):
-                raise ConfigError(f"{where}: the {name} is {value!r}, expected text.")
-        if not (prompt or "").strip():
-            raise ConfigError(f"{where}: the prompt is empty. Remove the row or complete it.")
-        if (response or "").strip():
-            yield Example(prompt.strip(), response.strip())
+        prompt_text = checked_text(prompt, where, "prompt")
+        text = checked_text(response, where, "answer")
+        if not prompt_text:
+            raise ConfigError(
+                f"{where}: the prompt is empty{_missing(prompt)}. Remove the row or complete it."
+            )
+        if text:
+            self.num_listlike += looks_like_list(text)
+            self.num_none += text == "None"
+            yield Example(prompt_text, text)
         elif self.skip_empty:
             self.num_empty += 1
         else:
             raise ConfigError(
-                f"{where}: the answer is empty, and an empty answer has no loss. Complete it, "
-                "remove it, or set skip_empty=true to leave out (and count) all such rows."
+                f"{where}: the answer is empty{_missing(response)}, and an empty answer has no "
+                "loss. Complete it, remove it, or set skip_empty=true (of this data set, for "
+                "example data.forget.skip_empty=true) to leave out, and count, all such rows."
             )
 
     def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:
@@ -140,7 +146,7 @@ class ExampleDataModule(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         if self._splits is not None:
             return
-        self.num_empty = 0
+        self.num_empty = self.num_listlike = self.num_none = 0
         examples = store(self._read_checked(), self.cache_dir)
         distinct = drop_duplicates(examples)
         self.num_duplicates = len(examples) - len(distinct)
@@ -152,6 +158,15 @@ class ExampleDataModule(LightningDataModule, ABC):
             self.num_duplicates,
             self.num_empty,
         )
+        for count, what in (
+            (self.num_listlike, "look like a list or mapping that was written as text"),
+            (self.num_none, "are the word None, which Python writes for a missing value"),
+        ):
+            if count:
+                log.warning(
+                    "%s: %d answers %s; they are taken as they stand.",
+                    self.source or type(self).__name__, count, what,
+                )  # fmt: skip
 
     def _read_checked(self) -> Iterator[Example]:
         for number, example in enumerate(self.read(), start=1):
@@ -212,6 +227,11 @@ class ExampleDataModule(LightningDataModule, ABC):
         pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         collate = partial(_collate, pad_token_id=pad_token_id)
         return _Numbered(tokenized.sequences), collate
+
+
+def _missing(value: Any) -> str:
+    """Says of a cell that holds a word for "no value" what stands there."""
+    return f" ({value.strip()!r}, as written for a missing value)" if (value or "").strip() else ""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
+from unlearning.data.cells import list_of_texts, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.source import check_source, iterate_records
 from unlearning.errors import ConfigError
@@ -69,16 +70,17 @@ class JsonlDataModule(ExampleDataModule):
         for row, record in enumerate(records, start=1):
             where = f"{self.source}, row {row}"
             texts = {
-                name: listed(record[column], f"{where}, column {column!r}")
+                name: list_of_texts(record[column], f"{where}, column {column!r}")
                 for name, column in self.alternatives.items()
             }
-            label = None
+            label = right = None
             if self.label_column is not None:
-                label = number_of(record[self.label_column], where)
-            if self.response_column is None:
-                response: Any = right_choice(texts["choices"], label, where)
-            else:
-                response = record[self.response_column]
+                choices = record.get(self.alternatives.get("choices", ""))
+                label = number_of(record[self.label_column], where, choices)
+                if "choices" in texts:
+                    right = right_choice(texts["choices"], label, where)
+            column = self.response_column
+            response: Any = right if column is None else record[column]
             column = self.response_column or "choices"
             made = self.example(record[self.prompt_column], response, row=row, column=column)
             for example in made:
@@ -87,32 +89,25 @@ class JsonlDataModule(ExampleDataModule):
                 yield example
 
 
-def listed(value: Any, where: str) -> tuple[str, ...]:
-    """The texts of a column: one text, a list, or the values of a mapping.
-
-    Raises:
-        ConfigError: it holds something else, or no text.
-    """
-    if isinstance(value, Mapping):  # `{"text": [...], "label": [...]}` is common on the hub
-        value = value.get("text", list(value.values()))
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) for t in texts):
-        raise ConfigError(f"{where}: {value!r} is no list of texts.")
-    return tuple(text.strip() for text in texts)
-
-
-def number_of(value: Any, where: str) -> int:
+def number_of(value: Any, where: str, choices: Any = None) -> int:
     """A label as a number from 0; letters count from A.
 
+    Where the choices' cell is a mapping that names them itself, as ARC's `{"text": [...], "label":
+    ["1", "2", "3", "4"]}`, the label is looked up there.
+
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither a number nor a letter.
     """
-    text = str(value).strip()
-    if text.isdecimal():
-        return int(text)
+    text = str(value).strip() if not isinstance(value, int) else shortened(value)
+    names = choices.get("label") if isinstance(choices, Mapping) else None
+    if isinstance(names, list) and text in (texts := [str(name).strip() for name in names]):
+        return texts.index(text)
+    whole = text.removesuffix(".0")  # as pandas writes numbers beside missing ones
+    if whole.isdecimal() and len(whole) < 10:
+        return int(whole)
     if len(text) == 1 and text.isascii() and text.isalpha():
         return ord(text.upper()) - ord("A")
-    raise ConfigError(f"{where}: label {value!r} is neither a number from 0 nor a letter.")
+    raise ConfigError(f"{where}: label {shortened(value)} is neither a number from 0 nor a letter.")
 
 
 def right_choice(choices: tuple[str, ...], label: int | None, where: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Unpack, get_args
+from typing import Literal, Unpack, get_args
 
+from unlearning.data.cells import parse_flag
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.files import Record
 from unlearning.data.overlap import normalise
@@ -15,8 +16,6 @@ from unlearning.types import Example
 Answers = Literal["unsafe", "safe", "related"]
 FLAGS = ("is_response_0_safe", "is_response_1_safe")
 COLUMNS = ("prompt", "response_0", "response_1", *FLAGS)
-TRUE = ("true", "1")
-FALSE = ("false", "0")
 
 
 class PKUDataModule(ExampleDataModule):
@@ -103,22 +102,3 @@ def select_answers(
         for number, is_safe in enumerate(flags):
             if is_safe == (answers != "unsafe"):
                 yield row, number, record
-
-
-def parse_flag(value: Any, where: str) -> bool:
-    """Parses a bool as JSON, parquet or csv spell it. Strict: `bool("False")` would be True.
-
-    Raises:
-        ConfigError: anything that is not plainly true or false.
-
-    Examples:
-        >>> parse_flag("False", "row 1")
-        False
-    """
-    # bool, 0 and 1 become "true", "false", "0" and "1"; 1.0 and None match nothing.
-    text = str(value).strip().casefold()
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
-    raise ConfigError(f"{where}: {value!r} is neither true nor false (or 1, 0).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, Unpack, get_args
 
+from unlearning.data.cells import parse_list, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.source import check_source, iterate_records, require_columns
 from unlearning.errors import ConfigError
@@ -77,8 +78,11 @@ class TruthfulQADataModule(ExampleDataModule):
         question, column = self._columns(records[0])
         examples: list[Example] = []
         for row, record in enumerate(records, start=1):
-            require_columns(record, (question, column), f"{self.source}, row {row}")
-            answers = split_answers(record[column]) if self.answers != "best" else [record[column]]
+            where = f"{self.source}, row {row}"
+            require_columns(record, (question, column), where)
+            where, cell = f"{where}, column {column!r}", record[column]
+            best = self.answers == "best"
+            answers = [one_answer(cell, where)] if best else split_answers(cell, where)
             for answer in answers or [""]:
                 examples.extend(self.example(record[question], answer, row=row, column=column))
         return examples
@@ -93,15 +97,35 @@ class TruthfulQADataModule(ExampleDataModule):
         return wanted
 
 
-def split_answers(cell: Any) -> list[Any]:
-    """Splits a cell into answers: a list already (hub), or joined by semicolons (CSV).
+def split_answers(cell: Any, where: str) -> list[Any]:
+    """Splits a cell into answers: a list already (hub), one written as text (a csv of the hub's
+    records), or texts joined by semicolons (the authors' CSV).
 
     Some cells end with a separator; an empty string after it is not an answer.
 
+    Raises:
+        ConfigError: a list written as text that cannot be read.
+
     Examples:
-        >>> split_answers("Nothing happens; You digest them;")
+        >>> split_answers("Nothing happens; You digest them;", "row 1")
         ['Nothing happens', 'You digest them']
     """
     if cell is None or isinstance(cell, list):
         return cell or []
+    if (written := parse_list(str(cell), where)) is not None:
+        return list(written)
     return [part.strip() for part in str(cell).split(";") if part.strip()]
+
+
+def one_answer(cell: Any, where: str) -> Any:
+    """Returns the cell of the best answer, which is one text.
+
+    Raises:
+        ConfigError: it is a list that was written as text.
+    """
+    if isinstance(cell, str) and parse_list(cell, where) is not None:
+        raise ConfigError(
+            f"{where}: {shortened(cell)} is a list written as text, expected one answer. Take "
+            "answers=correct for all of them, or name the file with one best answer a row."
+        )
+    return cell

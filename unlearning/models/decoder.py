@@ -3,7 +3,8 @@
 The losses call the decoder, pick the positions that carry loss, and apply the head there only.
 That is right only where the model's own logits are `head(decoder(x))`, at most scaled or
 soft-capped (`logit_map`), and tree rows only where its attention takes a 4-D mask and explicit
-positions. Both are *tried* on a few tokens rather than looked up in a list of architectures.
+positions. Both are *tried* on a few tokens rather than looked up in a list of architectures;
+windows are made small for that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from unlearning.errors import ConfigError
 from unlearning.head.logits import Head, logits_of
 from unlearning.head.tied_gradient import TiedGradient, only_looks_up
 from unlearning.models.logit_map import LogitMap, find_logit_map
+from unlearning.models.tree_masks import attention_masks, small_windows, why_no_mask
 from unlearning.types import Rows
 
 CausalLM = PreTrainedModel | PeftModel
@@ -50,7 +52,7 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
     output = base.get_decoder()(
         **tokens,
         position_ids=rows.position_ids,
-        attention_mask=rows.attention_mask,
+        attention_mask=attention_masks(base, rows),
         use_cache=False,
     )
     scale = _logit_map(base).scale
@@ -191,25 +193,38 @@ def _check_logits(base: PreTrainedModel, ids: Tensor, found: LogitMap) -> None:
         )
 
 
-@torch.no_grad()
 def takes_tree_rows(model: CausalLM) -> bool:
     """Tests whether hidden states of a tree row equal those of padded rows."""
+    return not why_no_tree_rows(model)
+
+
+@torch.no_grad()
+def why_no_tree_rows(model: CausalLM) -> str:
+    """Says why a model takes no tree rows; empty where it does.
+
+    Tried on a few tokens, with windows and chunks smaller than these.
+    """
     base = unwrap(model)
+    if why := why_no_mask(base):
+        return why
     ids = tuple(_probe_ids(base)[0].tolist())
-    tree = Tree(ids[:3], (Answer("forget", 0, ids[3:6]), Answer("mismatch", 0, ids[4:8])))
+    tree = Tree(ids[:4], (Answer("forget", 0, ids[2:6]), Answer("mismatch", 0, ids[3:8])))
+    other = Tree(ids[5:7], (Answer("forget", 1, ids[2:5]),))  # a second in the row
     found = []
-    with evaluating(model):
+    with evaluating(model), small_windows(base):
         for layout in ("padded", "tree"):
-            batch = make_batch([tree], layout, pad_token_id=ids[0]).to(base.device)  # type: ignore[arg-type]
+            batch = make_batch([tree, other], layout, ids[0]).to(base.device)  # type: ignore[arg-type]
             try:
                 hidden = decode(model, batch.rows).flatten(0, 1)
-            except (TypeError, ValueError, RuntimeError, IndexError):
-                return False  # no position_ids argument, or no 4-D mask
+            except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+                return "its decoder takes no 4-D mask with position ids"
             found.append(torch.cat([hidden[a.loss_index] for a in batch.answers.values()]).float())
     # In 8 bits, which inputs are computed in full depends on the rows beside.
     exact = base.dtype == torch.float32 and not is_eight_bit(base)
-    tolerance = 1e-4 if exact else 5e-2
-    return bool((found[0] - found[1]).abs().max() <= tolerance * found[0].abs().max().clamp(min=1))
+    error = ((found[0] - found[1]).norm(dim=-1) / found[0].norm(dim=-1).clamp(min=1e-6)).max()
+    if not error <= (1e-4 if exact else 5e-2):
+        return f"its hidden states in a tree row are others than in padded rows, by {error:.1g}"
+    return ""
 
 
 def _probe_ids(base: PreTrainedModel) -> Tensor:

@@ -122,7 +122,7 @@ def _texts(retain: ExampleDataModule) -> Iterable[str]:
     """Yields everything that may be retained, as text."""
     if isinstance(retain, BookCorpusDataModule):
         return islice(retain.texts(), SCANNED if is_hub_id(retain.source) else None)
-    return (f"{e.prompt} {e.response}" for split in SPLITS for e in retain.examples(split))
+    return (f"{e.conversation} {e.response}" for split in SPLITS for e in retain.examples(split))
 
 
 def _streamed(module: ExampleDataModule) -> bool:

@@ -78,7 +78,7 @@ def evaluation_config(config: DictConfig) -> DictConfig:
 
     try:
         found: dict[str, Any] = {key: plain(config[key]) for key in _KEPT}
-        used = ("template", "max_length", *_used_data(found["evaluation"]))
+        used = ("seed", "template", "max_length", *_used_data(found["evaluation"]))
         data = {name: plain(config.data[name]) for name in used if name in config.data}
     except OmegaConfBaseException as error:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
