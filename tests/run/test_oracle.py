@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
@@ -194,7 +195,7 @@ def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy
 )
 def test_an_oracle_that_cannot_be_had_is_refused(compose_pairs, tmp_path, overrides, message):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    (tmp_path / "adapter_model.safetensors").touch()
+    save_file({}, tmp_path / "adapter_model.safetensors")
     config = compose_pairs(*(word.format(adapter=tmp_path) for word in overrides))
     with pytest.raises(ConfigError, match=message):
         validate(config)
