@@ -17,7 +17,6 @@ from unlearning.run.checks.models import check_models
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
-    check_targets,
     comparison_settings,
 )
 from unlearning.run.config.evaluate import EVALUATE
@@ -39,7 +38,6 @@ def validate(config: DictConfig) -> list[str]:
     if config.task == EVALUATE:
         return check_evaluation(config)
     build_template(config)
-    check_targets(config.logger, "logger")
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
