@@ -14,6 +14,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.models import check_models
+from unlearning.run.checks.targets import check_targets
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -35,6 +36,7 @@ def validate(config: DictConfig) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
     """
+    check_targets(config)
     if config.task == EVALUATE:
         return check_evaluation(config)
     build_template(config)

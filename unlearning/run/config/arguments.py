@@ -103,7 +103,7 @@ def types_of(owner: Any) -> dict[str, Any]:
         return get_type_hints(owner, known, NAMES, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError):
         pass
-    found = {}
+    found: dict[str, Any] = {}
     for name, annotation in getattr(owner, "__annotations__", {}).items():
         one = types.SimpleNamespace(__annotations__={name: annotation})
         try:

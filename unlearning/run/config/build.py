@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -19,7 +18,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
-from unlearning.run.config.targets import build
+from unlearning.run.config.targets import build, made_arguments
 from unlearning.run.process.ranks import surroundings
 
 
@@ -124,8 +123,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         one = devices[:1] if isinstance(devices, list) else 1
         options.update(devices=one, num_nodes=1, strategy="auto")
         environment = LightningEnvironment()
-    elif not isinstance(options.get("strategy", "auto"), str):
-        options["strategy"] = build(options["strategy"], Strategy, "trainer.strategy")
+    options = made_arguments(Trainer, options, "trainer")
     options = {
         "enable_checkpointing": False,
         "enable_model_summary": False,

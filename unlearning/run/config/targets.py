@@ -62,11 +62,16 @@ def check_target(node: Any, kinds: Kinds, key: str) -> Any:
             f"{names}. It was not called."
         )
     arguments = {str(n): value for n, value in _plain(node).items() if n != "_target_"}
+    check_call(target, arguments, key)
+    return target
+
+
+def check_call(target: Any, arguments: Mapping[str, Any], key: str) -> None:
+    """Checks the arguments of a class, and what is to be made for them."""
     check_arguments(target, arguments, key)
     known, _ = parameters(target)
     for name, value in arguments.items():
         _check_below(value, known.get(name, Any), f"{key}.{name}")
-    return target
 
 
 def _check_below(value: Any, annotation: Any, key: str) -> None:
@@ -86,12 +91,8 @@ def _check_below(value: Any, annotation: Any, key: str) -> None:
 
 
 def _made(target: Any, node: Mapping[str, Any], key: str, others: Mapping[str, Any]) -> Any:
-    known, _ = parameters(target)
-    arguments = {
-        name: _below(value, known.get(name, Any), f"{key}.{name}")
-        for name, value in node.items()
-        if name != "_target_"
-    }
+    given = {name: value for name, value in node.items() if name != "_target_"}
+    arguments = made_arguments(target, given, key)
     try:
         return target(**arguments, **others)
     except ConfigError as error:
@@ -101,6 +102,12 @@ def _made(target: Any, node: Mapping[str, Any], key: str, others: Mapping[str, A
             f"{key}: {node['_target_']} refuses its arguments {sorted(arguments)}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def made_arguments(target: Any, given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Returns checked arguments with the objects that their nodes name."""
+    known, _ = parameters(target)
+    return {n: _below(value, known.get(n, Any), f"{key}.{n}") for n, value in given.items()}
 
 
 def _below(value: Any, annotation: Any, key: str) -> Any:
