@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from unlearning.files import write_json
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM
-from unlearning.models.load import load_tokenizer, save_model
+from unlearning.models.load import load_model, load_tokenizer, save_model
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.stages.models import load_base
 
@@ -84,5 +82,5 @@ def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
     if (folder / MODEL / ADAPTER_CONFIG).is_file():
         policy = load_adapter(load_base(config, start)[0], folder / MODEL)
     else:
-        policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
+        policy = load_model(folder / MODEL)
     return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)
