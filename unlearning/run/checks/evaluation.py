@@ -12,7 +12,6 @@ from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.models import check_base_recipe, check_classifier
-from unlearning.run.checks.numbers import check_whole_number
 from unlearning.run.checks.weights import check_local
 from unlearning.run.config.build import (
     build_data,
@@ -38,10 +37,6 @@ def check_evaluation(config: DictConfig) -> list[str]:
     check_targets(config.logger, "logger")
     comparison_settings(config)
     build_trainer(config, max_steps=1)  # says which device
-    check_whole_number("evaluation.max_new_tokens", config.evaluation.max_new_tokens)
-    check_whole_number("data.max_length", config.data.max_length)
-    if config.evaluation.batch_size is not None:
-        check_whole_number("evaluation.batch_size", config.evaluation.batch_size)
     found = [*check_tracking(config), *check_evaluated_models(config)]
     data = build_data(config)
     found += describe_sources(data)

@@ -32,6 +32,8 @@ class Unlearned:
         notes: what a reader of the report should know, such as cut answers.
         reference: which reference the KL was to.
         signal: what stopped it, if one did; then a checkpoint to resume from was saved.
+        kept_steps: optimizer steps in the weights, without those that the guard undid; None of a
+            run that version 0.5 unlearned, and of a weight edit.
     """
 
     policy: CausalLM | None
@@ -41,9 +43,10 @@ class Unlearned:
     notes: list[str]
     reference: str
     signal: int | None = None
+    kept_steps: int | None = None
 
 
-NOTED = ("steps", "stop_reason", "notes", "reference")
+NOTED = ("steps", "stop_reason", "notes", "reference", "kept_steps")
 MODEL = "model"
 
 
