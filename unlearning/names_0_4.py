@@ -1,7 +1,8 @@
 """Translates run folders of version 0.4 to today's names and declarations.
 
 Until 0.4 the gold text was called `reference`, which is the frozen model's name today; metrics were
-declared in the report, and the split of a prompt set was told by its name.
+declared in the report, and the split of a prompt set was told by its name. Until 0.5 everything
+followed the one `seed` of the run.
 """
 
 from __future__ import annotations
@@ -77,6 +78,21 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(sweep, Mapping) and isinstance(sweep.get("objectives"), list):
         objectives = [current_metric(str(path)) for path in sweep["objectives"]]
         found["sweep"] = {**sweep, "objectives": objectives}
+    return _with_own_seeds(found)
+
+
+def _with_own_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the seeds of the data, the classifier and earlier trainings, which until 0.5 were the
+    run's."""
+    found, seed = dict(config), config.get("seed")
+    if seed is None:
+        return found
+    for name in ("data", "classifier", "finetune"):
+        if isinstance(found.get(name), Mapping):
+            found[name] = {"seed": seed, **found[name]}
+    model = found.get("model")
+    if isinstance(model, Mapping) and isinstance(model.get("base"), Mapping):
+        found["model"] = {**model, "base": {"seed": seed, **model["base"]}}
     return found
 
 

@@ -150,7 +150,6 @@ def comparison_settings(config: DictConfig) -> ComparisonSettings:
         harm_threshold=config.classifier.threshold,
         rouge_threshold=config.evaluation.rouge_threshold,
         n_resamples=config.evaluation.resamples,
-        seed=config.seed,
     )
 
 

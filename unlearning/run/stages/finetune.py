@@ -101,7 +101,7 @@ def finetuned_model(
         "template": OmegaConf.to_container(config.data.template),
         "numerics": numerics(config),
         "ranks": store.ranks.world,
-        "seed": config.seed,
+        "seed": settings.seed,
     }
 
     def make(folder: Path) -> None:
@@ -124,9 +124,9 @@ def finetuned_model(
 
 
 def _recipe(settings: DictConfig) -> dict[str, Any]:
-    """Returns the settings of the fine-tuning without the names of its data sets."""
+    """Returns the settings of the fine-tuning without the names of its data sets and its seed."""
     plain: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
-    return {name: value for name, value in plain.items() if name != "sets"}
+    return {name: value for name, value in plain.items() if name not in ("sets", "seed")}
 
 
 def _existing(data: Data, name: str) -> ExampleDataModule:
@@ -148,13 +148,13 @@ def _train(
     settings = _recipe(config.finetune)
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
     check_context(model, settings["context_length"])
-    seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
+    seed_everything(config.finetune.seed, verbose=False)  # whatever was trained or kept before
     tokenized = _tokenize(config, data, sets, tokenizer)
     parts: list[Any] = [part.sequences for found in tokenized.values() for part in found]
     examples: Any = ConcatDataset(parts)  # read one by one, as its parts are
     stream = FinetuningDataModule(
         examples, tokenizer, context_length=settings["context_length"],
-        batch_size=settings["batch_size"], seed=config.seed,
+        batch_size=settings["batch_size"], seed=config.finetune.seed,
         packing=settings["packing"] and takes_tree_rows(model),
     )  # fmt: skip
     options = ("optimizer", "learning_rate", "optimizer_options", "schedule", "warmup_steps")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -79,19 +80,20 @@ def classifier(
         return _scorer(config, settings.model), {"id": model_identity(settings.model)}, False
     data = build(settings.train.data)
     inputs = {
-        "settings": _plain(settings, leave_out=("labels", "batch_size")),
+        "settings": _plain(settings, leave_out=("labels", "batch_size", "seed")),
         "numerics": numerics(config),
         "data": data.fingerprint(),
         "model": model_identity(settings.model) if settings.model else None,
-        "seed": config.seed,
+        "seed": settings.seed,
     }
 
     def make(folder: Path) -> None:
+        seed_everything(settings.seed, verbose=False)  # not the run's: other runs use it, too
         if settings.tiny is not None:
             shape = _plain(settings.tiny)
             tokenizer = build(shape.pop("tokenizer")) if shape.get("tokenizer") else None
             model, data.tokenizer = tiny_bert(
-                data.train_texts(), num_labels=len(data.labels), seed=config.seed,
+                data.train_texts(), num_labels=len(data.labels), seed=settings.seed,
                 **{**shape, "tokenizer": tokenizer},
             )  # fmt: skip
         else:
@@ -138,11 +140,11 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     data = build(recipe.data)
     data.template, data.cache_dir = build_template(config), config.cache_dir
     inputs = {
-        "recipe": _plain(recipe),
+        "recipe": _plain(recipe, leave_out=("seed",)),
         "numerics": numerics(config),
         "template": _plain(config.data.template),
         "data": data.fingerprint(),
-        "seed": config.seed,
+        "seed": recipe.seed,
     }
 
     def make(folder: Path) -> None:
@@ -153,7 +155,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
         )  # fmt: skip
         train_base(
             data, folder, architecture=_plain(recipe.architecture), vocab_size=recipe.vocab_size,
-            training=_plain(recipe.training), trainer=trainer, seed=config.seed,
+            training=_plain(recipe.training), trainer=trainer, seed=recipe.seed,
         )  # fmt: skip
 
     folder, kept = store.get("base", inputs, make)
