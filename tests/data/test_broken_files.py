@@ -87,7 +87,7 @@ def test_an_integer_too_large_to_show_is_refused_as_an_answer(tmp_path: Path) ->
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "a", "response": 1' + "0" * 4000 + "}")
     with pytest.raises(
-        ConfigError, match="row 1, .* the answer is 1000.*, expected text"
+        ConfigError, match=r"row 1, .* the answer is 1000.*, expected text"
     ) as caught:
         JsonlDataModule(str(path)).setup()
     assert len(str(caught.value)) < 400
