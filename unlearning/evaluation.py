@@ -123,7 +123,7 @@ class Asked:
                 scored[number]["alternatives"] = alternatives
         return [
             Generation(
-                stage, prompt_set.name, index, example.prompt, target.text, completion.text,
+                stage, prompt_set.name, index, example.conversation, target.text, completion.text,
                 completion.num_tokens, completion.finished, split=prompt_set.split,
                 label=example.label, **found,
             )
@@ -153,7 +153,8 @@ class Asked:
             for name, texts in example.named_alternatives()
             for text in texts
         ]
-        scores = self.scores([Example(examples[n].prompt, text) for n, _, text in places], template)
+        asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
+        scores = self.scores(asked, template)
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from unlearning.errors import ConfigError
 
 if TYPE_CHECKING:  # text-only users (report, command line) never pay for importing torch
     import torch
@@ -19,6 +21,11 @@ Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
 refusal, a plausible alternative); an irrelevant answer to the same prompt; one to retain; or one to
 fine-tune on."""
 
+
+TurnRole = Literal["system", "user", "assistant"]
+"""Who speaks in a turn of a dialogue, in the words of chat templates."""
+
+Turns = Sequence[tuple[str, str]] | tuple[tuple[str, str], ...]
 
 Alternatives = Mapping[str, Sequence[str]] | tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -31,18 +38,50 @@ class Example:
         alternatives: other answers to the prompt by what they are, for example `paraphrased`,
             `perturbed` or `choices`; a mapping of names to texts, kept as sorted pairs of tuples.
         label: which of the `choices` is right.
+        turns: of a dialogue, what was said before `prompt`, its last user turn: (role, text) with
+            the role `system`, `user` or `assistant`. Kept as a tuple of pairs.
+
+    Raises:
+        ConfigError: a turn has another role.
     """
 
     prompt: str
     response: str
     alternatives: Alternatives = ()
     label: int | None = None
+    turns: Turns = ()
 
     def __post_init__(self) -> None:
+        if self.turns != ():
+            object.__setattr__(self, "turns", tuple((role, text) for role, text in self.turns))
+            known = get_args(TurnRole)
+            if unknown := sorted({role for role, _ in self.turns} - {*known}):
+                raise ConfigError(
+                    f"A turn of the dialogue that ends with {self.prompt[:60]!r} has the role "
+                    f"{unknown[0]!r}; expected {', '.join(known)}."
+                )
         if self.alternatives != ():
             pairs = dict(self.alternatives).items()
             plain = tuple(sorted((name, tuple(texts)) for name, texts in pairs))
             object.__setattr__(self, "alternatives", plain)
+
+    @property
+    def conversation(self) -> str:
+        """The prompt as one text with the turns before it; the prompt alone where there are none.
+
+        Two Examples have the same one exactly where they ask the same.
+
+        Examples:
+            >>> before = [("user", "1?"), ("assistant", "2")]
+            >>> print(Example("And 2?", "4", turns=before).conversation)
+            user: 1?
+            assistant: 2
+            user: And 2?
+        """
+        if not self.turns:
+            return self.prompt
+        said = (*self.turns, ("user", self.prompt))
+        return "\n".join(f"{role}: {text}" for role, text in said)
 
     def alternative(self, name: str) -> tuple[str, ...]:
         """The texts of one kind; empty where there are none."""
@@ -176,7 +215,7 @@ class Generation:
             or `after` unlearning, or any other name.
         prompt_set: which set the prompt is from, for example `harmful_heldout`.
         index: number of the prompt within its set; pairs `before` with `after`.
-        prompt: the prompt as the user wrote it, without template.
+        prompt: the prompt as the user wrote it, without template; with the turns before it.
         target: the data set's own answer; for a passage of running text, its true continuation.
         completion: the model's answer only, without the prompt and without special tokens. For a
             passage, as many tokens of it as the true continuation has. Empty where no metric needs

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from unlearning.errors import ConfigError
 from unlearning.types import Example, TokenizedExample
@@ -46,8 +47,11 @@ class Alternates:
             raise ConfigError("alternate answers are all texts, or all Examples; found both.")
         self._numbers = self._by_prompt(listed, forget)
         # Answers are tokenised apart, so that any prompt does; the shortest leaves most room.
-        prompt = min((example.prompt for example in forget), key=len)
-        self._tokens = tokenize([Example(prompt, a) if isinstance(a, str) else a for a in listed])
+        one = min(forget, key=lambda example: len(example.conversation))
+        asked = Example(one.prompt, one.response, turns=one.turns)
+        self._tokens = tokenize(
+            [replace(asked, response=a) if isinstance(a, str) else a for a in listed]
+        )
 
     def _by_prompt(
         self, listed: Sequence[str | Example], forget: Sequence[Example]
@@ -57,9 +61,9 @@ class Alternates:
         common = range(len(listed)) if listed and isinstance(listed[0], str) else None
         for number, answer in enumerate(listed):
             if isinstance(answer, Example):
-                found[answer.prompt].append(number)
+                found[answer.conversation].append(number)
         numbers: list[Sequence[int]] = [
-            found[e.prompt] if common is None else common for e in forget
+            found[e.conversation] if common is None else common for e in forget
         ]
         for example, each in zip(forget, numbers, strict=True):
             if len(each) < self.per_prompt:

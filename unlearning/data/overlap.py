@@ -33,7 +33,7 @@ def drop_duplicates(examples: Sequence[Example]) -> Sequence[Example]:
         ['A', 'b']
     """
     # No normal form holds a line end, so that none blurs the border.
-    pairs = (f"{normalise(e.prompt)}\n{normalise(e.response)}" for e in examples)
+    pairs = (f"{normalise(e.conversation)}\n{normalise(e.response)}" for e in examples)
     return take(examples, firsts(digests(pairs, len(examples))))
 
 
@@ -71,5 +71,6 @@ def check_disjoint(
 
 def _forms(examples: Collection[Example]) -> Digests:
     """Returns [Examples, 2] digests: of the prompt, and of prompt and response as one text."""
-    forms = (normalise(text) for e in examples for text in (e.prompt, f"{e.prompt} {e.response}"))
+    asked = ((e.conversation, e.response) for e in examples)
+    forms = (normalise(text) for prompt, said in asked for text in (prompt, f"{prompt} {said}"))
     return digests(forms, 2 * len(examples)).reshape(-1, 2)

@@ -179,11 +179,13 @@ def _hub_records(
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Returns the sha256 (hex) of prompts, responses and alternatives (if any), in their order."""
+    """Returns the sha256 (hex) of prompts, responses and what else there is of each, in order."""
     digest = hashlib.sha256()
     for example in examples:
         content: list[Any] = [example.prompt, example.response]
         if example.alternatives or example.label is not None:
             content += [example.alternatives, example.label]
+        if example.turns:
+            content.append({"turns": example.turns})
         digest.update(json.dumps(content).encode() + b"\n")
     return digest.hexdigest()

@@ -38,7 +38,7 @@ def split_by_prompt(
         >>> [len(splits[name]) for name in ("train", "validation", "test")]
         [7, 1, 2]
     """
-    texts = (normalise(text) for e in examples for text in (e.prompt, e.response))
+    texts = (normalise(text) for e in examples for text in (e.conversation, e.response))
     ranked = (f"{seed}\n{text}" for text in texts)
     ranks = digests(ranked, 2 * len(examples)).reshape(-1, 2)
     order = np.lexsort((ranks[:, 1], ranks[:, 0]))  # by prompt, then by response; stable

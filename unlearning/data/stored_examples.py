@@ -34,7 +34,7 @@ class StoredExamples(Sequence[Example]):
         text: prompts and responses in turn, as UTF-8.
         starts: [2 * stored + 1] where each of them begins in the text, and where the last one ends.
         rows: [Examples] which of the stored ones these are; None takes all.
-        more: alternatives and labels, where any Example has some.
+        more: alternatives, labels and turns, where any Example has some.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
             for text in (example.prompt, example.response):
                 end += file.write(text.encode("utf-8", ERRORS))
                 starts.append(end)
-            if example.alternatives or example.label is not None:
+            if example.alternatives or example.label is not None or example.turns:
                 more_starts.extend([more_starts[-1]] * (number + 1 - len(more_starts)))
-                content = json.dumps([example.alternatives, example.label]).encode()
+                content = json.dumps([example.alternatives, example.label, example.turns]).encode()
                 more_starts.append(more_starts[-1] + others.write(content))
         more = None
         if len(more_starts) > 1:
@@ -122,7 +122,7 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
 
 @dataclass(frozen=True)
 class _More:
-    """Alternatives and labels of stored Examples, as JSON.
+    """Alternatives, labels and turns of stored Examples, as JSON.
 
     Args:
         starts: where each begins in the text; shorter than the Examples where the last have none.
@@ -135,8 +135,8 @@ class _More:
         """The Example with what stands in this row."""
         if row + 1 >= len(self.starts) or self.starts[row] == self.starts[row + 1]:
             return example
-        alternatives, label = json.loads(self.text[self.starts[row] : self.starts[row + 1]])
-        return Example(example.prompt, example.response, dict(alternatives), label)
+        alternatives, label, turns = json.loads(self.text[self.starts[row] : self.starts[row + 1]])
+        return Example(example.prompt, example.response, dict(alternatives), label, turns)
 
 
 def _mapped(file: IO[bytes]) -> mmap.mmap:

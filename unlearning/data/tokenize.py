@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unlearning.data.template import PromptTemplate
 from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
-from unlearning.files import made_once
+from unlearning.once import made_once
 from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def _key(
     ]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.response]).encode())
+        content = [example.prompt, example.response, *([example.turns] if example.turns else [])]
+        digest.update(json.dumps(content).encode())
     return digest.hexdigest()[:32]
 
 

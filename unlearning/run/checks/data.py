@@ -47,8 +47,6 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
     if not on_hub(data):
         check_together(config, data)
         aggregates(config, prompt_sets(config, data))
-    if config.data.layout not in ("auto", "tree", "padded"):
-        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
     return found, data
 
 
@@ -122,7 +120,7 @@ def _texts(retain: ExampleDataModule) -> Iterable[str]:
     """Yields everything that may be retained, as text."""
     if isinstance(retain, BookCorpusDataModule):
         return islice(retain.texts(), SCANNED if is_hub_id(retain.source) else None)
-    return (f"{e.prompt} {e.response}" for split in SPLITS for e in retain.examples(split))
+    return (f"{e.conversation} {e.response}" for split in SPLITS for e in retain.examples(split))
 
 
 def _streamed(module: ExampleDataModule) -> bool:

@@ -221,7 +221,7 @@ def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> li
 
     Prompts come in the order in which they stand for the last time. Only what is returned is held.
     """
-    prompts = digests(example.prompt for part in parts for example in part)
+    prompts = digests(example.conversation for part in parts for example in part)
     first = np.unique(prompts, return_index=True)[1]
     last = len(prompts) - 1 - np.unique(prompts[::-1], return_index=True)[1]
     chosen = first[np.argsort(last)][:limit].tolist()

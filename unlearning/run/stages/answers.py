@@ -122,7 +122,7 @@ def kept_answers(
 
 def _asked(prompt_set: PromptSet) -> list[Any]:
     """Returns everything of a prompt set that its answers depend on."""
-    examples = [[e.prompt, e.response] for e in prompt_set.examples]
+    examples = [[e.conversation, e.response] for e in prompt_set.examples]
     more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
     needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)
     return [prompt_set.name, prompt_set.split, examples, more, needs, template]
