@@ -128,9 +128,8 @@ class CausalLMModule(OptimizedModule):
 
     def _token_nll(self, batch: Batch) -> Tensor:
         """Computes the NLL [N] of all answer tokens."""
-        weight, bias = output_head(self.policy)
         hidden, targets = self._answers(batch)
-        return token_losses(hidden, weight, targets, bias)[0]
+        return token_losses(hidden, output_head(self.policy), targets)[0]
 
     def _answers(self, batch: Batch, tied: TiedGradient | None = None) -> tuple[Tensor, Tensor]:
         """Returns hidden states [N, D] at the positions that predict answer tokens, and these

@@ -45,7 +45,7 @@ def make(kind: str, attention: str = "sdpa"):
 def mean_nll(model, batch: Batch) -> torch.Tensor:
     """Of all answers, each a mean over its tokens."""
     hidden = decode(model, batch.rows).flatten(0, 1)
-    weight, bias = output_head(model)
+    weight, bias, _ = output_head(model)
     means = []
     for answers in batch.answers.values():
         logits = torch.nn.functional.linear(hidden[answers.loss_index], weight, bias)

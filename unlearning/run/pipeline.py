@@ -16,6 +16,7 @@ from unlearning.run.checks.places import check_losses, check_places
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
+from unlearning.run.config.schema import check_schema
 from unlearning.run.output.claim import claim
 from unlearning.run.output.console import console
 from unlearning.run.output.run_folder import (
@@ -149,6 +150,7 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
         ConfigError: for anything a user can have got wrong.
     """
     check_folder(folder, resume)
+    check_schema(config)
     if resume:
         check_losses(folder)
     config = effective_config(config)
