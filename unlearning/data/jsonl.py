@@ -7,7 +7,8 @@ from typing import Any, Unpack
 
 from unlearning.data.cells import list_of_texts, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, iterate_records
+from unlearning.data.source import check_source, selected_records
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -26,6 +27,8 @@ class JsonlDataModule(ExampleDataModule):
             may be absent then: the right choice is the response.
         records_split: which of the source's own splits to read; all of it is then split again by
             prompt. None takes all.
+        where: which records to take, by column, for example `{is_safe: false}`; see
+            `unlearning.data.where.RowFilter`.
         settings: see `ExampleDataModule`.
     """
 
@@ -39,6 +42,7 @@ class JsonlDataModule(ExampleDataModule):
         records_split: str | None = "train",
         config_name: str | None = None,
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(**settings)
@@ -55,19 +59,23 @@ class JsonlDataModule(ExampleDataModule):
         self.records_split = records_split
         self.config_name = config_name
         self.revision = revision
+        self.where = where
+        RowFilter(where, source)  # refuses what it does not understand
 
     def check(self) -> None:
-        check_source(self.source, columns=self.columns, split=self.records_split)
+        columns = (*self.columns, *RowFilter(self.where, self.source).columns)
+        check_source(self.source, columns=columns, split=self.records_split)
 
     def read(self) -> Iterator[Example]:
-        records = iterate_records(
+        records = selected_records(
             self.source,
+            self.where,
             columns=self.columns,
             split=self.records_split,
             config_name=self.config_name,
             revision=self.revision,
         )
-        for row, record in enumerate(records, start=1):
+        for row, record in records:
             where = f"{self.source}, row {row}"
             texts = {
                 name: list_of_texts(record[column], f"{where}, column {column!r}")
