@@ -13,11 +13,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unlearning.made import Made
-from unlearning.report.checks import DEFAULT_LIMITS, Limits
+from unlearning.report.checks import DEFAULT_LIMITS, MIN_PROMPTS, Limits
 from unlearning.report.describe import describe
 from unlearning.report.ending import is_reverted, put_back
 from unlearning.report.examples import EXCERPT, example_sets
 from unlearning.report.figures import number, prompt_sets, section
+from unlearning.report.methods import NO_INTERVAL, ONE_MODEL
 from unlearning.report.own import is_page
 from unlearning.report.panels import interval_panels, loss_panels, reliability_panel, weighted_panel
 from unlearning.report.run_folder import RunFolder, read_run_folder
@@ -111,6 +112,9 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         ],
         "versions": flat_rows(section(metrics, "versions")),
         "limits": limits,
+        "min_prompts": MIN_PROMPTS,
+        "one_model": ONE_MODEL,
+        "no_interval": NO_INTERVAL,
     }
 
 
@@ -137,7 +141,9 @@ def _summary(judged: list[Verdict]) -> str:
         return f"{len(failed)} of {len(judged)} checks failed: {', '.join(failed)}."
     if unknown:
         passed = len(judged) - len(unknown)
-        return f"{passed} of {len(judged)} checks passed; the others were not fully measured."
+        few = all(verdict.too_few for verdict in unknown)
+        why = "are on too few prompts to say" if few else "were not fully measured"
+        return f"{passed} of {len(judged)} checks passed; the others {why}."
     return f"All {len(judged)} checks passed."
 
 
