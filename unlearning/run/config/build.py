@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.imports import import_object
@@ -132,8 +132,36 @@ def build_alternate(config: DictConfig) -> Any:
     return found
 
 
-def build_template(config: DictConfig) -> PromptTemplate:
-    return PromptTemplate(**OmegaConf.to_container(config.data.template))  # type: ignore[arg-type]
+def build_template(config: DictConfig) -> Template:
+    """Builds the template: a `PromptTemplate`, or what `data.template._target_` names.
+
+    Raises:
+        ConfigError: it is none, or does not take a setting.
+    """
+    node: dict[str, Any] = OmegaConf.to_container(config.data.template, resolve=True)  # type: ignore[assignment]
+    found = build({"_target_": "unlearning.data.PromptTemplate", **node})
+    if not isinstance(found, Template):
+        raise ConfigError(
+            f"data.template._target_={node['_target_']} is a {type(found).__name__}; expected a "
+            "Template, for example unlearning.data.ChatTemplate."
+        )
+    return found
+
+
+def stop_strings(config: DictConfig) -> tuple[str, ...]:
+    """Returns `evaluation.stop`, the texts before which an answer ends; `\\n` is a newline.
+
+    Raises:
+        ConfigError: it is neither null, nor a text, nor a list of texts, or one is empty.
+    """
+    value = config.evaluation.get("stop")  # absent in configurations of version 0.5
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(found, Sequence) or not all(isinstance(text, str) and text for text in found):
+        raise ConfigError(
+            f"evaluation.stop={value!r} must be null, or texts before which an answer ends, for "
+            'example evaluation.stop=["\\n### Question:"].'
+        )
+    return tuple(unescaped(text) for text in found)
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:
@@ -142,6 +170,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         batch_size=config.evaluation.batch_size,
         max_length=config.data.max_length,
         cache_dir=config.cache_dir,
+        stop=stop_strings(config),
     )
 
 

@@ -142,7 +142,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     inputs = {
         "recipe": _plain(recipe, leave_out=("seed",)),
         "numerics": numerics(config),
-        "template": _plain(config.data.template),
+        "template": repr(data.template),
         "data": data.fingerprint(),
         "seed": recipe.seed,
     }
