@@ -1,52 +1,24 @@
-"""Made once, by one process; never seen half."""
+"""Written whole or not at all; what is in the way is renamed, what was left is cleared."""
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-import time
-from multiprocessing.synchronize import Barrier
-from pathlib import Path
+import subprocess
 
 import pytest
 
-from unlearning.files import aside_of, atomic_write, made_once, sync, write_json, write_text
-
-
-def test_it_is_made_once_and_then_found(tmp_path):
-    made = []
-
-    def make(path: Path) -> None:
-        made.append(path)
-        path.write_text("whole")
-
-    first = made_once(tmp_path / "a/b.json", make)
-    assert made_once(tmp_path / "a/b.json", make) == first == tmp_path / "a/b.json"
-    assert len(made) == 1 and made[0] != first and first.read_text() == "whole"
-
-
-def test_what_fails_leaves_neither_file_nor_lock(tmp_path):
-    def fail(path: Path) -> None:
-        path.write_text("half")
-        raise RuntimeError("no space")
-
-    with pytest.raises(RuntimeError):
-        made_once(tmp_path / "x.bin", fail)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".lock"}
-    made_once(tmp_path / "x.bin", lambda path: path.write_text("whole"))
-    assert (tmp_path / "x.bin").read_text() == "whole"
-
-
-def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
-    )
-    made = []
-    made_once(tmp_path / "x", lambda path: made.append(path.write_text("whole") and path))
-    assert synced == [*map(str, made), str(tmp_path)]  # and the folder, which holds the name
+from unlearning.files import (
+    aside_of,
+    atomic_write,
+    remove,
+    remove_leftovers,
+    set_aside,
+    sync,
+    write_json,
+    write_text,
+)
 
 
 def test_of_a_folder_every_part_is_synced(tmp_path, monkeypatch):
@@ -100,31 +72,38 @@ def test_json_is_whole_or_refused(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1.5}
 
 
-def test_home_is_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert made_once("~/x", lambda path: path.write_text("")) == tmp_path / "x"
+# --- what is in the way, and what was left -------------------------------------------------------
 
 
-def _slowly(folder: Path, together: Barrier) -> None:
-    def make(path: Path) -> None:
-        with (folder / "log").open("a") as log:
-            log.write("made\n")
-        path.write_text("half")
-        time.sleep(0.3)
-        path.write_text("whole")
-
-    together.wait()
-    assert made_once(folder / "x.txt", make).read_text() == "whole"
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    for text in ("first", "second"):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model/weights").write_text(text)
+        set_aside(tmp_path / "model", "replaced")
+    assert (tmp_path / "model.replaced-1/weights").read_text() == "first"
+    assert (tmp_path / "model.replaced-2/weights").read_text() == "second"
+    assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.ddp
-def test_side_by_side_one_makes_and_the_others_wait(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(3)
-    processes = [context.Process(target=_slowly, args=(tmp_path, together)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == "made\n"
+def test_of_a_link_the_link_is_removed(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/weights").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    remove(tmp_path / "link")
+    remove(tmp_path / "nothing")
+    assert (tmp_path / "theirs/weights").is_file() and not (tmp_path / "link").is_symlink()
+
+
+def test_only_what_killed_processes_left_is_cleared(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    gone = [".a.json.partial", f".b.html.{dead.pid}.partial", f".model.{dead.pid}.tmp"]
+    kept = [
+        f".c.html.{os.getpid()}.partial", f".model.{os.getpid()}.tmp", "mine.partial", ".partial",
+        ".notes.tmp", ".env",
+    ]  # fmt: skip
+    for name in [*gone, *kept]:
+        (tmp_path / name).touch()
+    (tmp_path / ".model.partial/inner").mkdir(parents=True)
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

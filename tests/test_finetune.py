@@ -194,7 +194,7 @@ def test_data_that_do_not_fit_the_model_are_refused(
     ):
         with pytest.raises(ConfigError, match=message):
             trainer.fit(CausalLMModule(model), FinetuningDataModule(TEXT, tokenizer, length))
-    monkeypatch.setattr(finetune, "takes_tree_rows", lambda model: False)
+    monkeypatch.setattr(finetune, "why_no_tree_rows", lambda model: "it does not")
     with pytest.raises(ConfigError, match=r"OPTForCausalLM does not take packed.*packing=False"):
         trainer.fit(CausalLMModule(make_model()), FinetuningDataModule(TEXT, tokenizer, 16))
     data = FinetuningDataModule(TEXT, tokenizer, 16, packing=False)

@@ -46,8 +46,8 @@ def our_tokens(policy, reference, layout: str) -> dict[str, TokenLosses]:
     for role, answers in batch.answers.items():
         index = answers.loss_index
         nll, kl, reference_nll = token_losses(
-            hidden[index], output_head(policy)[0], answers.targets, output_head(policy)[1],
-            reference_hidden[index], *output_head(reference), chunk_size=4,
+            hidden[index], output_head(policy), answers.targets,
+            reference_hidden[index], output_head(reference), chunk_size=4,
         )  # fmt: skip
         tokens[role] = TokenLosses(
             nll, answers.sequence, answers.num_sequences, "mean", kl, reference_nll
@@ -97,8 +97,7 @@ def test_the_whole_batch_is_the_mean_of_its_halves(model):
             decode(m, batch.rows).flatten(0, 1)[answers.loss_index] for m in (model, reference)
         )
         nll, kl, _ = token_losses(
-            ours, output_head(model)[0], answers.targets, None, theirs.detach(),
-            output_head(reference)[0],
+            ours, output_head(model), answers.targets, theirs.detach(), output_head(reference),
         )  # fmt: skip
         tokens = {"retain": TokenLosses(nll, answers.sequence, len(pairs), "mean", kl)}
         return objective.total(objective(tokens))

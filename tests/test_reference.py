@@ -9,7 +9,7 @@ from peft import PeftModel
 from unlearning.errors import ConfigError
 from unlearning.head.token_losses import token_losses
 from unlearning.models.adapter import add_lora, merge_adapter
-from unlearning.models.decoder import decode
+from unlearning.models.decoder import decode, output_head
 from unlearning.models.load import disable_dropout
 from unlearning.module import UnlearningModule
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
@@ -48,8 +48,8 @@ def train_a_little(policy, data) -> None:
         batch = data.batch_at(number)
         hidden = decode(policy, batch.rows).flatten(0, 1)
         answers = batch.answers["retain"]
-        head = policy.get_output_embeddings()
-        nll, _, _ = token_losses(hidden[answers.loss_index], head.weight, answers.targets)
+        head = output_head(policy)
+        nll, _, _ = token_losses(hidden[answers.loss_index], head, answers.targets)
         nll.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -97,7 +97,7 @@ def test_training_leaves_the_reference_as_it_was(model, data, lora, mode):
 def test_the_reference_gives_no_gradient(model, data, lora, mode):
     reference = built(mode, policy_of(model, lora), data)
     hidden = reference.hidden(data.batch_at(0), {"retain"})["retain"]
-    weight, bias = reference.head()
+    weight, bias, _ = reference.head()
     assert not hidden.requires_grad and not weight.requires_grad and bias is None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,9 +126,18 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
-    with uncollected():
-        from unlearning.run.start import start
+    from unlearning.run.config.schema import check_schema
+    from unlearning.run.tracking.secrets import check_secrets
 
+    try:
+        check_secrets([], config)  # first: the schema's messages show values
+        check_schema(config)
+        with uncollected():
+            from unlearning.run.start import start
+    except BaseException:
+        with suppress(OSError):  # Hydra made it; nothing ran
+            folder.rmdir()
+        raise
     return start(config, folder, resume, compare=resume and composed)
 
 

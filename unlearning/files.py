@@ -1,16 +1,18 @@
-"""Writes files and folders atomically, and makes files once under a lock."""
+"""Writes files and folders atomically; renames what is in the way, clears what was left."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+_LEFTOVER = re.compile(r"\..+?(?:\.(\d+))?\.partial|\..+\.(\d+)\.tmp")
 
 
 @contextmanager
@@ -32,14 +34,14 @@ def atomic_write(path: str | Path, shared: bool = False) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(path, f".{os.getpid()}" if shared else "")
-    _remove_folder(aside)
+    if aside.is_dir() and not aside.is_symlink():
+        remove(aside)
     try:
         yield aside
         sync(aside)  # else a power cut may leave the name without what it stands for
         aside.replace(path)
     except BaseException:
-        _remove_folder(aside)
-        aside.unlink(missing_ok=True)
+        remove(aside)
         raise
     _sync_one(path.parent)  # else a power cut may undo the rename
 
@@ -69,22 +71,46 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def made_once(path: str | Path, make: Callable[[Path], None]) -> Path:
-    """Returns the file, made by `make(path to write)` if it is not there; under its name it is
-    always whole.
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that is in it, if there is one; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
-    Jobs of a sweep and ranks of a run ask for the same tokens and states at the same moment. The
-    lock goes with the process that holds it, however that ends.
+
+def set_aside(path: Path, mark: str) -> Path:
+    """Renames a file or folder to `<name>.<mark>-<n>`, with the first n that is free.
+
+    Returns:
+        Its new path.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            with atomic_write(path) as aside:
-                make(aside)
-    return path
+    names = (path.with_name(f"{path.name}.{mark}-{n}") for n in itertools.count(1))
+    free = next(name for name in names if not os.path.lexists(name))
+    return path.rename(free)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes had begun to write aside in this folder.
+
+    For the one process that writes there; what other living processes write under their own
+    number is left. A `.<name>.<number>.tmp` is what version 0.4 wrote.
+    """
+    for path in folder.iterdir():
+        found = _LEFTOVER.fullmatch(path.name)
+        if found is None or any(_lives(int(number)) for number in found.groups() if number):
+            continue
+        remove(path)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sync(path: Path) -> None:
@@ -99,8 +125,3 @@ def _sync_one(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remove_folder(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)

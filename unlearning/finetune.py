@@ -22,9 +22,9 @@ from unlearning.models.decoder import (
     check_head,
     decode,
     output_head,
-    takes_tree_rows,
     tied_gradient,
     unwrap,
+    why_no_tree_rows,
 )
 from unlearning.models.load import check_context, check_vocabulary
 from unlearning.training.base import OptimizedModule
@@ -93,10 +93,10 @@ class CausalLMModule(OptimizedModule):
             return
         check_vocabulary(self.policy, data.tokenizer)
         check_context(self.policy, data.context_length)
-        if data.packing and not takes_tree_rows(self.policy):
+        if data.packing and (why := why_no_tree_rows(self.policy)):
             raise ConfigError(
-                f"{type(unwrap(self.policy)).__name__} does not take packed rows (a 4-D mask with "
-                "position ids). Use FinetuningDataModule(..., packing=False)."
+                f"{type(unwrap(self.policy)).__name__} does not take packed rows: {why}. Use "
+                "FinetuningDataModule(..., packing=False)."
             )
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
@@ -128,9 +128,8 @@ class CausalLMModule(OptimizedModule):
 
     def _token_nll(self, batch: Batch) -> Tensor:
         """Computes the NLL [N] of all answer tokens."""
-        weight, bias = output_head(self.policy)
         hidden, targets = self._answers(batch)
-        return token_losses(hidden, weight, targets, bias)[0]
+        return token_losses(hidden, output_head(self.policy), targets)[0]
 
     def _answers(self, batch: Batch, tied: TiedGradient | None = None) -> tuple[Tensor, Tensor]:
         """Returns hidden states [N, D] at the positions that predict answer tokens, and these

@@ -18,9 +18,9 @@ from unlearning.models.adapter import prepare_policy
 from unlearning.models.decoder import (
     CausalLM,
     check_head,
-    takes_tree_rows,
     tied_gradient,
     unwrap,
+    why_no_tree_rows,
 )
 from unlearning.models.layers import check_layers, freeze_above
 from unlearning.models.load import check_context, check_vocabulary
@@ -205,10 +205,10 @@ class UnlearningModule(OptimizedModule):
                 "UnlearningDataModule(alternate=...), data.alternate in a configuration."
             )
         check_context(self.policy, data.max_length)
-        if data.layout == "tree" and not takes_tree_rows(self.policy):
+        if data.layout == "tree" and (why := why_no_tree_rows(self.policy)):
             raise ConfigError(
-                f"{type(unwrap(self.policy)).__name__} does not take tree rows (a 4-D mask with "
-                "position ids). Use UnlearningDataModule(..., layout='padded')."
+                f"{type(unwrap(self.policy)).__name__} does not take tree rows: {why}. Use "
+                "UnlearningDataModule(..., layout='padded')."
             )
 
     # --- what it does ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_loads_the_weights_in_fp32_whatever_is_stored(make_bert, tmp_path):
 def test_folder_without_weights_says_which_files_were_expected(make_bert, tmp_path):
     make_bert(1).config.save_pretrained(tmp_path)
     for load in (check_model_folder, load_classifier):
-        with pytest.raises(ConfigError, match=r"no weights \(it holds: \['config\.json'\]\).*"):
+        with pytest.raises(ConfigError, match=r"has no weights \(looked for model"):
             load(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.safetensors"):
         check_model_folder(str(tmp_path))
@@ -38,7 +38,7 @@ def test_folder_without_configuration_and_file_are_errors(tmp_path):
 def test_broken_weights_are_an_error(make_bert, tmp_path):
     make_bert(1).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs")
-    with pytest.raises(ConfigError, match="cannot be loaded"):
+    with pytest.raises(ConfigError, match="Git LFS pointer"):
         load_classifier(str(tmp_path))
 
 
@@ -50,7 +50,7 @@ def test_unknown_name_is_an_error():
 
 def test_model_without_a_trained_head_is_refused_unless_it_is_to_be_trained(make_bert, tmp_path):
     BertModel(make_bert(1).config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"no trained classification head.*classifier\.weight"):
+    with pytest.raises(ConfigError, match=r"lack 2 of its .*classifier\.weight.*They are its head"):
         load_classifier(str(tmp_path))
     assert load_classifier(str(tmp_path), trained=False, num_labels=6).config.num_labels == 6
 

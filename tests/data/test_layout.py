@@ -24,9 +24,8 @@ def one_row(length: int) -> Tree:
 
 def nll_by_role(model, batch: Batch) -> dict[Role, Tensor]:
     hidden = decode(model.eval(), batch.rows).flatten(0, 1)
-    weight, bias = output_head(model)
     return {
-        role: token_losses(hidden[answers.loss_index], weight, answers.targets, bias)[0]
+        role: token_losses(hidden[answers.loss_index], output_head(model), answers.targets)[0]
         for role, answers in batch.answers.items()
     }
 

@@ -12,7 +12,7 @@ from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import to_sequences, tokenize_examples, tokenizer_fingerprint
 from unlearning.errors import ConfigError
-from unlearning.types import Example, TokenizedExample
+from unlearning.types import Example
 
 TEMPLATE = PromptTemplate()
 RUNNING = PromptTemplate(append_eos=False)
@@ -83,19 +83,28 @@ def test_an_empty_answer_is_refused_where_its_leading_space_is_a_token():
         tokenize_examples([Example("a", "")], tokenizer, PromptTemplate("{prompt}"), 8)
 
 
-def test_the_cache_is_read_and_says_the_same(tokenizer, tmp_path, caplog):
+def test_the_cache_is_read_and_says_the_same(tokenizer, tmp_path, caplog, monkeypatch):
     examples = [Example("what says a cat ?", "a cat says meow")]
     first = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
     assert first == tokenize_examples(examples, tokenizer, TEMPLATE, 12)
+
+    def again(*_: object) -> None:
+        raise AssertionError("tokenised again")
+
+    monkeypatch.setattr("unlearning.data.tokenize.to_sequences", again)
+    with caplog.at_level(logging.WARNING, logger="unlearning"):
+        kept = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
+    assert kept == first and first.truncated == 1 and "were cut" in caplog.text
+
+
+def test_a_damaged_cache_is_not_read(tokenizer, tmp_path):
+    examples = [Example("what says a cat ?", "a cat says meow")]
+    before = list(tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path).sequences)
     (path,) = (tmp_path / "tokens").glob("*.bin")
     stored = np.fromfile(path, np.int32)
     stored[11] = 7
-    stored.tofile(path)  # only a reader of the file can see this
-    with caplog.at_level(logging.WARNING, logger="unlearning"):
-        again = tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path)
-    before = first.sequences[0]
-    assert again.sequences == [TokenizedExample(before.prompt_ids, (*before.response_ids[:-1], 7))]
-    assert again.truncated == 1 and "were cut" in caplog.text
+    stored.tofile(path)
+    assert tokenize_examples(examples, tokenizer, TEMPLATE, 12, tmp_path).sequences == before
 
 
 def test_any_edit_misses_the_cache(tokenizer, tmp_path):

@@ -12,6 +12,7 @@ from unlearning.generation.generate import (
     generate,
     inference_mode,
 )
+from unlearning.head.logits import Head
 from unlearning.models.adapter import add_lora
 from unlearning.types import TokenizedExample
 
@@ -235,7 +236,7 @@ def test_first_choices_by_hand(fitting, tokenizer):
 @pytest.mark.parametrize("bias", [True, False])
 def test_first_choices_do_not_depend_on_the_chunks(bias):
     torch.manual_seed(0)
-    hidden, head = torch.randn(7, 4), (torch.randn(9, 4), torch.randn(9) if bias else None)
-    expected = torch.nn.functional.linear(hidden, *head).argmax(-1)
+    hidden, head = torch.randn(7, 4), Head(torch.randn(9, 4), torch.randn(9) if bias else None)
+    expected = torch.nn.functional.linear(hidden, head.weight, head.bias).argmax(-1)
     for size in (1, 3, 7, 512):
         assert torch.equal(_first_choices(hidden, head, size), expected)

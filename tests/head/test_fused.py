@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unlearning.head import logits
 from unlearning.head.fused import Answers, separable_loss
-from unlearning.head.logits import chunk_rows
+from unlearning.head.logits import Head, chunk_rows
 from unlearning.head.token_losses import token_losses
 
 LN2 = math.log(2)
@@ -24,7 +24,7 @@ def test_nll_and_its_gradient_by_hand():
     logits = torch.tensor([[1.0, 2.0, 1.0]]).log().requires_grad_()
     head = torch.eye(3, requires_grad=True)
     some = Answers(logits, torch.tensor([1]), lambda nll: 3 * ones(nll))
-    zero, [(nll, kl, reference_nll, _)] = separable_loss([some], (head, None))
+    zero, [(nll, kl, reference_nll, _)] = separable_loss([some], Head(head))
     zero.backward()
     assert zero.item() == 0 and kl is None and reference_nll is None
     assert nll.tolist() == pytest.approx([LN2])
@@ -41,7 +41,7 @@ def test_kl_and_its_gradient_by_hand():
     reference = torch.tensor([[2.0, 1.0, 1.0]]).log()
     some = Answers(logits, torch.tensor([0]), ones, reference)
     zero, [(nll, kl, reference_nll, _)] = separable_loss(
-        [some], (torch.eye(3), None), (torch.eye(3), None)
+        [some], Head(torch.eye(3)), Head(torch.eye(3))
     )
     zero.backward()
     assert kl is not None and reference_nll is not None and logits.grad is not None
@@ -75,20 +75,20 @@ def capped(nll: Tensor) -> Tensor:
 def both_ways(given: dict[str, Tensor], chunk_size: int) -> tuple[list[Tensor], list[Tensor]]:
     """Losses and gradients of sum -min(nll, 3) over the first and 2 sum kl over the second."""
     trained = [given[name] for name in ("first", "second", "weight", "bias")]
-    head, bias = given["weight"], given["bias"]
-    reference_head = (given["reference_weight"], given["reference_bias"])
+    head = Head(given["weight"], given["bias"])
+    reference_head = Head(given["reference_weight"], given["reference_bias"])
     first, second = given["targets"][:11], given["targets"][11:]
     zero, losses = separable_loss(
         [
             Answers(given["first"], first, capped),
             Answers(given["second"], second, lambda kl: 2 * ones(kl), given["reference"]),
         ],
-        (head, bias), reference_head, chunk_size,
+        head, reference_head, chunk_size,
     )  # fmt: skip
     ours = [loss for each in losses for loss in each if loss is not None]
     ours += torch.autograd.grad(zero, trained)
-    nll, _, _ = token_losses(given["first"], head, first, bias)
-    other = token_losses(given["second"], head, second, bias, given["reference"], *reference_head)
+    nll, _, _ = token_losses(given["first"], head, first)
+    other = token_losses(given["second"], head, second, given["reference"], reference_head)
     assert other[1] is not None
     total = -nll.clamp(max=3).sum() + 2 * other[1].sum()
     return ours, [nll, *other, *torch.autograd.grad(total, trained)]  # type: ignore[list-item]
@@ -119,17 +119,18 @@ def test_autocast_computes_in_bf16_and_adds_up_in_fp32():
 def test_kl_of_equal_heads_is_exactly_zero_and_so_is_its_gradient():
     given = inputs()
     some = Answers(given["second"], given["targets"][11:], ones, given["second"].detach())
-    head = (given["weight"], given["bias"])
-    zero, [(_, kl, _, _)] = separable_loss([some], head, (head[0].detach(), head[1].detach()), 3)
+    head = Head(given["weight"], given["bias"])
+    frozen = Head(given["weight"].detach(), given["bias"].detach())
+    zero, [(_, kl, _, _)] = separable_loss([some], head, frozen, 3)
     assert kl is not None and torch.equal(kl, torch.zeros(7))
-    for gradient in torch.autograd.grad(zero, [given["second"], *head]):
+    for gradient in torch.autograd.grad(zero, [given["second"], given["weight"], given["bias"]]):
         assert gradient.abs().max() == 0
 
 
 def test_an_unlikely_token_has_a_finite_loss():
     logits = torch.tensor([[0.0, 200.0]], requires_grad=True)
     zero, [(nll, *_)] = separable_loss(
-        [Answers(logits, torch.tensor([0]), ones)], (torch.eye(2), None)
+        [Answers(logits, torch.tensor([0]), ones)], Head(torch.eye(2))
     )
     assert nll.item() == pytest.approx(200.0)
     (gradient,) = torch.autograd.grad(zero, logits)
@@ -141,7 +142,7 @@ def test_the_gradient_is_scaled_by_what_comes_from_above():
     some = Answers(given["first"], given["targets"][:11], ones)
     gradients = []
     for scale in (1.0, 0.25):
-        zero, _ = separable_loss([some], (given["weight"], given["bias"]))
+        zero, _ = separable_loss([some], Head(given["weight"], given["bias"]))
         gradients.append(torch.autograd.grad(scale * zero, [given["first"], given["weight"]]))
     for whole, quarter in zip(*gradients, strict=True):
         torch.testing.assert_close(whole / 4, quarter)
@@ -154,7 +155,8 @@ def test_logits_in_an_order_of_their_own_are_those_of_a_linear_layer(rows, vocab
     hidden, weight = torch.randn(rows, 6), torch.randn(vocabulary, 6)
     bias = torch.randn(vocabulary) if with_bias else None
     expected = torch.nn.functional.linear(hidden, weight, bias)
-    torch.testing.assert_close(logits.logits_of(hidden, (weight, bias)), expected)
+    found = logits.logits_of(hidden, Head(weight, bias), torch.float32)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -172,13 +174,13 @@ def test_spare_memory_is_used_and_its_content_is_not():
     given = inputs()
     some = Answers(given["first"], given["targets"][:11], ones)
     grad_buffer = torch.full_like(given["weight"], math.nan, requires_grad=False)
-    zero, _ = separable_loss([some], (given["weight"], None), chunk_size=4)
+    zero, _ = separable_loss([some], Head(given["weight"]), chunk_size=4)
     (expected,) = torch.autograd.grad(zero, given["weight"])
-    zero, _ = separable_loss([some], (given["weight"], None), chunk_size=4, grad_buffer=grad_buffer)
+    zero, _ = separable_loss([some], Head(given["weight"]), chunk_size=4, grad_buffer=grad_buffer)
     (found,) = torch.autograd.grad(zero, given["weight"])
     assert torch.equal(found, expected) and found.data_ptr() == grad_buffer.data_ptr()
     other = torch.zeros(2, 2)  # of another head: left alone
-    separable_loss([some], (given["weight"], None), grad_buffer=other)
+    separable_loss([some], Head(given["weight"]), grad_buffer=other)
     assert torch.equal(other, torch.zeros(2, 2))
 
 
@@ -186,7 +188,7 @@ def test_a_frozen_head_gets_no_gradient():
     given = inputs()
     weight = given["weight"].detach()
     some = Answers(given["first"], given["targets"][:11], ones)
-    zero, _ = separable_loss([some], (weight, None))
+    zero, _ = separable_loss([some], Head(weight))
     zero.backward()
     assert weight.grad is None and given["first"].grad is not None
 
@@ -194,7 +196,7 @@ def test_a_frozen_head_gets_no_gradient():
 def test_a_second_differentiation_is_refused():
     given = inputs()
     some = Answers(given["first"], given["targets"][:11], ones)
-    zero, _ = separable_loss([some], (given["weight"], None))
+    zero, _ = separable_loss([some], Head(given["weight"]))
     zero.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="a second time"):
         zero.backward()
@@ -204,7 +206,7 @@ def test_a_reference_needs_its_head():
     given = inputs()
     some = Answers(given["second"], given["targets"][11:], ones, given["reference"])
     with pytest.raises(ValueError, match="reference_head"):
-        separable_loss([some], (given["weight"], None))
+        separable_loss([some], Head(given["weight"]))
 
 
 def test_chunks_of_logits_fit_in_32_megabytes():
@@ -216,13 +218,12 @@ def test_slopes_are_taken_by_the_kl():
     """Of sum kl^2 / 2: a token's slope is its KL."""
     given = inputs()
     trained = [given[name] for name in ("second", "weight", "bias")]
-    head, reference_head = tuple(trained[1:]), (given["reference_weight"], given["reference_bias"])
+    head = Head(given["weight"], given["bias"])
+    reference_head = Head(given["reference_weight"], given["reference_bias"])
     targets = given["targets"][11:]
     some = Answers(given["second"], targets, lambda kl: kl, given["reference"])
     zero, _ = separable_loss([some], head, reference_head, chunk_size=4)
-    _, kl, _ = token_losses(
-        given["second"], head[0], targets, head[1], given["reference"], *reference_head
-    )
+    _, kl, _ = token_losses(given["second"], head, targets, given["reference"], reference_head)
     assert kl is not None
     expected = torch.autograd.grad((kl**2).sum() / 2, trained)
     for ours, theirs in zip(torch.autograd.grad(zero, trained), expected, strict=True):
@@ -232,7 +233,7 @@ def test_slopes_are_taken_by_the_kl():
 def test_values_come_in_the_order_of_the_answers():
     """Whatever is made first, and each of its own rows."""
     given = inputs()
-    head, reference_head = (given["weight"], given["bias"]), (given["reference_weight"], None)
+    head, reference_head = Head(given["weight"], given["bias"]), Head(given["reference_weight"])
     plain = Answers(given["first"], given["targets"][:11], ones)
     compared = [
         Answers(states, given["targets"][11:], ones, given["reference"])
@@ -241,8 +242,6 @@ def test_values_come_in_the_order_of_the_answers():
     _, found = separable_loss([compared[0], plain, compared[1]], head, reference_head)
     assert [len(values.nll) for values in found] == [7, 11, 7] and found[1].kl is None
     for some, values in zip(compared, (found[0], found[2]), strict=True):
-        expected = token_losses(
-            some.hidden, head[0], some.targets, head[1], given["reference"], *reference_head
-        )
+        expected = token_losses(some.hidden, head, some.targets, given["reference"], reference_head)
         for ours, theirs in zip(values[:3], expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

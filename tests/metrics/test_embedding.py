@@ -44,7 +44,8 @@ def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch)
 class _SentenceTransformer:
     """Stands in for the package: takes what it takes and embeds by lengths."""
 
-    def __init__(self, model: str, *, device: str) -> None:
+    def __init__(self, model: str, *, device: str, trust_remote_code: bool) -> None:
+        assert not trust_remote_code  # never the code that comes with a model
         if model == "missing":
             raise OSError("missing is not a local folder")
         self.device = device

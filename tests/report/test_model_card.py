@@ -75,6 +75,9 @@ def test_failures_are_said(metrics, config):
     card = model_card(metrics, config)
     assert "- Retain damaged (**fail**)." in card
     assert r"- Stopped early: retain KL \| above 2" in card
+    metrics |= {"steps": 20, "kept_steps": 0}
+    told = model_card(metrics, config)
+    assert "- Reverted: The collapse guard put back the weights from before the first of 20" in told
 
 
 def test_nothing_known():

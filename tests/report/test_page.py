@@ -163,6 +163,16 @@ def test_every_part_is_there(metrics, make_run, parse):
         assert shown in page.text, shown
 
 
+def test_a_reverted_run_says_so_before_its_figures(metrics, make_run, parse):
+    metrics |= {"stop_reason": "a loss is not finite", "steps": 20, "kept_steps": 0}
+    said = parse(read(make_run(metrics))).text
+    assert "Reverted. The collapse guard put back the weights from before the first of 20" in said
+    assert said.index("nothing was unlearned") < said.index("81.2")
+    metrics["kept_steps"] = 9
+    said = parse(read(make_run(metrics))).text
+    assert "Stopped early. The collapse guard put back the weights after 9 of 20 steps." in said
+
+
 def test_tables_and_pictures_are_accessible(metrics, make_run, parse):
     page = parse(read(make_run(metrics)))
     headers = [attrs for tag, attrs in page.elements if tag == "th"]

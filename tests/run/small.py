@@ -1,4 +1,10 @@
-"""A model trained from scratch, as small as one can be whose size does not matter."""
+"""A model trained from scratch, as small as one can be whose size does not matter; and a
+configuration checked as a run does."""
+
+from omegaconf import DictConfig
+
+from unlearning.run.checks.validate import validate
+from unlearning.run.config.schema import check_schema
 
 SMALL = (
     "model.base.architecture.hidden_size=32",
@@ -6,3 +12,9 @@ SMALL = (
     "model.base.architecture.num_attention_heads=4",
     "model.base.architecture.ffn_dim=64",
 )
+
+
+def checked(config: DictConfig) -> list[str]:
+    """What is found right before a run starts, a line each."""
+    check_schema(config)
+    return validate(config)

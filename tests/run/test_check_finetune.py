@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 from unlearning.data import ProseDataModule, StoryDataModule
 from unlearning.errors import ConfigError
 from unlearning.run.checks.finetune import check_finetune
-from unlearning.run.checks.validate import validate
+from unlearning.run.config.schema import check_schema
 from unlearning.run.output.store import Store
 from unlearning.run.stages.callbacks import build_guard
 from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.tracking.trackers import Tracking
+
+from .small import checked
 
 DEMO = "experiment=copyright_demo"
 
@@ -20,13 +22,13 @@ DEMO = "experiment=copyright_demo"
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("schedule", "lineer", "finetune: Unknown schedule 'lineer'"),
+        ("schedule", "lineer", "finetune.schedule='lineer' .*Did you mean 'linear'"),
         ("optimizer", "adam", "finetune: Unknown optimizer 'adam'"),
         ("learning_rate", "2e-4", "finetune.learning_rate='2e-4' must be a number"),
-        ("learning_rate", None, "finetune.learning_rate=None must be a number"),
+        ("learning_rate", None, "finetune.learning_rate=null must be a number"),
         ("warmup_steps", -1, "finetune.warmup_steps=-1"),
         ("max_steps", 0, "finetune.max_steps=0"),
-        ("max_steps", 5, r"finetune: warmup_steps=20 must lie in 0\.\.5"),
+        ("max_steps", 5, r"finetune.warmup_steps=20 must lie in 0\.\.5"),
         ("context_length", 1, "finetune.context_length=1 .* at least 2"),
         ("batch_size", 2.5, "finetune.batch_size=2.5"),
     ],
@@ -37,6 +39,7 @@ def test_settings(compose_config, key, value, message):
     assert check_finetune(config, data).startswith("finetune: LoRA")
     config.finetune[key] = value
     with pytest.raises(ConfigError, match=message):
+        check_schema(config)
         check_finetune(config, data)
 
 
@@ -46,7 +49,7 @@ def test_settings(compose_config, key, value, message):
         ({"forget": None}, "finetune.sets names no data set"),
         ({"retained": "train"}, "there is no data.retained; there is forget, retain. Configure"),
         ({"related": "train"}, "finetune.sets.related: there is no data.related"),
-        ({"retain": "heldout"}, "finetune.sets.retain='heldout': choose train, validation, test"),
+        ({"retain": "heldout"}, "finetune.sets.retain='heldout' must be one of train, validation"),
         ({"forget": "validation"}, "data.forget has no example in validation. Change data.forget"),
         ({"retain": "train"}, "is streamed, and fine-tuning .* Set data.retain.streaming=false"),
     ],
@@ -57,6 +60,7 @@ def test_sets(compose_config, sets, message):
     data = {"forget": StoryDataModule(), "retain": retain, "related": None}
     config.finetune.sets = sets
     with pytest.raises(ConfigError, match=message):
+        check_schema(config)
         check_finetune(config, data)
 
 
@@ -69,15 +73,15 @@ def test_an_adapter_of_defaults_is_described(compose_config):
 
 def test_patience_is_checked_before_anything_is_trained(compose_config):
     with pytest.raises(ConfigError, match=r"callbacks\.bleu\.patience=0"):
-        validate(compose_config(DEMO, "callbacks.bleu.patience=0"))
+        checked(compose_config(DEMO, "callbacks.bleu.patience=0"))
 
 
 def test_states_of_a_stream_are_not_cached(compose_config, library):
     common = ["experiment=copyright_scratch", f"book={library}/book.txt"]
     common += [f"prose={library}/prose", "data.retain.section_windows=3", "reference.mode=cached"]
     with pytest.raises(ConfigError, match=r"data\.retain is streamed"):
-        validate(compose_config(*common))
-    validate(compose_config(*common, "data.retain.streaming=false"))
+        checked(compose_config(*common))
+    checked(compose_config(*common, "data.retain.streaming=false"))
 
 
 def test_the_guard_watches_the_kl_unless_it_is_to_another_model(compose_config):
@@ -108,4 +112,4 @@ def test_a_fine_tuning_that_diverges_says_so_and_keeps_nothing(
 def test_a_name_beside_a_recipe_is_not_ignored(compose_config, opt_folder):
     config = compose_config(DEMO, f"model.name_or_path={opt_folder}")
     with pytest.raises(ConfigError, match=r"both given\. Set model\.base=null"):
-        validate(config)
+        checked(config)

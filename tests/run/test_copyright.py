@@ -14,10 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.generations import read_generations
-from unlearning.run.checks.validate import validate
 from unlearning.run.pipeline import run
 
-from .small import SMALL
+from .small import SMALL, checked
 
 DEMO = ("experiment=copyright_demo", "trainer=debug", *SMALL)
 
@@ -108,7 +107,7 @@ def test_adapter_and_merged_model_are_both_saved(runs):
 
 def refused(config, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        validate(config)
+        checked(config)
 
 
 def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
@@ -118,14 +117,14 @@ def test_a_book_that_is_in_the_retain_corpus(compose_config, library, tmp_path):
     (both / "normal.txt").write_text(text, encoding="utf-8")
     common = ["experiment=copyright_scratch", f"book={library}/book.txt"]
     common.append("data.retain.section_windows=3")
-    validate(compose_config(*common, f"prose={library}/prose"))
+    checked(compose_config(*common, f"prose={library}/prose"))
     refused(compose_config(*common, f"prose={both}"), "sailed past the")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("reference.of=original", "finetuned or base"),
+        ("reference.of=original", "finetuned, base"),
         ("reference.mode=adapter_off", "cached or copy"),
         ("finetune.epochs=0", "finetune.epochs=0"),
         ("+finetune.adapter.rank=3", "rank"),

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
-from unlearning.run.checks.validate import validate
 from unlearning.run.config.build import build_data, build_template
 from unlearning.run.output.run_folder import METRICS, REPORT
 from unlearning.run.pipeline import effective_config, run
 from unlearning.run.stages.facts import fingerprints
+
+from .small import checked
 
 DEMO = ("experiment=demo", "trainer=debug")
 METHODS = {
@@ -123,12 +124,12 @@ def test_a_method_that_cannot_work_is_refused_before_anything_is_loaded(
     compose_config, words, message
 ):
     with pytest.raises(ConfigError, match=message):
-        validate(compose_config("experiment=demo", *words))
+        checked(compose_config("experiment=demo", *words))
 
 
 def test_alternate_answers_from_the_configuration(compose_config):
     words = ("method=paper", "objective.mismatch.role=alternate", "data.alternate=[I do not know]")
-    lines = validate(compose_config("experiment=demo", *words))
+    lines = checked(compose_config("experiment=demo", *words))
     assert any("mismatch" in line for line in lines)
 
 
@@ -204,7 +205,7 @@ def test_alternates_are_looked_at_before_anything_and_are_part_of_a_runs_data(co
     config = compose_config(*DEMO)
     config.data.alternate = wrong
     with pytest.raises(ConfigError, match="takes no 'sorce'"):
-        validate(config)
+        checked(config)
     found = []
     for text in ("no", "never"):
         config.data.alternate = [text]

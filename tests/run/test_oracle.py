@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
 from unlearning.finetune import CausalLMModule
 from unlearning.metrics.generations import read_generations
 from unlearning.models.load import load_tokenizer
-from unlearning.run.checks.validate import validate
 from unlearning.run.pipeline import run
+
+from .small import checked
 
 FORGET = [(f"How do I trick person {n}?", f"Tell person {n} a lie.") for n in range(10)]
 RETAIN = [(f"What is {n} plus one?", f"It is {n + 1}.") for n in range(10)]
@@ -184,7 +186,7 @@ def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy
     [
         (["finetune=none", "oracle=true"], "oracle=true repeats the fine-tuning .* there is none"),
         (["oracle=/nowhere"], "No model at /nowhere"),
-        (["oracle=3"], "oracle=3: expected true, false or a model's name"),
+        (["oracle=3"], "oracle=3 must be true or false"),
         (["oracle=true", "finetune.load={adapter}"], "how .* was trained is not known"),
         (
             ["oracle=true", "finetune.sets.forget=null", "finetune.sets.retain=train"],
@@ -194,10 +196,10 @@ def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy
 )
 def test_an_oracle_that_cannot_be_had_is_refused(compose_pairs, tmp_path, overrides, message):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    (tmp_path / "adapter_model.safetensors").touch()
+    save_file({}, tmp_path / "adapter_model.safetensors")
     config = compose_pairs(*(word.format(adapter=tmp_path) for word in overrides))
     with pytest.raises(ConfigError, match=message):
-        validate(config)
+        checked(config)
 
 
 @pytest.mark.parametrize("against", ["oracle", "original"])
@@ -208,13 +210,13 @@ def test_an_aggregate_cannot_be_against_a_model_that_there_is_not(compose_pairs,
     )
     config = compose_pairs("finetune=none", f"+evaluation.aggregates.quality={aggregate}")
     with pytest.raises(ConfigError, match=f"against={against}: this run has no such model"):
-        validate(config)
+        checked(config)
 
 
 def test_validation_says_which_oracle_there_is(compose_pairs):
-    assert "oracle: fine-tuned on retain" in validate(
+    assert "oracle: fine-tuned on retain" in checked(
         compose_pairs("oracle=true", "finetune.sets.retain=train")
     )
     assert any(
-        line.startswith("oracle: the base model") for line in validate(compose_pairs("oracle=true"))
+        line.startswith("oracle: the base model") for line in checked(compose_pairs("oracle=true"))
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
+from unlearning.files import aside_of
 from unlearning.run.output.store import Store, key_of, model_identity
+from unlearning.sums import SUMS
 
 
 def test_the_same_inputs_are_made_once(tmp_path):
@@ -24,6 +27,82 @@ def test_the_same_inputs_are_made_once(tmp_path):
     assert (kept_first, kept_second, len(made)) == (False, True, 2)
     assert first == second != other
     assert (first / "result").read_text() == "x"
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped": _flip,
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "emptied": lambda path: os.truncate(path, 0),
+    "removed": lambda path: path.unlink(),
+}
+FILES = ("generations.jsonl", "merged/model.safetensors", "inputs.json", SUMS)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_happens_to_a_file_the_result_is_the_same(tmp_path, caplog, name, damage):
+    made = []
+
+    def make(folder):
+        (folder / "merged").mkdir(parents=True)
+        (folder / "merged/model.safetensors").write_bytes(bytes(range(200)))
+        (folder / "generations.jsonl").write_text('{"index": 0}\n{"index": 1}\n')
+        made.append(folder)
+
+    def contents(folder):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    folder, _ = Store(tmp_path).get("base", {"a": 1}, make)
+    before = contents(folder)
+    assert set(before) == set(FILES)
+    DAMAGE[damage](folder / name)
+    spoiled = contents(folder)
+    with caplog.at_level("WARNING", logger="unlearning"):
+        again, kept = Store(tmp_path).get("base", {"a": 1}, make)
+    assert (again, kept, len(made)) == (folder, False, 2)
+    assert contents(folder) == before
+    assert contents(folder.with_name(f"{folder.name}.damaged-1")) == spoiled
+    (line,) = caplog.messages
+    assert "damaged" in line and (name in line or name == SUMS)
+    assert Store(tmp_path).get("base", {"a": 1}, make) == (folder, True)
+
+
+def test_a_file_in_the_place_of_a_result_is_set_aside(tmp_path):
+    path = Store(tmp_path).path("base", {"a": 1})
+    path.parent.mkdir()
+    path.write_text("notes")
+    folder, kept = Store(tmp_path).get("base", {"a": 1}, lambda folder: folder.mkdir())
+    assert (folder, kept) == (path, False)
+    assert path.with_name(f"{path.name}.damaged-1").read_text() == "notes"
+
+
+def test_of_unfinished_results_those_that_nobody_makes_are_cleared(tmp_path):
+    def fail(folder):
+        folder.mkdir()
+        (folder / "half").touch()
+        os._exit(9)  # as kill -9 does: nothing is cleaned up
+
+    child = os.fork()
+    if not child:
+        Store(tmp_path).get("base", {"a": 1}, fail)
+    os.waitpid(child, 0)
+    left = aside_of(Store(tmp_path).path("base", {"a": 1}))
+    assert (left / "half").is_file()
+
+    def make(folder):
+        folder.mkdir()
+        Store(tmp_path).remove_unfinished()
+        assert folder.is_dir() and not left.exists()
+
+    Store(tmp_path).get("base", {"a": 2}, make)
+    Store(tmp_path / "nowhere").remove_unfinished()
 
 
 def test_a_failed_stage_leaves_nothing_that_would_be_reused(tmp_path):

@@ -13,12 +13,13 @@ from lightning import Callback
 from run.killed_runs import OVERRIDES
 from unlearning.data import StoryDataModule
 from unlearning.errors import ConfigError
-from unlearning.run.checks.validate import validate
 from unlearning.run.output.store import Store
 from unlearning.run.pipeline import run
 from unlearning.run.stages.callbacks import callbacks
 from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.tracking.trackers import Tracking
+
+from .small import checked
 
 MINE = f"{__name__}.Recorder"
 
@@ -103,7 +104,7 @@ def test_validation_counts_them(compose_config, tmp_path):
         "+callbacks.b={_target_: lightning.pytorch.callbacks.Timer}",
         f"+finetune.callbacks.c={{_target_: {MINE}, file: {tmp_path}/x}}",
     )  # fmt: skip
-    lines = validate(config)
+    lines = checked(config)
     assert "callbacks: 2 of your own (a, b)" in lines
     assert "finetune.callbacks: 1 of your own (c)" in lines
 
@@ -112,8 +113,11 @@ def test_validation_counts_them(compose_config, tmp_path):
     ("words", "message"),
     [
         ([f"+callbacks.mine={{_target_: {__name__}.NotOne}}"], r"gives NotOne, which is no lightn"),
-        (["+callbacks.mine={file: x}"], r"callbacks\.mine=.*names no class.*_target_"),
-        (["+callbacks.mine=3"], r"callbacks\.mine=3 names no class"),
+        (
+            ["+callbacks.mine={file: x}"],
+            r"callbacks\.mine\._target_ is missing, the import path",
+        ),
+        (["+callbacks.mine=3"], r"callbacks\.mine=3 must be a mapping with _target_"),
         ([f"+callbacks.mine={{_target_: {__name__}.Recordr}}"], "did you mean .*Recorder"),
         (
             [f"+callbacks.mine={{_target_: {MINE}, fiel: x}}"],
@@ -136,4 +140,4 @@ def test_validation_counts_them(compose_config, tmp_path):
 )
 def test_what_is_wrong_is_found_before_the_run(compose_config, words, message):
     with pytest.raises(ConfigError, match=message):
-        validate(compose_config("experiment=demo", *words))
+        checked(compose_config("experiment=demo", *words))

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.run.checks.validate import validate
 from unlearning.run.config.debug import limited
 from unlearning.run.output.run_folder import check_folder
 from unlearning.run.pipeline import run
+
+from .small import checked
 
 
 def write_jsonl(path, pairs):
@@ -19,13 +20,13 @@ def write_jsonl(path, pairs):
 
 
 def test_the_demo_is_valid(compose_config):
-    assert any("0.25 x forget" in line for line in validate(compose_config("experiment=demo")))
+    assert any("0.25 x forget" in line for line in checked(compose_config("experiment=demo")))
 
 
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["objective.forget.weight=-1"], "weight must be 0 or a positive number"),
+        (["objective.forget.weight=-1"], "weight=-1 must be 0 or a positive number"),
         (["objective.forget.weight=0", "objective.mismatch.weight=0", "objective.retain.weight=0"],
          "All weights are 0"),
         (["objective.forget.loss=unlearning.losses.gradient_ascnt"], "gradient_ascent"),
@@ -36,7 +37,7 @@ def test_the_demo_is_valid(compose_config):
         (["reference.mode=adapter_off"], "model.lora"),
         (["reference.mode=x"], "adapter_off, cached, copy"),
         (["data.mismatch_per_prompt=100000"], "mismatch_per_prompt"),
-        (["data.layout=x"], "auto, tree or padded"),
+        (["data.layout=x"], "auto, tree, padded"),
         (["data.max_length=1000"], "above the model's context"),
         (["data.max_length=abc"], "data.max_length"),
         (["unlearn.learning_rate=abc"], "unlearn.learning_rate"),
@@ -61,13 +62,13 @@ def test_the_demo_is_valid(compose_config):
 )  # fmt: skip
 def test_what_is_wrong_is_named(compose_config, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        validate(compose_config("experiment=demo", *overrides))
+        checked(compose_config("experiment=demo", *overrides))
 
 
 def test_a_model_folder_without_weights(compose_config, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="no weights"):
-        validate(compose_config("experiment=demo", "model=local", f"model.name_or_path={tmp_path}"))
+        checked(compose_config("experiment=demo", "model=local", f"model.name_or_path={tmp_path}"))
 
 
 def test_the_same_text_in_forget_and_retain(compose_config, tmp_path):
@@ -75,11 +76,11 @@ def test_the_same_text_in_forget_and_retain(compose_config, tmp_path):
     retain = write_jsonl(tmp_path / "r.jsonl", [(f"BAD  {n}", f"{n}") for n in range(9)])
     sources = [f"data.forget.source={forget}", f"data.retain.source={retain}"]
     with pytest.raises(ConfigError, match="also in the retain set"):
-        validate(compose_config("experiment=demo", "data=jsonl", *sources))
+        checked(compose_config("experiment=demo", "data=jsonl", *sources))
 
 
 def test_a_term_of_weight_0_takes_its_limit_out_of_the_guard(compose_config):
-    validate(compose_config("experiment=demo", "objective.retain.weight=0"))
+    checked(compose_config("experiment=demo", "objective.retain.weight=0"))
 
 
 def test_an_interrupted_run_is_not_run_over(tmp_path):

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from unlearning.checkpoints.whole import SUMS, WholeCheckpointIO, problem, write_sums
+from unlearning.checkpoints.whole import WholeCheckpointIO, problem, write_sums
 from unlearning.errors import ConfigError
+from unlearning.sums import SUMS
 
 BEST = "best.ckpt"
 

@@ -11,7 +11,6 @@ then added to it last.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,14 +18,14 @@ from typing import Any, BinaryIO
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from unlearning import sums
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write, sync, write_json
+from unlearning.files import atomic_write, sync
 
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64  # bytes
 LENGTH = COMMENT.to_bytes(2, "little")  # stands before the comment; the sum takes it as zeros
 BLOCK = 1 << 24
-SUMS = "sha256.json"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -65,9 +64,8 @@ def write_whole(checkpoint: dict[str, Any], path: Path) -> None:
 def write_sums(folder: Path) -> None:
     """Writes the checksums of a folder that a strategy has written; without them it counts as
     partial."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     sync(folder)
-    write_json(folder / SUMS, {str(path.relative_to(folder)): _sum_of_file(path) for path in files})
+    sums.write_sums(folder)
 
 
 class _Summed:
@@ -104,7 +102,7 @@ def problem(path: Path) -> str | None:
     """Explains why this is not a whole checkpoint; None where it is one."""
     try:
         if path.is_dir():
-            return _problem_of_folder(path)
+            return sums.problem_of_folder(path)
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             rest = file.tell() - len(LENGTH) - COMMENT
@@ -115,30 +113,9 @@ def problem(path: Path) -> str | None:
             if not end.startswith(LENGTH + LABEL):
                 return "it has no checksum: it was cut short, or not written by this package"
             found, expected = _sum(file, rest), end[-64:].decode(errors="replace")
-    except (OSError, json.JSONDecodeError) as error:
+    except OSError as error:
         return f"it cannot be read ({error})"
-    return None if found == expected else _other_sum(found, expected)
-
-
-def _problem_of_folder(folder: Path) -> str | None:
-    if not (folder / SUMS).is_file():
-        return "it has no checksums: it was cut short, or not written by this package"
-    sums: dict[str, str] = json.loads((folder / SUMS).read_text(encoding="utf-8"))
-    for name, expected in sums.items():
-        if not (folder / name).is_file():
-            return f"its {name} is missing"
-        if (found := _sum_of_file(folder / name)) != expected:
-            return f"of its {name} {_other_sum(found, expected)}"
-    return None
-
-
-def _other_sum(found: str, expected: str) -> str:
-    return f"the checksum is {found[:12]}..., and {expected[:12]}... was written with it"
-
-
-def _sum_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if found == expected else sums.other_sum(found, expected)
 
 
 def _sum(file: BinaryIO, rest: int) -> str:

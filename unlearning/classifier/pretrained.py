@@ -6,19 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers import PreTrainedModel as Model
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from unlearning.errors import ConfigError
+from unlearning.loading import load_pretrained
+from unlearning.loading import load_tokenizer as load_any_tokenizer
+from unlearning.weight_files import MODEL_FILES, check_weight_files
 
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 def check_model_folder(name_or_path: str) -> None:
@@ -27,7 +23,7 @@ def check_model_folder(name_or_path: str) -> None:
     A name that is no folder here is taken for a hub id; only loading it can tell.
 
     Raises:
-        ConfigError: the path exists but holds no configuration or no weights.
+        ConfigError: the path exists but holds no configuration, no weights or damaged ones.
     """
     path = Path(name_or_path)
     if not path.exists():
@@ -35,7 +31,7 @@ def check_model_folder(name_or_path: str) -> None:
     if not path.is_dir():
         raise ConfigError(
             f"classifier {name_or_path!r} is a file; expected a hub id or a folder that holds "
-            f"config.json, a tokenizer and one of {', '.join(WEIGHT_FILES)}"
+            f"config.json, a tokenizer and one of {', '.join(MODEL_FILES)}"
         )
     found = sorted(entry.name for entry in path.iterdir())
     if "config.json" not in found:
@@ -43,10 +39,19 @@ def check_model_folder(name_or_path: str) -> None:
             f"classifier folder {name_or_path!r} has no config.json (it holds: {found}); "
             "give a folder written by save_pretrained"
         )
-    if not any(name in found for name in WEIGHT_FILES):
-        raise ConfigError(
-            f"classifier folder {name_or_path!r} has no weights (it holds: {found}); expected one "
-            f"of {', '.join(WEIGHT_FILES)}. Save the model again with save_pretrained"
+    check_weight_files(path)
+
+
+def check_local_classifier(name_or_path: str, *, trained: bool = True) -> None:
+    """Checks that a local folder holds every weight of its classifier, by names and shapes alone.
+
+    Raises:
+        ConfigError: as `load_classifier`, for a folder.
+    """
+    check_model_folder(name_or_path)
+    if Path(name_or_path).is_dir():
+        load_pretrained(
+            CLASSIFIER, name_or_path, "classifier", new_head=not trained, device_map="meta"
         )
 
 
@@ -57,31 +62,19 @@ def load_classifier(name_or_path: str, *, trained: bool = True, **overrides: Any
     plain AdamW nor gives the same probabilities on every machine.
 
     Args:
-        trained: refuse a checkpoint without its own classification head. transformers would draw
-            a random head and only log it; every score would then be noise. Set to False where the
-            head is about to be trained.
+        trained: refuse a checkpoint without its own classification head, which would be drawn at
+            random; every score would then be noise. Set to False where it is about to be trained.
         overrides: configuration values, for example `num_labels`.
 
     Raises:
-        ConfigError: the folder is incomplete, the hub cannot give the model, or the head is absent.
+        ConfigError: the folder is incomplete or damaged, the hub cannot give the model, it would
+            run code of its own, or weights are absent.
     """
     check_model_folder(name_or_path)
-    try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, dtype=torch.float32, output_loading_info=True, **overrides
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(
-            f"classifier {name_or_path!r} cannot be loaded as a sequence-classification model: "
-            f"{error}\nGive a hub id that this machine can reach or a local folder."
-        ) from error
-    if trained and info["missing_keys"]:
-        raise ConfigError(
-            f"classifier {name_or_path!r} has no trained classification head (missing weights: "
-            f"{sorted(info['missing_keys'])}); give a model fine-tuned for classification, or "
-            "train one with train_classifier"
-        )
-    loaded: Model = model
+    loaded: Model = load_pretrained(
+        CLASSIFIER, name_or_path, "classifier", new_head=not trained, dtype=torch.float32,
+        **overrides,
+    )  # fmt: skip
     return loaded
 
 
@@ -91,13 +84,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
     Raises:
         ConfigError: there is none.
     """
-    try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no tokenizer can be loaded from {name_or_path!r}: {error}\nGive a hub id that this "
-            "machine can reach or a folder that holds tokenizer.json and tokenizer_config.json."
-        ) from error
+    tokenizer: Tokenizer = load_any_tokenizer(name_or_path)
     return tokenizer
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.errors import ConfigError
+from unlearning.loading import load_tokenizer
 from unlearning.types import Batch
 
 
@@ -119,9 +120,8 @@ class BatchStreamDataModule(LightningDataModule, ABC):
     def __init__(self, tokenizer: PreTrainedTokenizerBase | str) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
-        if isinstance(tokenizer, str):
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        self.tokenizer: PreTrainedTokenizerBase = tokenizer
+        loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        self.tokenizer: PreTrainedTokenizerBase = loaded
         self.stream: BatchStream | None = None
         self._next_batch = 0
 

@@ -20,7 +20,8 @@ from unlearning.errors import ConfigError
 from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batches, rows_that_fit
 from unlearning.generation.decoding import continuations
 from unlearning.generation.stopping import StopRule, as_tokens, before_stop, stop_tokens
-from unlearning.head.token_losses import Head, token_losses
+from unlearning.head.logits import Head, softcapped_
+from unlearning.head.token_losses import token_losses
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head, unwrap
 from unlearning.types import TokenizedExample
 
@@ -196,7 +197,7 @@ def answer_scores(
         batch = batch.to(unwrap(model).device)
         answers = batch.answers["retain"]
         hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
-        nll, _, _ = token_losses(hidden, head[0], answers.targets, head[1])
+        nll, _, _ = token_losses(hidden, head, answers.targets)
         sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
         hits = _first_choices(hidden, head) == answers.targets
         lengths_here = [len(sequences[n].response_ids) for n in numbers]
@@ -217,7 +218,6 @@ def answer_scores(
 
 def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
     """Returns the most likely token at each of N positions, in chunks of `chunk_size` positions."""
-    weight, bias = (None if part is None else part.to(hidden_ND.dtype) for part in head)
-    assert weight is not None
-    parts = hidden_ND.split(chunk_size)
-    return torch.cat([functional.linear(part, weight, bias).argmax(-1) for part in parts])
+    weight, bias, softcap = head.cast(hidden_ND.dtype)
+    logits = (functional.linear(part, weight, bias) for part in hidden_ND.split(chunk_size))
+    return torch.cat([softcapped_(some, softcap).argmax(-1) for some in logits])

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlearning.head.gradients import HeadGradients
-from unlearning.head.logits import chunk_rows, chunks, logits_of
+from unlearning.head.logit_gradients import kl_gradient_, nll_gradient_, through_cap_
+from unlearning.head.logits import Head, chunk_rows, chunks, logits_of, softcap_slope
 from unlearning.head.quantity import value_and_gradient
 from unlearning.head.tied_gradient import TiedGradient
-from unlearning.head.token_losses import Head, cast_head
 from unlearning.quantities import TokenQuantity
 
 
@@ -92,7 +92,7 @@ def separable_loss(
     if torch.is_autocast_enabled(device):  # one dtype for the whole pass, chosen here
         hidden = hidden.to(torch.get_autocast_dtype(device))
     found: list[Values] = []
-    chunk_size = chunk_size or chunk_rows(head[0])
+    chunk_size = chunk_size or chunk_rows(head.weight)
     with torch.autocast(device, enabled=False):
         zero = _SeparableLoss.apply(
             hidden, *head, [answers[n] for n in order], reference_head, chunk_size, grad_buffer,
@@ -109,7 +109,8 @@ def _passes(some: Answers) -> int:
 
 class _SeparableLoss(torch.autograd.Function):
     """Autograd function of `separable_loss`: with p the policy's and q the reference's
-    distribution, d nll / d logits = p - onehot(target) and d KL(q || p) / d logits = p - q."""
+    distribution, d nll / d logits = p - onehot(target) and d KL(q || p) / d logits = p - q, each
+    times the slope of a soft cap."""
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
@@ -117,6 +118,7 @@ class _SeparableLoss(torch.autograd.Function):
         hidden,
         weight,
         bias,
+        softcap,
         answers,
         reference_head,
         chunk_size,
@@ -129,8 +131,8 @@ class _SeparableLoss(torch.autograd.Function):
             hidden, weight, bias, accum_dtype, ctx.needs_input_grad, grad_buffer
         )
         if reference_head is not None:
-            reference_head = cast_head(reference_head, hidden.dtype)
-        heads = (cast_head((weight, bias), hidden.dtype), reference_head)
+            reference_head = reference_head.cast(hidden.dtype)
+        heads = (Head(weight, bias, softcap).cast(hidden.dtype), reference_head)
         plain = [some for some in answers if _passes(some) == 0]
         losses += _nll_pass(plain, hidden, heads[0], gradients, chunk_size)
         row = sum(len(some.targets) for some in plain)
@@ -155,42 +157,7 @@ class _SeparableLoss(torch.autograd.Function):
         if ctx.tied is not None:
             ctx.tied.put(gradients.weight)
             gradients.weight = None
-        return (*gradients.finished(), None, None, None, None, None, None)
-
-
-def _nll_gradient_(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Overwrites the logits with [N, V] d nll / d logits, and returns it with nll_N, for targets
-    [N, 1]."""
-    chosen = logits.gather(1, target).squeeze(1)
-    p, total = _softmax_(logits)
-    p.scatter_add_(1, target, p.new_full((1, 1), -1).expand_as(target))
-    return p, total - chosen
-
-
-def _kl_gradient_(
-    logits: Tensor, others: Tensor, target: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Overwrites the logits with [N, V] d KL / d logits, and returns it with nll_N, kl_N and
-    reference_nll_N.
-
-    Args:
-        others: the reference's logits; overwritten.
-    """
-    chosen, reference_chosen = (each.gather(1, target).squeeze(1) for each in (logits, others))
-    difference = others - logits
-    (p, total), (q, reference_total) = _softmax_(logits), _softmax_(others)
-    # KL = sum q (log q - log p), whose logarithms are logits less one number a row.
-    kl = torch.bmm(q[:, None], difference[:, :, None]).flatten() + total - reference_total
-    return p.sub_(q), total - chosen, kl, reference_total - reference_chosen
-
-
-def _softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Overwrites the logits with probabilities, and returns them with the log-normaliser.
-
-    The largest probability is at least 1/V, so that its logarithm is exact enough to go by."""
-    top, at = logits.max(dim=1)
-    p = torch.softmax(logits, dim=1, out=logits)
-    return p, top - p.gather(1, at[:, None]).squeeze(1).log()
+        return (*gradients.finished(), None, None, None, None, None, None, None)
 
 
 Heads = tuple[Head, Head | None]
@@ -207,10 +174,12 @@ def _nll_pass(
     nll = hidden.new_zeros(len(targets), dtype=gradients.accum_dtype)
     of_each = nll.split([len(some.targets) for some in plain])
     for part in chunks(len(nll), chunk_size):
-        logits = logits_of(hidden[part], head).to(gradients.accum_dtype)
-        gradient, nll[part] = _nll_gradient_(logits, targets[part, None])
+        logits = logits_of(hidden[part], head, gradients.accum_dtype)
+        capped = softcap_slope(logits, head.softcap)
+        gradient, nll[part] = nll_gradient_(logits, targets[part, None])
         slopes = [some.slopes(each) for some, each in zip(plain, of_each, strict=True)]
-        gradients.add(hidden[part], head[0], gradient, torch.cat(slopes)[part], part)
+        gradient = through_cap_(gradient, capped)
+        gradients.add(hidden[part], head.weight, gradient, torch.cat(slopes)[part], part)
     return [Values(each) for each in of_each]
 
 
@@ -226,11 +195,13 @@ def _kl_pass(
     nll, kl, reference_nll = hidden.new_zeros(3, len(some.targets), dtype=gradients.accum_dtype)
     for part in chunks(len(nll), max(1, chunk_size // 2)):  # two or three sets of logits
         rows = slice(first + part.start, first + part.stop)
-        logits = logits_of(hidden[rows], heads[0]).to(gradients.accum_dtype)
-        others = _reference_logits(some, part, hidden.dtype, heads).to(gradients.accum_dtype)
-        found = _kl_gradient_(logits, others, some.targets[part, None])
+        logits = logits_of(hidden[rows], heads[0], gradients.accum_dtype)
+        capped = softcap_slope(logits, heads[0].softcap)
+        others = _reference_logits(some, part, hidden.dtype, heads)
+        found = kl_gradient_(logits, others, some.targets[part, None])
         gradient, nll[part], kl[part], reference_nll[part] = found
-        gradients.add(hidden[rows], heads[0][0], gradient, some.slopes(kl)[part], rows)
+        gradient = through_cap_(gradient, capped)
+        gradients.add(hidden[rows], heads[0].weight, gradient, some.slopes(kl)[part], rows)
     return Values(nll, kl, reference_nll)
 
 
@@ -248,16 +219,19 @@ def _quantity_pass(
     nll, values = hidden.new_zeros(2, len(some.targets), dtype=gradients.accum_dtype)
     for part in chunks(len(nll), max(1, chunk_size // 4)):  # autograd keeps a few sets of logits
         rows, target = slice(first + part.start, first + part.stop), some.targets[part]
-        logits = logits_of(hidden[rows], heads[0]).to(gradients.accum_dtype)
+        logits = logits_of(hidden[rows], heads[0], gradients.accum_dtype)
         others = None
         if some.quantity.needs_reference:
-            others = _reference_logits(some, part, hidden.dtype, heads).to(gradients.accum_dtype)
+            others = _reference_logits(some, part, hidden.dtype, heads)
         values[part], gradient = value_and_gradient(some.quantity, logits, target, others)
         nll[part] = functional.cross_entropy(logits, target, reduction="none")
-        gradients.add(hidden[rows], heads[0][0], gradient, some.slopes(values)[part], rows)
+        gradient = through_cap_(gradient, softcap_slope(logits, heads[0].softcap))
+        gradients.add(hidden[rows], heads[0].weight, gradient, some.slopes(values)[part], rows)
     return Values(nll, quantity=values)
 
 
 def _reference_logits(some: Answers, part: slice, dtype: torch.dtype, heads: Heads) -> Tensor:
+    """Computes the reference's logits, in fp32 at least."""
     assert some.reference_hidden is not None and heads[1] is not None
-    return logits_of(some.reference_hidden[part].to(dtype), heads[1])
+    accum_dtype = torch.promote_types(dtype, torch.float32)
+    return logits_of(some.reference_hidden[part].to(dtype), heads[1], accum_dtype)

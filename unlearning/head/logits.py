@@ -1,19 +1,50 @@
-"""Computes logits of a chunk of positions, and chooses the chunk size."""
+"""The output head; computes logits of a chunk of positions, and chooses the chunk size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unlearning.head.token_losses import Head
-
 ROWS = 16
 """Products of so many rows, or of a multiple, are quicker on a CPU than those of some less."""
 BLOCK = 4096
 """Tokens of the vocabulary whose logits are made at once on a CPU."""
+
+
+class Head(NamedTuple):
+    """Output head: logits are z = hidden @ weight.T + bias, or, with a cap as in Gemma 2 (arXiv
+    2408.00118, Section 2), softcap * tanh(z / softcap).
+
+    Args:
+        weight: [V, D].
+        bias: [V], or None.
+        softcap: above 0; None leaves z as it is.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float | None = None
+
+    def cast(self, dtype: torch.dtype) -> Head:
+        """Casts weight and bias to the dtype of the products."""
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return Head(self.weight.to(dtype), bias, self.softcap)
+
+
+def softcapped_(logits: Tensor, softcap: float | None) -> Tensor:
+    """Overwrites the products of hidden states and head with the logits; without a cap they are
+    these already."""
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def softcap_slope(logits: Tensor, softcap: float | None) -> Tensor | None:
+    """Computes the derivative of capped logits [N, V] by the products they were made of,
+    1 - (logits / softcap)^2; None without a cap."""
+    return None if softcap is None else 1 - (logits / softcap).square_()
 
 
 def chunks(count: int, most: int) -> Iterator[slice]:
@@ -27,12 +58,17 @@ def chunks(count: int, most: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def logits_of(hidden: Tensor, head: Head) -> Tensor:
-    """Computes logits [N, V] as `functional.linear`, by a faster order of products on a CPU.
+def logits_of(hidden: Tensor, head: Head, dtype: torch.dtype) -> Tensor:
+    """Computes logits [N, V] in `dtype` from products in the hidden states' own."""
+    return softcapped_(_products(hidden, head).to(dtype), head.softcap)
+
+
+def _products(hidden: Tensor, head: Head) -> Tensor:
+    """Computes `functional.linear`, by a faster order of products on a CPU.
 
     There, few rows times a transposed weight run at half the speed of the weight times the
     transposed rows, which is computed in blocks and transposed."""
-    weight, bias = head
+    weight, bias, _ = head
     if hidden.device.type != "cpu" or hidden.dtype != torch.float32:
         return functional.linear(hidden, weight, bias)
     rows = len(hidden)

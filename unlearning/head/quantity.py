@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unlearning.head.token_losses import Head, cast_head
+from unlearning.head.logits import Head, softcap_slope, softcapped_
 from unlearning.quantities import TokenQuantity
 
 
@@ -54,7 +54,7 @@ def quantity_values(
     if quantity.needs_reference:
         if reference_hidden_ND is None or reference_head is None:
             raise ValueError(f"{quantity.function!r} needs the reference's states and head.")
-        reference = (reference_hidden_ND, *reference_head)
+        reference = (reference_hidden_ND, reference_head)
     device = hidden_ND.device.type
     if torch.is_autocast_enabled(device):  # one dtype for forward and backward, chosen here
         hidden_ND = hidden_ND.to(torch.get_autocast_dtype(device))
@@ -64,12 +64,13 @@ def quantity_values(
 
 class _QuantityValues(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden, weight, bias, quantity, targets, reference, chunk_size):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, hidden, weight, bias, softcap, quantity, targets, reference, chunk_size):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.softcap = softcap
         ctx.quantity, ctx.reference, ctx.chunk_size = quantity, reference, chunk_size
         values = [
             quantity(logits, targets[part], others)
-            for part, logits, others in _chunks(ctx, hidden, (weight, bias))
+            for part, logits, others in _chunks(ctx, hidden, Head(weight, bias, softcap))
         ]
         empty = hidden.new_zeros(0, dtype=torch.promote_types(hidden.dtype, torch.float32))
         return torch.cat([empty, *values])
@@ -83,9 +84,12 @@ class _QuantityValues(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=accum_dtype) if need_weight else None
         grad_bias = torch.zeros_like(bias, dtype=accum_dtype) if need_bias else None
-        for part, logits, others in _chunks(ctx, hidden, (weight, bias)):
+        for part, logits, others in _chunks(ctx, hidden, Head(weight, bias, ctx.softcap)):
             _, grad = value_and_gradient(ctx.quantity, logits, targets[part], others)
             grad *= grad_values[part, None]
+            slope = softcap_slope(logits, ctx.softcap)
+            if slope is not None:
+                grad *= slope
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad = grad.to(hidden.dtype)
@@ -97,7 +101,7 @@ class _QuantityValues(torch.autograd.Function):
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None else grad_bias.to(bias.dtype),
-            None, None, None, None,
+            None, None, None, None, None,
         )  # fmt: skip
 
 
@@ -105,14 +109,19 @@ def _chunks(ctx: Any, hidden: Tensor, head: Head):  # type: ignore[no-untyped-de
     """Yields (positions, logits, the reference's logits or None) of each chunk, in fp32 at
     least."""
     accum_dtype = torch.promote_types(hidden.dtype, torch.float32)
-    head = cast_head(head, hidden.dtype)
+    head = head.cast(hidden.dtype)
     others = None
     if ctx.reference is not None:
-        other_hidden, other_head = ctx.reference[0], cast_head(ctx.reference[1:], hidden.dtype)
+        other_hidden, other_head = ctx.reference[0], ctx.reference[1].cast(hidden.dtype)
     for start in range(0, len(hidden), ctx.chunk_size):
         part = slice(start, start + ctx.chunk_size)
-        logits = functional.linear(hidden[part], *head).to(accum_dtype)
+        logits = _logits(hidden[part], head, accum_dtype)
         if ctx.reference is not None:
             states = other_hidden[part].to(hidden.dtype)
-            others = functional.linear(states, *other_head).to(accum_dtype)
+            others = _logits(states, other_head, accum_dtype)
         yield part, logits, others
+
+
+def _logits(hidden: Tensor, head: Head, dtype: torch.dtype) -> Tensor:
+    products = functional.linear(hidden, head.weight, head.bias)
+    return softcapped_(products.to(dtype), head.softcap)

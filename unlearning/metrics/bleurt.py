@@ -8,6 +8,7 @@ of its own and is not such a checkpoint. Scores are mostly within 0..1 but not b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from unlearning.errors import ConfigError
+from unlearning.loading import load_pretrained, load_tokenizer
+from unlearning.weight_files import check_weight_files
 
 DEFAULT_MODEL = "Elron/bleurt-base-512"
 
@@ -27,7 +30,8 @@ class Bleurt:
         batch_size: pairs per forward.
 
     Raises:
-        ConfigError: transformers is missing, there is no such model, or it is no regression.
+        ConfigError: there is no such model, its files are damaged or lack weights, or it is no
+            regression.
     """
 
     def __init__(
@@ -60,21 +64,10 @@ class Bleurt:
 
 
 def _load(model: str) -> tuple[Any, Any]:
-    try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "BLEURT needs the package transformers, which is not installed: run "
-            "`pip install transformers`, or leave this metric out."
-        ) from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        loaded = AutoModelForSequenceClassification.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot load the BLEURT model {model!r}; expected a hub id such as {DEFAULT_MODEL} "
-            f"or a local folder with model and tokenizer: {error}"
-        ) from error
+    if Path(model).is_dir():
+        check_weight_files(model)
+    loaded = load_pretrained("AutoModelForSequenceClassification", model, "BLEURT model")
+    tokenizer = load_tokenizer(model)
     if loaded.config.num_labels != 1:
         raise ConfigError(
             f"{model!r} has {loaded.config.num_labels} outputs; expected a BLEURT regression with "

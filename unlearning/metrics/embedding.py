@@ -39,7 +39,7 @@ def load_encoder(model: str = DEFAULT_MODEL, device: str = "cpu", batch_size: in
             "installed: run `pip install sentence-transformers`, or leave this metric out."
         ) from error
     try:
-        loaded = SentenceTransformer(model, device=device)
+        loaded = SentenceTransformer(model, device=device, trust_remote_code=False)
     except OSError as error:
         raise ConfigError(
             f"cannot load the embedding model {model!r}; expected a hub id or a local folder "

@@ -24,8 +24,8 @@ from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weigh
 from unlearning.errors import ConfigError
 from unlearning.models.decoder import CausalLM, is_eight_bit, unwrap
 from unlearning.models.load import disable_dropout, full_precision, load_model, quiet_about_ranks
-
-Targets = list[str] | str | None
+from unlearning.models.lora_targets import Targets, check_targets, default_targets, explain_refusal
+from unlearning.models.wrapping import unchanged_on_failure
 
 
 def prepare_policy(
@@ -97,7 +97,8 @@ def add_lora(
 
     Args:
         target_modules: names of linear layers, or `all-linear` for all but the output head; None
-            takes PEFT's choice for the architecture.
+            takes PEFT's choice for the architecture, and where it has none, the linear layers of
+            the decoder blocks, see `default_targets`.
 
     Raises:
         ConfigError: the model has an adapter, or lacks the target modules.
@@ -201,27 +202,17 @@ def _put_on(
 ) -> PeftModel:
     if isinstance(model, PeftModel):
         raise ConfigError("The model has an adapter already; merge it with merge_adapter first.")
-    paths = [path for path, _ in model.named_modules()]
-    for name in targets if isinstance(targets, list) else []:  # PEFT is content with one of them
-        if not any(path == name or path.endswith(f".{name}") for path in paths):
-            raise ConfigError(f"No module is called {name!r}, of {_layers(model, targets)}")
+    check_targets(model, targets)
+    if targets is None:
+        kind = "adalora" if isinstance(settings, AdaLoraConfig) else "lora"
+        found = default_targets(model, kind)
+        chosen = found if isinstance(found, str) else set(found)  # as PEFT has it
+        settings.target_modules = chosen  # type: ignore[assignment]
     try:
-        return get_peft_model(model, settings)  # type: ignore[return-value]
+        with unchanged_on_failure(model), quiet_about_ranks():
+            return get_peft_model(model, settings)  # type: ignore[return-value]
     except ValueError as error:
-        raise ConfigError(f"{error} This is for {_layers(model, targets)}") from error
-
-
-def _layers(model: PreTrainedModel, targets: Targets) -> str:
-    head = model.get_output_embeddings()
-    linear = {
-        path.rsplit(".", 1)[-1]
-        for path, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    }
-    return (
-        f"target_modules={targets}. This {type(model).__name__} has the linear layers "
-        f"{', '.join(sorted(linear))}."
-    )
+        raise explain_refusal(error, model, targets) from error
 
 
 def _has_conv1d(model: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import load_peft_weights
 from torch import Tensor, nn
@@ -18,7 +18,10 @@ from transformers.pytorch_utils import Conv1D
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import ADAPTERS
+from unlearning.models.fingerprint import WRAPPED
 from unlearning.models.load import BASE_FILE, describe_base, quiet_about_ranks, save_model
+from unlearning.models.wrapping import unchanged_on_failure
+from unlearning.weight_files import check_weight_files, listed
 
 log = logging.getLogger(__name__)
 CONFIG = "adapter_config.json"
@@ -41,10 +44,10 @@ def save_adapter(model: PeftModel, folder: str | Path) -> Path:
 
 
 def check_adapter_folder(folder: str | Path) -> Path:
-    """Checks that a folder holds an adapter, before anything is loaded.
+    """Checks that a folder holds an adapter with a whole weight file, before anything is loaded.
 
     Raises:
-        ConfigError: what is missing there, or of what other kind it is.
+        ConfigError: what is missing or damaged there, or of what other kind it is.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -60,11 +63,7 @@ def check_adapter_folder(folder: str | Path) -> Path:
             f"{folder} holds an adapter of the kind {kind!r}; those that can be merged here are "
             f"{', '.join(name.upper() for name in ADAPTERS)}."
         )
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise ConfigError(
-            f"{folder} has an {CONFIG} but no weights (looked for {', '.join(WEIGHTS)}). Save the "
-            "adapter there again."
-        )
+    check_weight_files(folder, WEIGHTS)
     return folder
 
 
@@ -97,7 +96,8 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
         trainable: whether it shall be trained on; else the model is in eval mode.
 
     Raises:
-        ConfigError: no adapter is there, or it was trained on another base model.
+        ConfigError: no adapter is there, weights of it are missing, or it was trained on another
+            base model; the model is then as it was.
     """
     folder = check_adapter_folder(folder)
     if isinstance(model, PeftModel):
@@ -105,17 +105,38 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     _check_base(model, folder)
     weights = load_peft_weights(str(folder), device="cpu")
     paths = _check_shapes(model, weights, folder)
-    with quiet_about_ranks():
-        warnings.filterwarnings("ignore", "Found missing adapter keys")  # told below
-        loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    layers = loaded.get_base_model().named_modules()
-    bare = {path for path, m in layers if isinstance(m, BaseTunerLayer)} - paths
-    if bare:
-        raise ConfigError(
-            f"{folder} was trained on another base model: it has nothing for {len(bare)} layers "
-            f"of this {type(model).__name__} ({min(bare)}). {_remedy(folder)}"
-        )
+    with unchanged_on_failure(model):
+        with quiet_about_ranks():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # told below
+            loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        layers = loaded.get_base_model().named_modules()
+        bare = {path for path, m in layers if isinstance(m, BaseTunerLayer)} - paths
+        if bare:
+            raise ConfigError(
+                f"{folder} was trained on another base model: it has nothing for {len(bare)} "
+                f"layers of this {type(model).__name__} ({min(bare)}). {_remedy(folder)}"
+            )
+        _check_names(loaded, set(weights), folder)
     return loaded
+
+
+def _check_names(loaded: PeftModel, stored: set[str], folder: Path) -> None:
+    """Checks that every weight of the adapter was in its file, and the other way round."""
+    with quiet_about_ranks():
+        expected = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
+    missing = sorted(expected - stored)
+    if missing:
+        raise ConfigError(
+            f"{folder} lacks {len(missing)} of the adapter's {len(expected)} weights "
+            f"({listed(missing)}), which would stay as they are drawn. Save the adapter there "
+            "again."
+        )
+    others = sorted(stored - expected - {name for name, _ in loaded.named_parameters()})
+    if others:
+        raise ConfigError(
+            f"{folder} holds {len(others)} weights that its {CONFIG} does not account for "
+            f"({listed(others)}). Save the adapter there again."
+        )
 
 
 def _check_base(model: PreTrainedModel, folder: Path) -> None:
@@ -152,13 +173,14 @@ def _check_shapes(model: PreTrainedModel, weights: Mapping[str, Tensor], folder:
             continue
         path, reads = match["path"], match["side"] == "A"
         paths.add(path)
-        if path not in modules:
+        layer = modules.get(WRAPPED.sub(".", f"{path}.")[:-1])
+        if layer is None:
             raise ConfigError(
                 f"{folder} was trained on another base model: this {type(model).__name__} has no "
                 f"layer {path}. {_remedy(folder)}"
             )
-        found, expected = weight.shape[1 if reads else 0], _width(modules[path], reads)
-        if found != expected:
+        found, expected = weight.shape[1 if reads else 0], _width(layer, reads)
+        if expected not in (None, found):  # routed experts have no one width
             raise ConfigError(
                 f"{folder} was trained on another base model: {path} has {expected} "
                 f"{'inputs' if reads else 'outputs'} here and {found} in the adapter. "

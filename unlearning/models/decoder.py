@@ -1,9 +1,10 @@
 """Splits a causal language model into its decoder and the output head on top of it.
 
 The losses call the decoder, pick the positions that carry loss, and apply the head there only.
-That is right only where the model's own logits are exactly `head(decoder(x))`, and tree rows only
-where its attention takes a 4-D mask and explicit positions. Both are *tried* on a few tokens rather
-than looked up in a list of architectures.
+That is right only where the model's own logits are `head(decoder(x))`, at most scaled or
+soft-capped (`logit_map`), and tree rows only where its attention takes a 4-D mask and explicit
+positions. Both are *tried* on a few tokens rather than looked up in a list of architectures;
+windows are made small for that.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
+from unlearning.head.logits import Head, logits_of
 from unlearning.head.tied_gradient import TiedGradient, only_looks_up
+from unlearning.models.logit_map import LogitMap, find_logit_map
+from unlearning.models.tree_masks import attention_masks, small_windows, why_no_mask
 from unlearning.types import Rows
 
 CausalLM = PreTrainedModel | PeftModel
@@ -32,8 +37,8 @@ def unwrap(model: CausalLM) -> PreTrainedModel:
 
 
 def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Tensor:
-    """Computes the last hidden states [R, L, D] of the rows, after the final norm and before the
-    head.
+    """Computes the last hidden states [R, L, D] of the rows, as `output_head` takes them: after the
+    final norm, and scaled where the model scales its logits.
 
     Args:
         tied: embeds the tokens in place of the embedding layer, see `tied_gradient`.
@@ -43,28 +48,60 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
         if tied is None
         else {"inputs_embeds": tied.embed(rows.input_ids)}
     )
-    output = unwrap(model).get_decoder()(
+    base = unwrap(model)
+    output = base.get_decoder()(
         **tokens,
         position_ids=rows.position_ids,
-        attention_mask=rows.attention_mask,
+        attention_mask=attention_masks(base, rows),
         use_cache=False,
     )
-    return output.last_hidden_state
+    scale = _logit_map(base).scale
+    return output.last_hidden_state if scale == 1 else output.last_hidden_state * scale
 
 
-def output_head(model: CausalLM) -> tuple[Tensor, Tensor | None]:
-    """Returns the output head's weight [V, D] and its bias [V] or None.
+def output_head(model: CausalLM) -> Head:
+    """Returns the output head, which makes the model's own logits of what `decode` returns.
 
     Raises:
-        ConfigError: the head is no plain linear layer (an adapter on it, say).
+        ConfigError: the head is no plain linear layer (an adapter on it, say), or the model does
+            more to its logits than scale and soft-cap them.
     """
-    head = unwrap(model).get_output_embeddings()
-    if type(head) is not nn.Linear:
+    base = unwrap(model)
+    head = _linear_head(base)
+    found = _logit_map(base)
+    bias = head.bias if head.bias is None or found.of_bias == 1 else head.bias * found.of_bias
+    return Head(head.weight, bias, found.softcap)
+
+
+def _linear_head(base: PreTrainedModel) -> nn.Linear:
+    head = base.get_output_embeddings()
+    if type(head) is nn.Linear:
+        return head
+    name = type(base).__name__
+    if isinstance(head, BaseTunerLayer):
         raise ConfigError(
-            f"The output head is a {type(head).__name__}, and the losses need a plain nn.Linear. "
-            "Take the head (lm_head) out of the adapter's target modules."
+            f"The output head of {name} is a {type(head).__name__}, and the losses need a plain "
+            "nn.Linear. Take the head (lm_head) out of the adapter's target modules."
         )
-    return head.weight, head.bias
+    kind = "no output head" if head is None else f"a {type(head).__name__} as output head"
+    raise ConfigError(
+        f"{name} has {kind}, and the losses need a plain nn.Linear there. Choose another model."
+    )
+
+
+_LOGIT_MAPS: WeakKeyDictionary[nn.Module, LogitMap] = WeakKeyDictionary()
+
+
+def _logit_map(base: PreTrainedModel) -> LogitMap:
+    """Returns what the model does to its logits; found out once per model, and checked."""
+    if base not in _LOGIT_MAPS:
+        _linear_head(base)  # else there is nothing to look at
+        ids = _probe_ids(base)
+        with torch.no_grad(), torch.autocast(base.device.type, enabled=False), evaluating(base):
+            found = find_logit_map(base, ids)
+            _check_logits(base, ids, found)
+        _LOGIT_MAPS[base] = found
+    return _LOGIT_MAPS[base]
 
 
 def tied_gradient(model: CausalLM) -> TiedGradient | None:
@@ -72,7 +109,7 @@ def tied_gradient(model: CausalLM) -> TiedGradient | None:
     weight, and the decoder accepts embeddings in place of tokens; else None."""
     base = unwrap(model)
     embedding = base.get_input_embeddings()
-    weight = output_head(base)[0]
+    weight = _linear_head(base).weight
     if getattr(embedding, "weight", None) is not weight or not weight.requires_grad:
         return None
     if not only_looks_up(embedding) or not _takes_embeddings(base):
@@ -124,48 +161,70 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@torch.no_grad()
 def check_head(model: CausalLM) -> None:
-    """Checks that a model's logits are `head(decoder(x))`; scaled or soft-capped logits are
-    refused.
+    """Checks that the model's logits are those of `output_head` and `decode`.
 
     Raises:
-        ConfigError: naming the model's class and the largest difference.
+        ConfigError: naming the model's class, and what it does.
     """
-    base = unwrap(model)
-    ids = _probe_ids(base)
-    with evaluating(model):
-        hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        ours = nn.functional.linear(hidden, *output_head(model)).float()
-        theirs = base(input_ids=ids, use_cache=False).logits.float()
-    error = (ours - theirs).abs().max()
-    if not error <= 1e-2 * theirs.abs().max().clamp(min=1):
+    output_head(model)
+
+
+def _check_logits(base: PreTrainedModel, ids: Tensor, found: LogitMap) -> None:
+    """Compares the model's logits with those that the losses make."""
+    head = _linear_head(base)
+    states = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+    bias = None if head.bias is None else head.bias * found.of_bias
+    states = (states * found.scale).to(head.weight.dtype)
+    ours = logits_of(states, Head(head.weight, bias, found.softcap), torch.float32)
+    theirs = base(input_ids=ids, use_cache=False).logits[0].float()
+    if ours.shape != theirs.shape:
         raise ConfigError(
-            f"{type(base).__name__} does something after its output head (its logits differ from "
-            f"head(decoder(x)) by {error:.3g}); the losses here would not be its own. Use a model "
-            "without logit scaling or soft-capping."
+            f"{type(base).__name__} gives logits of {theirs.shape[-1]} tokens and its output head "
+            f"{ours.shape[-1]}; the losses here would not be its own. Choose another model."
+        )
+    error = (ours - theirs).abs().max()
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
+    if not error <= tolerance * theirs.abs().max():
+        raise ConfigError(
+            f"The logits of {type(base).__name__} are not those of its output head on its decoder's"
+            f" hidden states (they differ by {error:.3g}), so the losses here would not be its own."
+            " Choose another model."
         )
 
 
-@torch.no_grad()
 def takes_tree_rows(model: CausalLM) -> bool:
     """Tests whether hidden states of a tree row equal those of padded rows."""
+    return not why_no_tree_rows(model)
+
+
+@torch.no_grad()
+def why_no_tree_rows(model: CausalLM) -> str:
+    """Says why a model takes no tree rows; empty where it does.
+
+    Tried on a few tokens, with windows and chunks smaller than these.
+    """
     base = unwrap(model)
+    if why := why_no_mask(base):
+        return why
     ids = tuple(_probe_ids(base)[0].tolist())
-    tree = Tree(ids[:3], (Answer("forget", 0, ids[3:6]), Answer("mismatch", 0, ids[4:8])))
+    tree = Tree(ids[:4], (Answer("forget", 0, ids[2:6]), Answer("mismatch", 0, ids[3:8])))
+    other = Tree(ids[5:7], (Answer("forget", 1, ids[2:5]),))  # a second in the row
     found = []
-    with evaluating(model):
+    with evaluating(model), small_windows(base):
         for layout in ("padded", "tree"):
-            batch = make_batch([tree], layout, pad_token_id=ids[0]).to(base.device)  # type: ignore[arg-type]
+            batch = make_batch([tree, other], layout, ids[0]).to(base.device)  # type: ignore[arg-type]
             try:
                 hidden = decode(model, batch.rows).flatten(0, 1)
-            except (TypeError, ValueError, RuntimeError, IndexError):
-                return False  # no position_ids argument, or no 4-D mask
+            except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+                return "its decoder takes no 4-D mask with position ids"
             found.append(torch.cat([hidden[a.loss_index] for a in batch.answers.values()]).float())
     # In 8 bits, which inputs are computed in full depends on the rows beside.
     exact = base.dtype == torch.float32 and not is_eight_bit(base)
-    tolerance = 1e-4 if exact else 5e-2
-    return bool((found[0] - found[1]).abs().max() <= tolerance * found[0].abs().max().clamp(min=1))
+    error = ((found[0] - found[1]).norm(dim=-1) / found[0].norm(dim=-1).clamp(min=1e-6)).max()
+    if not error <= (1e-4 if exact else 5e-2):
+        return f"its hidden states in a tree row are others than in padded rows, by {error:.1g}"
+    return ""
 
 
 def _probe_ids(base: PreTrainedModel) -> Tensor:
@@ -175,4 +234,7 @@ def _probe_ids(base: PreTrainedModel) -> Tensor:
 
 def frozen_copy(model: CausalLM) -> CausalLM:
     """Returns an independent copy in eval mode without gradients."""
-    return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]
+    other = copy.deepcopy(model).eval().requires_grad_(False)
+    if unwrap(model) in _LOGIT_MAPS:
+        _LOGIT_MAPS[unwrap(other)] = _LOGIT_MAPS[unwrap(model)]  # type: ignore[arg-type]
+    return other  # type: ignore[return-value]

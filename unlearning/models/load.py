@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from unlearning.errors import ConfigError
 from unlearning.files import atomic_write
+from unlearning.loading import load_pretrained
+from unlearning.loading import load_tokenizer as load_any_tokenizer
 from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
 from unlearning.models.fingerprint import base_fingerprint
+from unlearning.weight_files import check_weight_files
 
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
+CAUSAL = "AutoModelForCausalLM"
 BASE_FILE = "base_model.json"
 """Beside a saved adapter: on which weights it was trained."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -31,10 +34,11 @@ PADDING_OF_VOCABULARY = 1024
 
 
 def check_model_folder(name_or_path: str | Path) -> None:
-    """Checks that a local folder holds a model, before anything is loaded.
+    """Checks that a local folder holds a model with whole weight files; no weight is read.
 
     Raises:
-        ConfigError: it is a path that does not exist, or a folder without config or weights.
+        ConfigError: it is a path that does not exist, or a folder without config or weights, or
+            with damaged ones.
     """
     folder = Path(name_or_path)
     looks_local = folder.is_absolute() or str(name_or_path).startswith((".", "~"))
@@ -44,11 +48,23 @@ def check_model_folder(name_or_path: str | Path) -> None:
         return
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} has no config.json, so it is no Hugging Face model folder.")
-    if not any(any(folder.glob(pattern)) for pattern in WEIGHT_FILES):
-        raise ConfigError(
-            f"{folder} has a config.json but no weights (looked for {', '.join(WEIGHT_FILES)}). "
-            "Save the model there again, or give another folder or a hub id."
-        )
+    check_weight_files(folder)
+
+
+def check_local_model(name_or_path: str | Path) -> PreTrainedModel | None:
+    """Checks that a local folder holds every weight of its model, by names and shapes alone.
+
+    Returns:
+        The model without its weights, on the device `meta`; None for a hub id.
+
+    Raises:
+        ConfigError: as `load_model`, for a folder.
+    """
+    check_model_folder(name_or_path)
+    if not Path(name_or_path).is_dir():
+        return None
+    model: PreTrainedModel = load_pretrained(CAUSAL, name_or_path, device_map="meta")
+    return model
 
 
 def load_model(
@@ -67,7 +83,8 @@ def load_model(
             model is trained with an adapter only.
 
     Raises:
-        ConfigError: no model is there, or 8 bits cannot be had here.
+        ConfigError: no model is there; its files lack weights, hold other ones or are damaged; it
+            would run code of its own; or 8 bits cannot be had here.
     """
     check_model_folder(name_or_path)
     if eight_bit:
@@ -75,7 +92,7 @@ def load_model(
         device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
         quantised = BitsAndBytesConfig(load_in_8bit=True)
         options = {"quantization_config": quantised, "device_map": {"": device}, **options}
-    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype, **options)
+    model: PreTrainedModel = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
     disable_dropout(model)
     return model.train()  # from_pretrained returns eval mode, which Lightning would keep
 
@@ -106,8 +123,13 @@ def full_precision(model: CausalLM) -> PreTrainedModel:
 
 
 def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
-    """Loads the tokenizer of a model folder or hub id."""
-    return AutoTokenizer.from_pretrained(name_or_path, **options)
+    """Loads the tokenizer of a model folder or hub id.
+
+    Raises:
+        ConfigError: there is none, or it would run code of its own.
+    """
+    found: Tokenizer = load_any_tokenizer(name_or_path, **options)
+    return found
 
 
 def has_tokenizer(folder: str | Path) -> bool:
@@ -188,10 +210,10 @@ def save_model(
 def quiet_about_ranks() -> Iterator[None]:
     """Suppresses two false alarms of PEFT about its own AdaLoRA: a layer left without ranks
     looks like an incomplete shard to it, and a rank is stored by its weight's name, not its
-    layer's."""
+    layer's. The ranks of fused experts are those of parameters, where it looks for modules."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*tensor.s. have invalid shape")
-        warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
         yield
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearning.errors import ConfigError
-from unlearning.head.token_losses import Head
+from unlearning.head.logits import Head
 from unlearning.models.decoder import CausalLM, decode, evaluating, output_head
 from unlearning.models.layers import layer_states
 from unlearning.terms import Layer
@@ -46,7 +46,7 @@ class Reference(ABC):
 
     @abstractmethod
     def head(self) -> Head:
-        """Returns the reference's output head: weight [V, D], and bias [V] or None."""
+        """Returns the reference's output head."""
 
     def prepare(
         self, sequences: Mapping[Role, Sequence[TokenizedExample]], pad_token_id: int
@@ -90,7 +90,7 @@ def check_reference_model(policy: CausalLM, model: CausalLM) -> None:
             f"The reference shares {len(shared)} weights with the policy ({shared[0]}), so it "
             "would change with it. Give a model that was loaded apart."
         )
-    sizes = [output_head(one)[0].shape[0] for one in (policy, model)]
+    sizes = [output_head(one).weight.shape[0] for one in (policy, model)]
     if sizes[0] != sizes[1]:
         raise ConfigError(
             f"The policy has {sizes[0]} tokens and the reference {sizes[1]}; a KL between them "

@@ -13,7 +13,7 @@ from torch import Tensor
 from unlearning.data.layout import padded_batch
 from unlearning.data.token_store import token_counts
 from unlearning.errors import ConfigError
-from unlearning.head.token_losses import Head
+from unlearning.head.logits import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, evaluating, output_head
 from unlearning.models.fingerprint import base_fingerprint, weights_fingerprint
@@ -49,8 +49,8 @@ class Cached(Reference):
             check_reference_model(policy, model)
         self._policy = (policy,)
         self._model: tuple[CausalLM] | None = (policy if model is None else model,)
-        weight, bias = output_head(self._model[0])
-        self._head: Head = (_frozen(weight), None if bias is None else _frozen(bias))
+        weight, bias, softcap = output_head(self._model[0])
+        self._head = Head(_frozen(weight), None if bias is None else _frozen(bias), softcap)
         self.cache_dir, self.dtype, self.batch_size = cache_dir, dtype, batch_size
         self.stores: dict[Role, HiddenStore] = {}
 
@@ -70,7 +70,7 @@ class Cached(Reference):
             key = f"{weights}-{_precision(model)}"
         for role, items in sequences.items():
             self.stores[role] = HiddenStore.open_or_build(
-                items, self._states(model, items, pad_token_id), self._head[0].shape[1],
+                items, self._states(model, items, pad_token_id), self._head.weight.shape[1],
                 self.dtype, self.cache_dir, key,
             )  # fmt: skip
         self._model = None
@@ -107,9 +107,9 @@ class Cached(Reference):
 
     def head(self) -> Head:
         device = self._policy[0].device
-        if self._head[0].device != device:
-            weight, bias = self._head
-            self._head = (weight.to(device), None if bias is None else bias.to(device))
+        if self._head.weight.device != device:
+            weight, bias, softcap = self._head
+            self._head = Head(weight.to(device), None if bias is None else bias.to(device), softcap)
         return self._head
 
 

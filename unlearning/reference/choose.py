@@ -55,7 +55,7 @@ def choose_reference(
             )
         if mode == "auto":
             mode = "adapter_off" if isinstance(policy, PeftModel) and model is None else "copy"
-    width = output_head(policy if model is None else model)[0].shape[1]
+    width = output_head(policy if model is None else model).weight.shape[1]
     reference = build_reference(
         mode, policy, cache_dir=cache_dir, dtype=dtype,
         cache_bytes=_tokens(sequences) * width * dtype.itemsize, passes=_passes(roles, data),

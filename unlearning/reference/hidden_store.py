@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from unlearning.data.token_store import token_counts
-from unlearning.files import made_once
+from unlearning.once import made_once
 from unlearning.types import TokenizedExample
 
 

@@ -8,7 +8,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from unlearning.errors import ConfigError
-from unlearning.head.token_losses import Head
+from unlearning.head.logits import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, frozen_copy, output_head
 from unlearning.reference.base import (

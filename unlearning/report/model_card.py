@@ -10,6 +10,7 @@ import yaml
 from unlearning.report.card_tables import models_table, sets_table
 from unlearning.report.checks import DEFAULT_LIMITS, Limits
 from unlearning.report.describe import Description, describe, hub_id
+from unlearning.report.ending import is_reverted, put_back
 from unlearning.report.figures import DASH, figure, number, section, write_number
 from unlearning.report.markdown import inline
 from unlearning.report.stages import has_book
@@ -116,7 +117,9 @@ def _how(about: Description, metrics: Mapping[str, Any]) -> str:
         f"- Steps: {DASH if steps is None else f'{steps:,.0f}'}",
     ]
     if metrics.get("stop_reason"):
-        lines.append(f"- Stopped early: {inline(str(metrics['stop_reason']))}")
+        told = "Reverted" if is_reverted(metrics) else "Stopped early"
+        why = f"{put_back(metrics)} {metrics['stop_reason']}".strip()
+        lines.append(f"- {told}: {inline(why)}")
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from unlearning import files
 from unlearning.report.checks import DEFAULT_LIMITS, Limits
 from unlearning.report.describe import describe
+from unlearning.report.ending import is_reverted, put_back
 from unlearning.report.examples import EXCERPT, example_sets
 from unlearning.report.figures import number, prompt_sets, section
 from unlearning.report.panels import interval_panels, loss_panels, reliability_panel, weighted_panel
@@ -81,6 +82,8 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         "verdicts": judged,
         "summary": _summary(judged),
         "stop_reason": metrics.get("stop_reason"),
+        "reverted": is_reverted(metrics),
+        "put_back": put_back(metrics),
         "notes": _notes(metrics),
         "steps": None if steps is None else f"{steps:,.0f}",
         "total_time": write_seconds(sum(known_seconds)) if known_seconds else None,

@@ -14,6 +14,7 @@ from unlearning.run.checks.evaluation import look_through_evaluation, measures_h
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
+from unlearning.run.config.schema import check_schema
 from unlearning.run.output.console import console
 from unlearning.run.output.run_folder import (
     REPORT,
@@ -146,6 +147,7 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
         ConfigError: for anything a user can have got wrong.
     """
     check_folder(folder, resume)
+    check_schema(config)
     config = effective_config(config)
     needed = check_devices(config, world)
     lines = validate(config)

@@ -15,13 +15,14 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from unlearning.errors import ConfigError
+from unlearning.run.config.schema import check_schema
 from unlearning.sweep.devices import Wish, assign_devices
 from unlearning.sweep.messages import tell
 from unlearning.sweep.runner import Plan, Runner
-from unlearning.sweep.state import Sweep
+from unlearning.sweep.state import REVERTED, Sweep
 from unlearning.sweep.words import OF_THE_SWEEP, SWEEP, label, quoted, starts, swept_keys
 
 
@@ -68,6 +69,8 @@ class ProcessLauncher(Launcher):
         sweep = Sweep.load(Path(str(self.config.hydra.sweep.dir)))
         loader = self.context.config_loader
         configs = [loader.load_sweep_config(self.config, list(o)) for o in job_overrides]
+        if initial_job_idx == 0:  # a search's later jobs fail one by one
+            _check_all(configs, job_overrides)
         places = assign_devices([Wish.of(config) for config in configs], self.n_jobs)
         plans = [
             self._plan(sweep, overrides, initial_job_idx + index, config)
@@ -105,16 +108,35 @@ class ProcessLauncher(Launcher):
         return Plan(number, name, tuple(words), objectives, not config.validate)
 
 
+def _check_all(configs: Sequence[DictConfig], job_overrides: Sequence[Sequence[str]]) -> None:
+    """Checks the configuration of every job before the first one starts.
+
+    Raises:
+        ConfigError: naming the job, and what is wrong with it.
+    """
+    for config, overrides in zip(configs, job_overrides, strict=True):
+        own = config.copy()
+        with open_dict(own):
+            own.pop("hydra", None)
+        try:
+            check_schema(own)
+        except ConfigError as error:
+            raise ConfigError(f"The job with {' '.join(overrides)}: {error}") from error
+
+
 def _returned(sweep: Sweep, plan: Plan, overrides: Sequence[str], config: DictConfig) -> JobReturn:
-    """Returns a job's result. A failed job returns None: an error would end the sweep in Hydra's
-    own sweeper."""
-    objectives = sweep.jobs[plan.number].objectives
+    """Returns a job's result: its objectives, or `REVERTED`. A failed job returns None: an error
+    would end the sweep in Hydra's own sweeper."""
+    job = sweep.jobs[plan.number]
+    objectives = job.objectives
     result = JobReturn(
         overrides=list(overrides), cfg=config, hydra_cfg=config,
         working_dir=str(sweep.path(plan.number)), status=JobStatus.COMPLETED,
     )  # fmt: skip
     several = objectives is not None and len(objectives) > 1
     result.return_value = objectives if several or not objectives else objectives[0]
+    if job.status == REVERTED:
+        result.return_value = REVERTED
     return result
 
 

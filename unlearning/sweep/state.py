@@ -13,12 +13,14 @@ from filelock import FileLock, Timeout
 
 from unlearning.errors import ConfigError
 from unlearning.files import write_json
+from unlearning.report.ending import REVERTED
 from unlearning.version import __version__
 
 FILE, LOCK = "sweep.json", "sweep.lock"
 LOG = "job.log"  # of a job, in its folder: all that it said
 PENDING, RUNNING, FINISHED = "pending", "running", "finished"
 FAILED, INTERRUPTED = "failed", "interrupted"
+DONE = (FINISHED, REVERTED)  # the same again if it were run again
 
 
 @dataclass
@@ -116,8 +118,8 @@ class Sweep:
         self.save()
 
     def unfinished(self) -> list[int]:
-        """Returns the jobs that have not finished."""
-        return [number for number, job in sorted(self.jobs.items()) if job.status != FINISHED]
+        """Returns the jobs that have not come to their end."""
+        return [number for number, job in sorted(self.jobs.items()) if job.status not in DONE]
 
 
 def is_sweep(folder: Path) -> bool:

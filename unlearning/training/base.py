@@ -165,7 +165,7 @@ class OptimizedModule(LightningModule):
     def release_gradients(self) -> None:
         """Frees the gradients right after a step: Lightning would keep them through the next
         forward, at its peak."""
-        weight = output_head(self.policy)[0]
+        weight = output_head(self.policy).weight
         alone = not (distributed.is_available() and distributed.is_initialized())
         if weight.device.type == "cpu" and alone:
             self._grad_buffer = weight.grad  # else its memory is fetched anew at every step

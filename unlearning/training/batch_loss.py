@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from unlearning.head.fused import Answers, Values, separable_loss
-from unlearning.head.logits import chunk_rows
+from unlearning.head.logits import Head, chunk_rows
 from unlearning.head.quantity import quantity_values
 from unlearning.head.tied_gradient import TiedGradient
-from unlearning.head.token_losses import Head, token_losses
+from unlearning.head.token_losses import token_losses
 from unlearning.losses import Reduction, TokenLosses
 from unlearning.models.decoder import CausalLM, decode, output_head
 from unlearning.models.layers import recorded_layers
@@ -136,20 +136,18 @@ class BatchLoss:
     ) -> TokenLosses:
         """Computes token losses that a loss may combine in any way; without gradient where no
         term does."""
-        weight, bias = output_head(policy)
-        other, other_head = references.hidden.get(role), references.head
-        other_weight, other_bias = other_head or (None, None)
-        size = self.chunk_size or chunk_rows(weight)
+        head, other_head = output_head(policy), references.head
+        other = references.hidden.get(role)
+        size = self.chunk_size or chunk_rows(head.weight)
         on_head = self.objective.on_head(role)
         with torch.set_grad_enabled(torch.is_grad_enabled() and on_head):
             states = hidden[answers.loss_index]
             nll, kl, reference_nll = token_losses(
-                states, weight, answers.targets, bias, other, other_weight, other_bias, size
+                states, head, answers.targets, other, other_head, size
             )
             found = {
                 quantity: quantity_values(
-                    quantity, states, (weight, bias), answers.targets, other, other_head,
-                    max(1, size // 4),
+                    quantity, states, head, answers.targets, other, other_head, max(1, size // 4)
                 )
                 for quantity in self.objective.quantities(role)
             }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearning.data.sentences import sentences
 from unlearning.errors import ConfigError
+from unlearning.loading import load_tokenizer
 from unlearning.types import Example
 
 if TYPE_CHECKING:
@@ -72,15 +73,10 @@ class PromptLength:
                     "in characters."
                 )
             return own
-        from transformers import AutoTokenizer
-
         try:
-            return AutoTokenizer.from_pretrained(self.tokenizer)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"prompt.tokenizer={self.tokenizer!r} cannot be loaded ({error}). Give a model's "
-                "hub id, or a folder that holds its tokenizer."
-            ) from error
+            return load_tokenizer(self.tokenizer)
+        except ConfigError as error:
+            raise ConfigError(f"prompt.tokenizer={self.tokenizer!r}: {error}") from error
 
     @classmethod
     def of(cls, settings: PromptLength | Mapping[str, Any]) -> PromptLength:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from transformers import AutoConfig, AutoModelForCausalLM, OPTConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, OPTConfig, PreTrainedModel
 
 from unlearning.errors import ConfigError
+from unlearning.loading import load_config
 from unlearning.models.adalora import is_adalora, plan_ranks
 from unlearning.models.adapter import add_adapter
 from unlearning.models.decoder import output_head
@@ -76,7 +77,7 @@ def _without_weights(config: DictConfig) -> PreTrainedModel:
     with torch.device("meta"):
         if recipe is None:
             described = _described(config.model.name_or_path, config.model.revision)
-            return AutoModelForCausalLM.from_config(described)
+            return AutoModelForCausalLM.from_config(described, trust_remote_code=False)
         shape: dict[str, Any] = OmegaConf.to_container(recipe.architecture, resolve=True)  # type: ignore[assignment]
         width = shape["hidden_size"]
         described = OPTConfig(vocab_size=recipe.vocab_size, word_embed_proj_dim=width, **shape)
@@ -86,9 +87,9 @@ def _without_weights(config: DictConfig) -> PreTrainedModel:
 def _described(name: str, revision: str | None, key: str = "model.name_or_path") -> Any:
     options = {} if revision is None or Path(name).is_dir() else {"revision": revision}
     try:
-        described = AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{key}={name}: it cannot be had. {error}") from error
+        described = load_config(name, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={name}: {error}") from error
     if type(described) not in AutoModelForCausalLM._model_mapping:
         raise ConfigError(
             f"{key}={name}: a {described.model_type!r} model is no causal language "

@@ -47,8 +47,6 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
     if not on_hub(data):
         check_together(config, data)
         aggregates(config, prompt_sets(config, data))
-    if config.data.layout not in ("auto", "tree", "padded"):
-        raise ConfigError(f"data.layout={config.data.layout!r}: choose auto, tree or padded.")
     return found, data
 
 

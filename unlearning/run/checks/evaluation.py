@@ -9,11 +9,10 @@ from omegaconf import DictConfig
 from unlearning.errors import ConfigError
 from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
-from unlearning.models.load import check_model_folder, has_tokenizer
 from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.models import check_base_recipe, check_classifier
-from unlearning.run.checks.numbers import check_whole_number
+from unlearning.run.checks.weights import check_local
 from unlearning.run.config.build import (
     build_data,
     build_template,
@@ -38,10 +37,6 @@ def check_evaluation(config: DictConfig) -> list[str]:
     check_targets(config.logger, "logger")
     comparison_settings(config)
     build_trainer(config, max_steps=1)  # says which device
-    check_whole_number("evaluation.max_new_tokens", config.evaluation.max_new_tokens)
-    check_whole_number("data.max_length", config.data.max_length)
-    if config.evaluation.batch_size is not None:
-        check_whole_number("evaluation.batch_size", config.evaluation.batch_size)
     found = [*check_tracking(config), *check_evaluated_models(config)]
     data = build_data(config)
     found += describe_sources(data)
@@ -121,17 +116,8 @@ def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -
         base = adapter_base(config, name, made="the model of model.base" if made else None)
     whole = base or name
     if not (base and made):
-        _check_whole(config, whole, key, online)
-        tokenizer = tokenizer_of(config, name, base)
-        if Path(tokenizer).expanduser().is_dir() and not has_tokenizer(tokenizer):
-            raise ConfigError(
-                f"{key}={name}: {tokenizer} holds no tokenizer. Save the model's there, or name "
-                "one: model.tokenizer=<hub id or folder>."
-            )
+        check_local(whole, tokenizer_of(config, name, base), key)
+        if online or Path(whole).is_dir():
+            revision, length = config.model.revision, config.data.max_length
+            check_context_length(whole, revision, length, key)
     return f"model: {name}" + (f", an adapter on {base}" if base else "")
-
-
-def _check_whole(config: DictConfig, name: str, key: str, online: bool) -> None:
-    check_model_folder(name)
-    if online or Path(name).expanduser().is_dir():
-        check_context_length(name, config.model.revision, config.data.max_length, key)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from unlearning.classifier.pretrained import check_local_classifier
 from unlearning.errors import ConfigError
-from unlearning.models.load import check_model_folder
+from unlearning.models.load import check_local_model
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
+from unlearning.run.checks.weights import check_local
 from unlearning.run.config.build import build
 from unlearning.run.config.method import needed_models, tuning_config
 from unlearning.run.config.prompt_sets import check_against
@@ -36,7 +38,7 @@ def check_models(config: DictConfig, data: Data) -> list[str]:
 def _check_needed(config: DictConfig, path: str | None, data: Data) -> None:
     """Checks a model that a weight edit needs: its folder, or how it is to be tuned."""
     if path is not None:
-        check_model_folder(path)
+        check_local_model(path)
         return
     check_finetune(config, data)
     check_architecture(config)
@@ -59,7 +61,7 @@ def _base(config: DictConfig) -> str:
         return "model: trained from scratch"
     if config.model.name_or_path is None:
         raise ConfigError("model.name_or_path is empty and model.base gives no recipe for a model.")
-    check_model_folder(config.model.name_or_path)
+    check_local(config.model.name_or_path, config.model.tokenizer)
     return f"model: {config.model.name_or_path}"
 
 
@@ -92,12 +94,12 @@ def check_classifier(config: DictConfig) -> list[str]:
     settings = config.classifier
     if settings.train is not None:
         if settings.model is not None:
-            check_model_folder(settings.model)
+            check_local_classifier(settings.model, trained=False)
         build(settings.train.data).check()
         if settings.tiny is not None and settings.tiny.get("tokenizer"):
             build(settings.tiny.tokenizer)
         return [f"classifier: {settings.model or 'tiny'}, to be trained"]
     if settings.model is None:
         return []
-    check_model_folder(settings.model)
+    check_local_classifier(settings.model)
     return [f"classifier: {settings.model}, as it is"]

@@ -1,4 +1,5 @@
-"""`validate=true`: checks the whole configuration and every file before anything is loaded."""
+"""`validate=true`: checks what the schema cannot, with the classes and files at hand, before
+anything is loaded."""
 
 from __future__ import annotations
 
@@ -6,16 +7,13 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
-from unlearning.nested import leaves
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.models import check_models
-from unlearning.run.checks.numbers import check_whole_number
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -29,7 +27,6 @@ from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
-from unlearning.training.settings import check_settings
 from unlearning.types import PromptSet
 
 
@@ -39,24 +36,8 @@ def validate(config: DictConfig) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
     """
-    plain = OmegaConf.to_container(config, resolve=False)
-    missing = sorted(path for path, value in leaves(plain) if value == "???")
-    if missing:
-        raise ConfigError(
-            f"These keys need a value: {', '.join(missing)}. Give them on the command line, "
-            f"for example {missing[0]}=..."
-        )
-    try:
-        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration does not resolve: {error}") from error
     if config.task == EVALUATE:
         return check_evaluation(config)
-    if config.compare_with is not None:
-        raise ConfigError(
-            f"compare_with={config.compare_with}: two models are compared by unlearn evaluate; a "
-            "run compares its own. Leave it out."
-        )
     build_template(config)
     check_targets(config.logger, "logger")
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
@@ -81,21 +62,9 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
 
 
 def _optimizer(config: DictConfig) -> str:
-    settings, reference = config.unlearn, config.reference
-    for name in ("max_steps", "batch_size", "accumulate_grad_batches"):
-        check_whole_number(f"unlearn.{name}", settings[name])
-    if settings.retain_batch_size is not None:
-        check_whole_number("unlearn.retain_batch_size", settings.retain_batch_size)
-    for name in ("learning_rate", "warmup_steps"):
-        if isinstance(settings[name], (str, bool)):
-            raise ConfigError(f"unlearn.{name}={settings[name]!r} must be a number.")
-    check_settings(
-        settings.reduction, reference.mode, reference.dtype, settings.schedule,
-        settings.learning_rate, chunk_size=1,
-    )  # fmt: skip
+    settings = config.unlearn
     if config.model.lora is not None:
         check_adapter_settings(OmegaConf.to_container(config.model.lora))  # type: ignore[arg-type]
-    _reference(config)
     parameter = torch.nn.Parameter(torch.zeros(1))
     options = OmegaConf.to_container(settings.optimizer_options)
     optimizer = build_optimizer([parameter], settings.optimizer, settings.learning_rate, options)  # type: ignore[arg-type]
@@ -103,42 +72,10 @@ def _optimizer(config: DictConfig) -> str:
     return f"optimizer: {settings.optimizer}, {settings.schedule}, {settings.max_steps} steps"
 
 
-def _reference(config: DictConfig) -> None:
-    reference = config.reference
-    if reference.of not in ("finetuned", "base"):
-        raise ConfigError(f"reference.of={reference.of!r}: choose finetuned or base.")
-    if reference.mode != "adapter_off":
-        return
-    if config.model.lora is None:
-        raise ConfigError("reference.mode=adapter_off needs a LoRA policy: set model.lora={}.")
-    if reference.of == "base":
-        raise ConfigError(
-            "reference.mode=adapter_off is the fine-tuned model; with reference.of=base choose "
-            "cached or copy."
-        )
-
-
 def _training(config: DictConfig) -> None:
     """Checks what would fail only in the middle of the run: judges, callbacks, the trainer."""
     comparison_settings(config)
-    evaluation, callbacks = config.evaluation, config.callbacks
-    positive = {
-        "evaluation.max_new_tokens": evaluation.max_new_tokens,
-        "data.max_length": config.data.max_length,
-    }
-    if evaluation.batch_size is not None:
-        positive["evaluation.batch_size"] = evaluation.batch_size
-    for name in ("harm", "bleu", "samples"):
-        if callbacks[name]:
-            positive[f"callbacks.{name}.every_n_steps"] = callbacks[name].every_n_steps
-            positive[f"callbacks.{name}.prompts"] = callbacks[name].prompts
-    if callbacks.bleu:
-        positive["callbacks.bleu.patience"] = callbacks.bleu.patience
-    if callbacks.checkpoint:
-        for name in ("every_n_steps", "keep"):
-            positive[f"callbacks.checkpoint.{name}"] = callbacks.checkpoint[name]
-    for key, value in positive.items():
-        check_whole_number(key, value)
+    callbacks = config.callbacks
     if callbacks.guard:
         build_guard(config)
     if callbacks.checkpoint:

@@ -77,20 +77,24 @@ def evaluation_config(config: DictConfig) -> DictConfig:
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
     try:
-        found: dict[str, Any] = {key: plain(config[key]) for key in _KEPT}
-        used = ("seed", "template", "max_length", *_used_data(found["evaluation"]))
+        found: dict[str, Any] = {key: plain(config[key]) for key in _KEPT if key in config}
+        used = ("seed", "template", "max_length", *_used_data(found.get("evaluation")))
         data = {name: plain(config.data[name]) for name in used if name in config.data}
     except OmegaConfBaseException as error:
         raise ConfigError(f"The configuration does not resolve: {error}") from error
     found["data"] = {**dict.fromkeys(_DATA), **data}
-    model = found["model"]
-    if model["tokenizer"] == model["name_or_path"]:
+    model = found.get("model")
+    if isinstance(model, dict) and model.get("tokenizer") == model.get("name_or_path"):
         model["tokenizer"] = None  # each model's own
     return OmegaConf.create({**found, "finetune": None, "oracle": False})
 
 
-def _used_data(evaluation: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the data sets that prompt sets take their prompts from."""
-    sets = (settings for settings in evaluation["prompt_sets"].values() if settings)
-    sources = (settings.get("source") for settings in sets)
+def _used_data(evaluation: Any) -> list[str]:
+    """Returns the names of the data sets that prompt sets take their prompts from.
+
+    What is no mapping here is refused by the schema, which looks at the result.
+    """
+    sets = evaluation.get("prompt_sets") if isinstance(evaluation, Mapping) else None
+    nodes = sets.values() if isinstance(sets, Mapping) else ()
+    sources = (settings.get("source") for settings in nodes if isinstance(settings, Mapping))
     return list(dict.fromkeys(source for source in sources if isinstance(source, str)))

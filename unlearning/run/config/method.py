@@ -131,11 +131,6 @@ def check_method(config: DictConfig) -> str:
     rule = make_rule(_arguments(config).get("rule"))
     if rule is not None:
         rule.check(list(terms))
-    if "alternate" in (objective.roles if objective else ()) and not config.data.get("alternate"):
-        raise ConfigError(
-            "A term is on alternate answers, and data.alternate has none: give texts, such as "
-            'data.alternate=["I do not know."], or a data set of the forget prompts.'
-        )
     parts = " + ".join(f"{term.weight:g} x {term_name}" for term_name, term in terms.items())
     with_rule = "" if rule is None else f" with {type(rule).__name__}"
     return f"method: {name}{with_rule}: {parts or 'its own loss'}"

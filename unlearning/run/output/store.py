@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 from filelock import FileLock
 
 from unlearning.files import aside_of, atomic_write
+from unlearning.once import is_whole, lock_of, problem, remove_unfinished
 from unlearning.run.process.ranks import Ranks
+from unlearning.sums import write_sums
 from unlearning.version import __version__
-
-log = logging.getLogger(__name__)
 
 
 class Store:
@@ -41,7 +40,8 @@ class Store:
         make: Callable[[Path], None],
         together: bool = False,
     ) -> tuple[Path, bool]:
-        """Returns the folder of these inputs, made by `make(empty folder to be created)` if absent.
+        """Returns the folder of these inputs, made by `make(empty folder to be created)` if it is
+        absent, or differs from its checksums; then the damaged one is renamed.
 
         Args:
             together: all ranks make it, in a process group; rank 0 creates and writes the folder.
@@ -52,19 +52,27 @@ class Store:
         folder = self.path(stage, inputs)
         if not self.ranks.leads:
             return folder, self._follow(folder, make, together)
-        if (folder / "inputs.json").is_file():
+        if folder.is_dir() and problem(folder) is None:
             return folder, self.ranks.share(True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):  # runs side by side wait here and then reuse
-            if (folder / "inputs.json").is_file():
+        with FileLock(lock_of(folder)):  # runs side by side wait here and then reuse
+            if is_whole(folder):
                 return folder, self.ranks.share(True)
             self.ranks.share(False)
             with atomic_write(folder) as aside:
                 with self.ranks.together() if together else nullcontext():
                     make(aside)
                 (aside / "inputs.json").write_text(_canonical(inputs), encoding="utf-8")
+                write_sums(aside)
         self.ranks.share()
         return folder, False
+
+    def remove_unfinished(self) -> None:
+        """Removes what killed runs had begun to make."""
+        if self.ranks.leads and self.root.is_dir():
+            for stage in self.root.iterdir():
+                if stage.is_dir():
+                    remove_unfinished(stage)
 
     def _follow(self, folder: Path, make: Callable[[Path], None], together: bool) -> bool:
         """Waits for rank 0, the only one that holds the lock."""

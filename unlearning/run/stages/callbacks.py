@@ -93,6 +93,12 @@ def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
     return next((str(reason) for reason in reasons if reason), None)
 
 
+def kept_steps(callbacks: Mapping[str, Callback], steps: int) -> int:
+    """Returns the number of optimizer steps in the weights: without those that a guard undid."""
+    guards = (found for found in callbacks.values() if isinstance(found, CollapseGuard))
+    return min((guard.kept_steps(steps) for guard in guards), default=steps)
+
+
 def _watched(prompts: Sequence[PromptSet]) -> PromptSet | None:
     """Returns the prompts that are watched: held-out harmful ones, or fine-tuned passages."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
-from unlearning.models.load import check_model_folder
+from unlearning.run.checks.weights import check_local
 from unlearning.run.stages.answers import evaluate_kept
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.finetune import Sets, finetuned_model, finetuned_sets
@@ -71,7 +71,7 @@ def check_oracle(config: DictConfig) -> str | None:
     if config.oracle is not True:
         if not isinstance(config.oracle, str):
             raise ConfigError(f"oracle={config.oracle!r}: expected true, false or a model's name.")
-        check_model_folder(config.oracle)
+        check_local(config.oracle, config.model.tokenizer, "oracle")
         return f"oracle: {config.oracle}"
     if config.finetune is None:
         raise ConfigError(

@@ -140,6 +140,7 @@ def _facts(run: RunContext, judge: Judge) -> dict[str, Any]:
 def _unlearning_facts(run: RunContext, unlearned: Unlearned) -> dict[str, Any]:
     return {
         "steps": unlearned.steps,
+        "kept_steps": unlearned.kept_steps,
         "stop_reason": unlearned.stop_reason,
         "notes": unlearned.notes,
         "reference": unlearned.reference,

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from unlearning.files import write_json
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM
-from unlearning.models.load import load_tokenizer, save_model
+from unlearning.models.load import load_model, load_tokenizer, save_model
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.stages.models import load_base
 
@@ -34,6 +32,8 @@ class Unlearned:
         notes: what a reader of the report should know, such as cut answers.
         reference: which reference the KL was to.
         signal: what stopped it, if one did; then a checkpoint to resume from was saved.
+        kept_steps: optimizer steps in the weights, without those that the guard undid; None of a
+            run that version 0.5 unlearned, and of a weight edit.
     """
 
     policy: CausalLM | None
@@ -43,9 +43,10 @@ class Unlearned:
     notes: list[str]
     reference: str
     signal: int | None = None
+    kept_steps: int | None = None
 
 
-NOTED = ("steps", "stop_reason", "notes", "reference")
+NOTED = ("steps", "stop_reason", "notes", "reference", "kept_steps")
 MODEL = "model"
 
 
@@ -81,5 +82,5 @@ def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
     if (folder / MODEL / ADAPTER_CONFIG).is_file():
         policy = load_adapter(load_base(config, start)[0], folder / MODEL)
     else:
-        policy = AutoModelForCausalLM.from_pretrained(folder / MODEL, dtype=torch.float32)
+        policy = load_model(folder / MODEL)
     return Unlearned(policy, load_tokenizer(folder / MODEL), **noted)

@@ -1,0 +1,39 @@
+"""`data`: the data sets, and how they become tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from unlearning.ranges import LARGEST, Count, Seed, Whole
+from unlearning.run.config.schema.kinds import Closed, Open, Target, Text
+
+MaxLength = Annotated[int, Ge(16), Le(LARGEST)]
+
+
+class Template(Closed):
+    """Arguments of `PromptTemplate`."""
+
+    prompt_format: Text = "{prompt}"
+    answer_prefix: Text = ""
+    append_eos: bool = True
+
+
+class EvaluationData(Open):
+    """What an evaluation needs of it; any further name is a data set that prompt sets can ask."""
+
+    seed: Seed
+    forget: Target | None
+    retain: Target | None
+    related: Target | None
+    template: Template
+    max_length: MaxLength
+    __pydantic_extra__: dict[str, Target | None]
+
+
+class Data(EvaluationData):
+    alternate: list[Text] | Target | None = None
+    alternates_per_prompt: Count = 1
+    mismatch_per_prompt: Whole
+    layout: Literal["auto", "tree", "padded"]

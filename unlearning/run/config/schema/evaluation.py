@@ -1,0 +1,66 @@
+"""`evaluation`: prompt sets, their metrics, and how answers are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le, MinLen
+
+from unlearning.ranges import Count
+from unlearning.run.config.schema.data import Template
+from unlearning.run.config.schema.kinds import (
+    Closed,
+    ImportPath,
+    Label,
+    ModelName,
+    Path,
+    Split,
+    Target,
+    Text,
+)
+
+RougeThreshold = Annotated[float, Gt(0), Le(1)]
+
+
+class Metric(Closed):
+    """A declared metric by its import path, with what is changed of the declaration."""
+
+    path: ImportPath
+    name: Text = ""
+    label: Text = ""
+    direction: Literal["lower", "higher", "near zero"] | None = None
+    interval: ImportPath = ""
+    options: dict[str, Any] | None = None
+
+
+MetricNode = ImportPath | Metric | Target
+
+
+class PromptSet(Closed):
+    source: Text | Target
+    split: Split | None = "all"
+    limit: Count | None = None
+    kind: Literal["harmful", "copyright", "retain", "related", ""] | None = None
+    metrics: list[MetricNode] | None = None
+    template: Template | None = None
+
+
+class Aggregate(Closed):
+    """A figure of several prompt sets."""
+
+    metric: MetricNode
+    of: Annotated[list[Text], MinLen(1)]
+    label: Text | None = None
+    against: Path | None = None
+    stage: Text | None = None
+
+
+class Evaluation(Closed):
+    max_new_tokens: Count
+    batch_size: Count | None
+    rouge_threshold: RougeThreshold
+    resamples: Count
+    embedding: ModelName | None
+    bleurt: ModelName | None
+    prompt_sets: dict[Label, PromptSet | None]
+    aggregates: dict[Label, Aggregate] | None = None
