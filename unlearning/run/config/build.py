@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -149,18 +149,9 @@ def build_template(config: DictConfig) -> Template:
 
 
 def stop_strings(config: DictConfig) -> tuple[str, ...]:
-    """Returns `evaluation.stop`, the texts before which an answer ends; `\\n` is a newline.
-
-    Raises:
-        ConfigError: it is neither null, nor a text, nor a list of texts, or one is empty.
-    """
+    r"""Returns `evaluation.stop`, the texts before which an answer ends; `\n` is a newline."""
     value = config.evaluation.get("stop")  # absent in configurations of version 0.5
     found = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(found, Sequence) or not all(isinstance(text, str) and text for text in found):
-        raise ConfigError(
-            f"evaluation.stop={value!r} must be null, or texts before which an answer ends, for "
-            'example evaluation.stop=["\\n### Question:"].'
-        )
     return tuple(unescaped(text) for text in found)
 
 
