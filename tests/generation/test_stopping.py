@@ -132,7 +132,8 @@ def test_the_token_that_the_stop_string_begins_in_leaves_its_text_alone():
     bpe = tokenizer_kinds.make("bytes")
     ids = bpe.encode("the old house")
     cut = before_stop(ids, bpe, ["use", "zzz"])
-    assert cut is not None
+    assert cut is not None and cut == before_stop(ids, bpe, ["use", "se"])
+    assert before_stop(ids, bpe, ["use", "old"])[0] == "the "  # the first in the text
     text, kept = cut
     assert text == "the old ho" and "the old ho".startswith(bpe.decode(kept))
     assert kept == ids[: len(kept)]

@@ -24,6 +24,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.window_corpus import WindowCorpus
 from unlearning.data.windows import Records
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, InnerShare, Whole
 from unlearning.types import Example
 
 
@@ -51,6 +52,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         section_windows: consecutive windows that are assigned to a split together.
         num_workers: processes that read, where this data set is trained on alone.
         records_split: which split of the hub data set, as for the next two.
+        where: which rows to take, for example `{language: en}`; see
+            `unlearning.data.where.RowFilter`.
         settings: see `ExampleDataModule`. The template puts nothing around a passage.
 
     Raises:
@@ -62,17 +65,18 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         source: str = "bookcorpus/bookcorpus",
         records: Records | None = None,
         text_column: str = "text",
-        window_words: int = 100,
-        prompt_share: float = 0.2,
+        window_words: Count = 100,
+        prompt_share: InnerShare = 0.2,
         streaming: bool = True,
-        buffer_size: int = 10_000,
-        mismatch_pool: int | None = None,
-        held_out_limit: int = 200,
-        section_windows: int = 50,
-        num_workers: int = 0,
+        buffer_size: Count = 10_000,
+        mismatch_pool: Count | None = None,
+        held_out_limit: Count = 200,
+        section_windows: Count = 50,
+        num_workers: Whole = 0,
         records_split: str = "train",
         config_name: str | None = None,
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         if settings.get("template") is None:
@@ -87,7 +91,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             section_windows=section_windows,
         )  # fmt: skip
         self.windows = WindowCorpus(
-            Corpus(source, text_column, records_split, config_name, revision),
+            Corpus(source, text_column, records_split, config_name, revision, where),
             records, window_words, prompt_share, section_windows, self.fractions, self.seed,
         )  # fmt: skip
         self._held_out: dict[Split, list[Example]] = {}
@@ -215,7 +219,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         return f"{self.seed}\n{example.prompt}{example.response}"
 
 
-def _check_settings(records: Any, prompt_share: float, **sizes: int) -> None:
+def _check_settings(records: Any, prompt_share: InnerShare, **sizes: int) -> None:
     if records is not None and records not in get_args(Records):
         raise ConfigError(f"records={records!r}: expected one of {', '.join(get_args(Records))}.")
     if not 0 < prompt_share <= 0.5:

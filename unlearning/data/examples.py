@@ -24,6 +24,7 @@ from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, Seed, Share
 from unlearning.types import Batch, Example, TokenizedExample
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ log = logging.getLogger(__name__)
 class ExampleSettings(TypedDict, total=False):
     """Arguments that every data set passes on to `ExampleDataModule`."""
 
-    fractions: Sequence[float]
-    seed: int
+    fractions: Sequence[Share]
+    seed: Seed
     tokenizer: PreTrainedTokenizerBase | None
     template: Template | None
-    batch_size: int
-    max_length: int
+    batch_size: Count
+    max_length: Count
     cache_dir: str | None
     skip_empty: bool
 
@@ -69,12 +70,12 @@ class ExampleDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
-        fractions: Sequence[float] = (0.7, 0.1, 0.2),
-        seed: int = 0,
+        fractions: Sequence[Share] = (0.7, 0.1, 0.2),
+        seed: Seed = 0,
         tokenizer: PreTrainedTokenizerBase | None = None,
         template: Template | None = None,
-        batch_size: int = 8,
-        max_length: int = 512,
+        batch_size: Count = 8,
+        max_length: Count = 512,
         cache_dir: str | None = None,
         skip_empty: bool = False,
     ) -> None:
@@ -137,9 +138,11 @@ class ExampleDataModule(LightningDataModule, ABC):
         """
         splits = split_by_prompt(examples, self.fractions, self.seed)
         if not splits["train"]:
+            name = f"{type(self).__name__} ({self.source})" if self.source else type(self).__name__
+            empty = f" {self.num_empty} empty answers were left out." if self.num_empty else ""
             raise ConfigError(
-                f"{type(self).__name__}: the train split is empty; {len(examples)} examples were "
-                f"split by {self.fractions}. Add records or raise the first fraction."
+                f"{name}: the train split is empty; {len(examples)} examples were split by "
+                f"{self.fractions}.{empty} Add records or raise the first fraction."
             )
         return splits
 

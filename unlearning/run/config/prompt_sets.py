@@ -22,7 +22,8 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import KINDS
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of
-from unlearning.run.config.build import build, build_template, own_source
+from unlearning.run.config.build import build_template, own_source
+from unlearning.run.config.targets import build
 from unlearning.types import Example, Generation, PromptSet
 
 SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template")
@@ -106,7 +107,7 @@ def build_metric(node: Any, where: str) -> Metric:
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where} is {node!r}; expected an import path or a mapping with path.")
     if "_target_" in settings:
-        found = build(settings)
+        found = build(settings, Metric, where)
     else:
         _checked(settings, _METRIC, where)
         found = _imported(settings.get("path"), where)

@@ -32,7 +32,7 @@ from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.types import Generation, PromptSet, Role
 
 Callbacks = dict[str, Callback]
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LOSSES = "checkpoints", "losses.csv"
 
 
 def callbacks(
@@ -61,7 +61,7 @@ def callbacks(
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
-    found["losses"] = LossCurve(folder / "losses.csv")
+    found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
         chosen, every = examples[: settings.harm.prompts], settings.harm.every_n_steps
         found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
