@@ -14,7 +14,6 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
 from unlearning.losses import Reduction, TokenLosses
-from unlearning.models.adapter import prepare_policy
 from unlearning.models.decoder import (
     CausalLM,
     check_head,
@@ -24,8 +23,10 @@ from unlearning.models.decoder import (
 )
 from unlearning.models.layers import check_layers, freeze_above
 from unlearning.models.load import check_context, check_vocabulary
+from unlearning.models.policy import prepare_policy
 from unlearning.models.trained import choose_trained
 from unlearning.objective import PAPER_TERMS, Objective
+from unlearning.ranges import Count, Positive, Whole
 from unlearning.reference import Mode, Reference
 from unlearning.reference.choose import choose_reference
 from unlearning.training.base import OptimizedModule
@@ -58,6 +59,7 @@ class UnlearningModule(OptimizedModule):
 
     Args:
         model: the policy: a Hugging Face causal LM (it is trained in place), or its name or path.
+            Trained weights in fp16 or bf16 are cast to fp32 first; see `train_in_fp32`.
         terms: name -> term, see `unlearning.objective`; None is the paper's with e = (0.5, 1, 1).
         lora: arguments of `add_adapter`, {} for the paper's LoRA; None trains every weight.
         reference: auto, adapter_off, cached or copy; see `unlearning.reference`.
@@ -95,13 +97,13 @@ class UnlearningModule(OptimizedModule):
         cache_dir: str | Path | None = None,
         reduction: Reduction = "mean",
         optimizer: str = "adamw",
-        learning_rate: float = 2e-6,
+        learning_rate: Positive = 2e-6,
         optimizer_options: Mapping[str, Any] | None = None,
         schedule: Schedule = "linear",
-        warmup_steps: int = 0,
+        warmup_steps: Whole = 0,
         keep_dropout: bool = False,
         gradient_checkpointing: bool = False,
-        chunk_size: int | None = None,
+        chunk_size: Count | None = None,
         trained: Sequence[str] | None = None,
         rule: StepRule | Mapping[str, Any] | None = None,
     ) -> None:

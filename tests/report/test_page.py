@@ -285,19 +285,25 @@ def test_a_folder_without_metrics_is_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_an_interrupted_write_keeps_the_old_page(metrics, make_run, monkeypatch):
+@pytest.mark.parametrize("name", ["made.json", "report.html"])
+def test_an_interrupted_write_keeps_the_old_page(metrics, make_run, monkeypatch, name):
     folder = make_run(metrics)
-    (folder / "report.html").write_text("old", encoding="utf-8")
+    old = read(folder)
     files = set(os.listdir(folder))
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "date": "another day"}))
+    replace = os.replace
 
     def interrupted(source: str, target: Path) -> None:
-        raise KeyboardInterrupt
+        if target.name == name:
+            raise KeyboardInterrupt
+        replace(source, target)
 
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", interrupted)
         write_report(folder)
-    assert (folder / "report.html").read_text(encoding="utf-8") == "old"
+    assert (folder / "report.html").read_text(encoding="utf-8") == old
     assert set(os.listdir(folder)) == files
+    assert "another day" in read(folder)  # and it still counts as ours
 
 
 def test_the_page_is_the_same_each_time(metrics, make_run):

@@ -11,12 +11,14 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.callbacks.prompts import written_prompts
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
+from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.files import write_text
 from unlearning.fsdp import gathered
-from unlearning.generation.generate import generate
+from unlearning.types import Example
 
 
 class SampleGenerations(StepCallback):
@@ -29,42 +31,47 @@ class SampleGenerations(StepCallback):
     All ranks generate; rank 0 writes.
 
     Args:
-        prompts: as the model gets them, that is with the template.
+        prompts: as text in its template already, or Examples, which `template` writes.
         tokenizer: of the model.
         path: the file; its folder is made.
         every_n_steps: optimizer steps between two samples.
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: sample the untrained model, too.
+        template: of Examples; None: the default one.
+        stop_strings: texts before which a completion ends.
+
+    Raises:
+        ConfigError: there is no prompt; or, before the first step, a file that holds no samples.
     """
 
     def __init__(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Example],
         tokenizer: PreTrainedTokenizerBase,
         path: str | Path,
         every_n_steps: int = 100,
         max_new_tokens: int = 48,
         batch_size: int | None = None,
         at_start: bool = True,
+        template: Template | None = None,
+        stop_strings: Sequence[str] = (),
     ) -> None:
         super().__init__(every_n_steps, at_start)
         if not prompts:
             raise ConfigError("SampleGenerations needs at least one prompt; it got none.")
-        self.prompts, self.tokenizer, self.path = list(prompts), tokenizer, Path(path)
+        self.prompts = written_prompts(prompts, tokenizer, template, stop_strings)
+        self.path = Path(path)
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         mine = shard(len(self.prompts), trainer)
         forward = trainer.precision_plugin.forward_context()
         with gathered(trainer, pl_module) as policy, forward:
-            completions = generate(
-                policy, self.tokenizer, [self.prompts[i] for i in mine], self.max_new_tokens,
-                self.batch_size,
-            )  # fmt: skip
+            completions = self.prompts.complete(policy, mine, self.max_new_tokens, self.batch_size)
         texts = gather(dict(zip(mine, (c.text for c in completions), strict=True)), trainer)
         if trainer.is_global_zero:
-            pairs = list(zip(self.prompts, texts, strict=True))
+            pairs = list(zip(self.prompts.texts, texts, strict=True))
             self._write(step, pairs)
             _show(trainer, step, pairs)
 
@@ -79,7 +86,13 @@ class SampleGenerations(StepCallback):
         text = self.path.read_text(encoding="utf-8", errors="replace")
         # Not `splitlines`, which ends a line at separators that may stand in a completion, too.
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-        kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
+        whole = [line for line in lines if line.endswith("\n")]
+        if any(_step(line) is None for line in whole):
+            raise ConfigError(
+                f"{self.path} holds lines that are no samples, and would be overwritten. Move it "
+                "away or give another path."
+            )
+        kept = [line for line in whole if 0 < step >= (_step(line) or 0)]
         if kept != lines:
             write_text(self.path, "".join(kept))
 
@@ -91,12 +104,12 @@ class SampleGenerations(StepCallback):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _step(line: str) -> float:
+def _step(line: str) -> int | None:
     """Returns the step of a line, or None for a line without one."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return None
 
 
 def _show(trainer: Trainer, step: int, pairs: list[tuple[str, str]]) -> None:

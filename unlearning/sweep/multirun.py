@@ -23,7 +23,7 @@ from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
 from unlearning.sweep.messages import tell
 from unlearning.sweep.plugins import MODULE, register_plugins
-from unlearning.sweep.state import FILE, REVERTED, Sweep, claimed, forget_empty
+from unlearning.sweep.state import REVERTED, Sweep, check_new, claimed, forget_empty
 from unlearning.sweep.words import (
     key_of,
     label,
@@ -84,6 +84,8 @@ def _launch(words: list[str], goes_on: bool) -> int:
     words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     words.append(f"hydra.sweep.dir={quoted(str(folder))}")
     with claimed(folder):
+        if not goes_on:
+            check_new(folder, ours)
         if ours:
             _begin(folder, words, goes_on)
         job = InProcess(str(config.sweep.name or folder.name), tuple(swept))
@@ -105,15 +107,9 @@ def _launch(words: list[str], goes_on: bool) -> int:
 
 
 def _begin(folder: Path, words: Sequence[str], goes_on: bool) -> None:
-    """Writes `sweep.json`, or compares the existing one."""
+    """Writes `sweep.json`, or says what was done with the existing one."""
     typed = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     if not goes_on:
-        if (folder / FILE).exists():
-            raise ConfigError(
-                f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume="
-                f"{shlex.quote(str(folder))}; or choose another folder with "
-                "hydra.sweep.dir=<folder>."
-            )
         Sweep(folder, typed).save()
         return tell(f"Sweep: {folder}")
     sweep = Sweep.load(folder)

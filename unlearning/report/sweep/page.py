@@ -19,9 +19,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unlearning.files import write_bytes
+from unlearning.made import Made
 from unlearning.report.describe import describe
 from unlearning.report.ending import REVERTED
+from unlearning.report.own import is_page_or_table
 from unlearning.report.page import environment
 from unlearning.report.sweep.blocks import find_blocks
 from unlearning.report.sweep.folder import Job, SweepFolder, read_sweep_folder
@@ -48,16 +49,16 @@ def write_sweep_report(folder: Path, budget: Budget | None = None) -> Path:
         The path of the page.
 
     Raises:
-        ConfigError: the folder holds no jobs, or its record cannot be parsed.
+        ConfigError: the folder holds no jobs, its record cannot be parsed, or there is a
+            page or table of that name that was not written here, or was changed since.
     """
     sweep = read_sweep_folder(Path(folder))
     swept = find_swept(sweep)
     page = render(sweep, swept, budget or Budget())
-    tables = {TABLE: metrics_csv(sweep, swept), SUMMARY: summary_csv(sweep, swept)}
-    for name, text in {**tables, PAGE: page}.items():
-        # A lone surrogate cannot be encoded; it becomes a question mark.
-        content = text.encode("utf-8", errors="replace")
-        write_bytes(sweep.path / name, content, shared=True)
+    texts = {TABLE: metrics_csv(sweep, swept), SUMMARY: summary_csv(sweep, swept), PAGE: page}
+    # A lone surrogate cannot be encoded; it becomes a question mark.
+    contents = {name: text.encode("utf-8", errors="replace") for name, text in texts.items()}
+    Made(sweep.path).write(contents, recognised=is_page_or_table)
     return sweep.path / PAGE
 
 
