@@ -112,7 +112,10 @@ def test_validation_counts_them(compose_config, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([f"+callbacks.mine={{_target_: {__name__}.NotOne}}"], r"gives NotOne, which is no lightn"),
+        (
+            [f"+callbacks.mine={{_target_: {__name__}.NotOne}}"],
+            "Callback. It was not called",
+        ),
         (
             ["+callbacks.mine={file: x}"],
             r"callbacks\.mine\._target_ is missing, the import path",

@@ -33,30 +33,31 @@ def _prompts(examples):
     return {example.conversation for example in examples}
 
 
-def test_watched_passages_were_trained_on_and_are_not_scored(looked_through, tmp_path):
+def test_watched_passages_were_trained_on_and_are_not_scored(looked_through, tokenizer, tmp_path):
     config, data, sets = looked_through(BOOK, FEW)
     found = watched(config, data, sets)
     asked = set().union(*(_prompts(each.examples) for each in sets))
     assert (found.of, found.scored, len(found.examples)) == ("book_train", False, 32)
     assert len(_prompts(found.examples)) == 32 and not _prompts(found.examples) & asked
     assert _prompts(found.examples) <= _prompts(data["forget"].examples("train"))
-    made = callbacks(config, tmp_path, None, found, None, stop_at=3.0)["bleu"]
+    made = callbacks(config, tmp_path, tokenizer, found, None, stop_at=3.0)["bleu"]
     assert made.examples == found.examples and made.stop_at == 3.0
     kept = found.prompt_set(7)
     assert kept.examples == found.examples[:7]
     assert [metric.name for metric in kept.metrics] == ["bleu_to_target"]
 
 
-def test_watched_harmful_prompts_are_held_out_and_not_scored(looked_through, tmp_path):
+def test_watched_harmful_prompts_are_held_out_and_not_scored(looked_through, tokenizer, tmp_path):
     config, data, sets = looked_through(HARM)
     found = watched(config, data, sets)
     asked = set().union(*(_prompts(each.examples) for each in sets))
     assert (found.of, found.scored) == ("harmful_heldout", False)
     assert len(found.examples) >= 6 and not _prompts(found.examples) & asked
     assert not _prompts(found.examples) & _prompts(data["forget"].examples("train"))
-    made = callbacks(config, tmp_path, None, found, Scorer())["harm"]
-    assert [found.examples[0].prompt in text for text in made.prompts][0]
-    assert len(made.prompts) == len(found.examples[:32])
+    made = callbacks(config, tmp_path, tokenizer, found, Scorer())["harm"]
+    assert len(made.prompts.texts) == 32
+    for text, example in zip(made.prompts.texts, found.examples, strict=False):
+        assert example.prompt in text
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,10 @@ def test_a_best_checkpoint_by_harm_needs_prompts_of_its_own(looked_through):
     assert watched(config, data, sets).scored
 
 
-def test_a_set_of_its_own_template_is_watched_with_it(looked_through, tmp_path):
+def test_a_set_of_its_own_template_is_watched_with_it(looked_through, tokenizer, tmp_path):
     own = "+evaluation.prompt_sets.book_train.template={prompt_format: 'Go on: {prompt}'}"
     found = watched(*looked_through(BOOK, FEW, own))
     config, *_ = looked_through(BOOK, FEW)
-    made = callbacks(config, tmp_path, None, found, None, 0.0)["bleu"]
+    made = callbacks(config, tmp_path, tokenizer, found, None, 0.0)["bleu"]
     assert made.template.prompt("x") == "Go on: x"
     assert found.prompt_set(1).template == {"prompt_format": "Go on: {prompt}"}

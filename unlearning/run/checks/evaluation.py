@@ -17,7 +17,6 @@ from unlearning.run.config.build import (
     build_data,
     build_template,
     build_trainer,
-    check_targets,
     comparison_settings,
 )
 from unlearning.run.config.evaluate import evaluated_models
@@ -34,7 +33,6 @@ def check_evaluation(config: DictConfig) -> list[str]:
         ConfigError: for the first thing that is wrong.
     """
     build_template(config)
-    check_targets(config.logger, "logger")
     comparison_settings(config)
     build_trainer(config, max_steps=1)  # says which device
     found = [*check_tracking(config), *check_evaluated_models(config)]

@@ -24,7 +24,7 @@ from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.run.config.build import build_template
+from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.run.stages.watched import Watched
@@ -50,31 +50,30 @@ def callbacks(
         stop_at: BLEU that the model before fine-tuning has on them; there the training stops.
         after_save: called on rank 0 after each checkpoint.
     """
-    settings, template = config.callbacks, build_template(config)
-    examples = []
-    if watched is not None:
-        examples, template = watched.examples, replace(template, **watched.template)
-    texts = [template.prompt(example.prompt) for example in examples]
-    answers = {
-        "max_new_tokens": config.evaluation.max_new_tokens,
-        "batch_size": config.evaluation.batch_size,
-    }
+    settings = config.callbacks
+    examples = watched.examples if watched else []
+    template = replace(build_template(config), **(watched.template if watched else {}))
+    answering = evaluation_settings(config)
+    answers: dict[str, Any] = {
+        "template": template, "max_new_tokens": answering.max_new_tokens,
+        "batch_size": answering.batch_size, "stop_strings": answering.stop,
+    }  # fmt: skip
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
     found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
-        chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
+        chosen, every = examples[: settings.harm.prompts], settings.harm.every_n_steps
         found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
     if settings.bleu and watched and watched.kind == "copyright":
         found["bleu"] = BleuEvaluation(
-            examples[: settings.bleu.prompts], tokenizer, template,
+            examples[: settings.bleu.prompts], tokenizer,
             every_n_steps=settings.bleu.every_n_steps, stop_at=stop_at,
             patience=settings.bleu.patience, **answers,
         )  # fmt: skip
-    if settings.samples and texts:
+    if settings.samples and examples:
         found["samples"] = SampleGenerations(
-            texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
+            examples[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
     found.update(unlearning_callbacks(config))

@@ -19,8 +19,9 @@ from unlearning.classifier.train import SCORES_FILE, train_classifier
 from unlearning.models.load import check_context, check_vocabulary, load_model, load_tokenizer
 from unlearning.pretrain import train_base
 from unlearning.run.config.build import (
-    build,
-    build_template,
+    build_base_data,
+    build_classifier_data,
+    build_classifier_tokenizer,
     build_trainer,
     numerics,
     trainer_options,
@@ -78,7 +79,7 @@ def classifier(
         return None, {}, False
     if settings.train is None:
         return _scorer(config, settings.model), {"id": model_identity(settings.model)}, False
-    data = build(settings.train.data)
+    data = build_classifier_data(config)
     inputs = {
         "settings": _plain(settings, leave_out=("labels", "batch_size", "seed")),
         "numerics": numerics(config),
@@ -91,7 +92,7 @@ def classifier(
         seed_everything(settings.seed, verbose=False)  # not the run's: other runs use it, too
         if settings.tiny is not None:
             shape = _plain(settings.tiny)
-            tokenizer = build(shape.pop("tokenizer")) if shape.get("tokenizer") else None
+            tokenizer = build_classifier_tokenizer(config)
             model, data.tokenizer = tiny_bert(
                 data.train_texts(), num_labels=len(data.labels), seed=settings.seed,
                 **{**shape, "tokenizer": tokenizer},
@@ -137,12 +138,12 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     recipe = config.model.base
     if recipe is None:
         return config.model.name_or_path, False
-    data = build(recipe.data)
-    data.template, data.cache_dir = build_template(config), config.cache_dir
+    data = build_base_data(config)
+    data.cache_dir = config.cache_dir
     inputs = {
         "recipe": _plain(recipe, leave_out=("seed",)),
         "numerics": numerics(config),
-        "template": _plain(config.data.template),
+        "template": repr(data.template),
         "data": data.fingerprint(),
         "seed": recipe.seed,
     }
