@@ -51,7 +51,7 @@ def unlearning_run(run: RunContext) -> int:
     finetuned = finetune(run, base)
     oracle = evaluate_oracle(run, judge, base)
     before = evaluate_kept(run, judge, finetuned.model, "before")
-    unlearned = unlearn_or_find(run, judge, finetuned.model, base, original)
+    unlearned = unlearn_or_find(run, judge, finetuned.model, base)
     if unlearned.signal is not None:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
