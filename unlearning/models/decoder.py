@@ -67,18 +67,13 @@ def output_head(model: CausalLM) -> Head:
             more to its logits than scale and soft-cap them.
     """
     base = unwrap(model)
-    head = linear_head(base)
+    head = _linear_head(base)
     found = _logit_map(base)
     bias = head.bias if head.bias is None or found.of_bias == 1 else head.bias * found.of_bias
     return Head(head.weight, bias, found.softcap)
 
 
-def linear_head(base: PreTrainedModel) -> nn.Linear:
-    """Returns the output head, whatever the model does to its logits; no weight is looked at.
-
-    Raises:
-        ConfigError: it is no plain linear layer.
-    """
+def _linear_head(base: PreTrainedModel) -> nn.Linear:
     head = base.get_output_embeddings()
     if type(head) is nn.Linear:
         return head
@@ -104,7 +99,7 @@ def _logit_map(base: PreTrainedModel) -> LogitMap:
         _linear_head(base)
         return LogitMap()
     if base not in _LOGIT_MAPS:
-        linear_head(base)  # else there is nothing to look at
+        _linear_head(base)  # else there is nothing to look at
         ids = _probe_ids(base)
         with torch.no_grad(), torch.autocast(base.device.type, enabled=False), evaluating(base):
             found = find_logit_map(base, ids)
@@ -118,7 +113,7 @@ def tied_gradient(model: CausalLM) -> TiedGradient | None:
     weight, and the decoder accepts embeddings in place of tokens; else None."""
     base = unwrap(model)
     embedding = base.get_input_embeddings()
-    weight = linear_head(base).weight
+    weight = _linear_head(base).weight
     if getattr(embedding, "weight", None) is not weight or not weight.requires_grad:
         return None
     if not only_looks_up(embedding) or not _takes_embeddings(base):
@@ -181,7 +176,7 @@ def check_head(model: CausalLM) -> None:
 
 def _check_logits(base: PreTrainedModel, ids: Tensor, found: LogitMap) -> None:
     """Compares the model's logits with those that the losses make."""
-    head = linear_head(base)
+    head = _linear_head(base)
     states = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
     bias = None if head.bias is None else head.bias * found.of_bias
     states = (states * found.scale).to(head.weight.dtype)

@@ -18,7 +18,7 @@ from unlearning.errors import ConfigError
 from unlearning.loading import load_config
 from unlearning.models.adalora import is_adalora, plan_ranks
 from unlearning.models.adapter import add_adapter
-from unlearning.models.decoder import linear_head, unwrap
+from unlearning.models.decoder import output_head
 from unlearning.models.gguf import gguf_config, is_gguf
 from unlearning.run.checks.weights import is_here
 
@@ -67,7 +67,7 @@ def _check_adapter(config: DictConfig, key: str, settings: Any, steps: int) -> N
     plain: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     try:
         policy = add_adapter(_without_weights(config), **plain)
-        linear_head(unwrap(policy))
+        output_head(policy)
         if is_adalora(policy) and steps > 0:  # -1: as many as the epochs have
             plan_ranks(policy, steps)
     except ConfigError as error:
