@@ -14,6 +14,7 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.models import check_models
+from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
 from unlearning.run.config.build import (
     build_template,
@@ -40,6 +41,7 @@ def validate(config: DictConfig) -> list[str]:
     if config.task == EVALUATE:
         return check_evaluation(config)
     build_template(config)
+    check_loss_options(config)
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
@@ -80,6 +82,7 @@ def _training(config: DictConfig) -> None:
         build_guard(config)
     if callbacks.checkpoint:
         build_checkpoints(config, Path())
+        check_best(config)
     try:
         build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
     except RuntimeError as error:  # two callbacks whose states would have one name

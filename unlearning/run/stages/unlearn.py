@@ -85,7 +85,7 @@ def unlearn(
         watch: makes the callbacks for a tokenizer, see `unlearning.run.stages.callbacks`.
     """
     checkpoint = ranks.share(_text(last_checkpoint(folder) if ranks.leads else None))
-    policy, tokenizer = load_base(config, start)
+    policy, tokenizer = load_base(config, start, keep_dropout=config.unlearn.keep_dropout)
     stream = _stream(config, data, policy, tokenizer)
     of_base = config.reference.of == "base" and start != base
     other = load_base(config, base)[0] if of_base else None
