@@ -56,7 +56,7 @@ def test_a_configuration_of_version_0_5_has_no_stop_strings_and_its_template(com
 
 def test_settings_of_a_chat(compose_config):
     config = compose_config(
-        "data=synthetic", "data/template=chat", r'data.template.system="Be\nbrief."',
+        "data=synthetic", "trainer=cpu", "data/template=chat", r'data.template.system="Be\nbrief."',
         "data.template.enable_thinking=true", "+data.template.options.date_string=today",
     )  # fmt: skip
     check_schema(config)
