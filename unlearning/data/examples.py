@@ -21,7 +21,7 @@ from unlearning.data.overlap import drop_duplicates
 from unlearning.data.source import fingerprint
 from unlearning.data.split import SPLITS, Split, checked_fractions, split_by_prompt
 from unlearning.data.stored_examples import store
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
 from unlearning.ranges import Count, Seed, Share
@@ -39,7 +39,7 @@ class ExampleSettings(TypedDict, total=False):
     fractions: Sequence[Share]
     seed: Seed
     tokenizer: PreTrainedTokenizerBase | None
-    template: PromptTemplate | None
+    template: Template | None
     batch_size: Count
     max_length: Count
     cache_dir: str | None
@@ -73,7 +73,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         fractions: Sequence[Share] = (0.7, 0.1, 0.2),
         seed: Seed = 0,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        template: PromptTemplate | None = None,
+        template: Template | None = None,
         batch_size: Count = 8,
         max_length: Count = 512,
         cache_dir: str | None = None,

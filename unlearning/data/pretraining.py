@@ -68,7 +68,7 @@ class PretrainingDataModule(LightningDataModule):
     def texts(self) -> Iterator[str]:
         """Returns everything as text, to train a tokenizer on."""
         for example in self.examples():
-            yield self.template.prompt(example.prompt) + self.template.answer(example.response)
+            yield self.template.prompt(example) + self.template.answer(example.response)
         for passage in self.passages():
             yield from passage.split("\n\n")
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from unlearning.classifier import JigsawDataModule
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.pretraining import PretrainingDataModule
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
@@ -63,8 +63,23 @@ def build_alternate(config: DictConfig) -> Any:
 
 
 def build_base_data(config: DictConfig) -> PretrainingDataModule:
-    """Builds what a base model is trained on from scratch."""
-    return build(config.model.base.data, PretrainingDataModule, "model.base.data")
+    """Builds what a base model is trained on from scratch, in the template of the run.
+
+    Raises:
+        ConfigError: that template needs a tokenizer, of which there is none yet.
+    """
+    found: PretrainingDataModule = build(
+        config.model.base.data, PretrainingDataModule, "model.base.data"
+    )
+    template = build_template(config)
+    if not isinstance(template, PromptTemplate):
+        raise ConfigError(
+            f"data.template is a {type(template).__name__}, and a model from scratch (model.base) "
+            "has no chat format. Choose data/template=question, or a chat model by "
+            "model.name_or_path with model.base=null."
+        )
+    found.template = template
+    return found
 
 
 def build_classifier_data(config: DictConfig) -> JigsawDataModule:
@@ -78,8 +93,21 @@ def build_classifier_tokenizer(config: DictConfig) -> Tokenizer | None:
     return None if node is None else build(node, Tokenizer, "classifier.tiny.tokenizer")
 
 
-def build_template(config: DictConfig) -> PromptTemplate:
-    return PromptTemplate(**OmegaConf.to_container(config.data.template))  # type: ignore[arg-type]
+def build_template(config: DictConfig) -> Template:
+    """Builds the template: a `PromptTemplate`, or what `data.template._target_` names.
+
+    Raises:
+        ConfigError: it is none, or does not take a setting.
+    """
+    node: dict[str, Any] = OmegaConf.to_container(config.data.template, resolve=True)  # type: ignore[assignment]
+    return build({"_target_": "unlearning.data.PromptTemplate", **node}, Template, "data.template")
+
+
+def stop_strings(config: DictConfig) -> tuple[str, ...]:
+    r"""Returns `evaluation.stop`, the texts before which an answer ends; `\n` is a newline."""
+    value = config.evaluation.get("stop")  # absent in configurations of version 0.5
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    return tuple(unescaped(text) for text in found)
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:
@@ -88,6 +116,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         batch_size=config.evaluation.batch_size,
         max_length=config.data.max_length,
         cache_dir=config.cache_dir,
+        stop=stop_strings(config),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.metrics.likeness import bleu_to_target
-from unlearning.run.config.build import build_template
+from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.types import Generation, PromptSet, Role
@@ -49,31 +50,31 @@ def callbacks(
         original: answers of the model before fine-tuning; what it scores is the target to stop at.
         after_save: called on rank 0 after each checkpoint.
     """
-    settings, template = config.callbacks, build_template(config)
-    watched = _watched(prompts)
+    settings, watched = config.callbacks, _watched(prompts)
     examples = watched.examples if watched else []
-    texts = [template.prompt(example.prompt) for example in examples]
-    answers = {
-        "max_new_tokens": config.evaluation.max_new_tokens,
-        "batch_size": config.evaluation.batch_size,
-    }
+    template = replace(build_template(config), **(watched.template if watched else {}))
+    answering = evaluation_settings(config)
+    answers: dict[str, Any] = {
+        "template": template, "max_new_tokens": answering.max_new_tokens,
+        "batch_size": answering.batch_size, "stop_strings": answering.stop,
+    }  # fmt: skip
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
     found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
-        chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
+        chosen, every = examples[: settings.harm.prompts], settings.harm.every_n_steps
         found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
     if settings.bleu and watched and watched.kind == "copyright":
         number = settings.bleu.prompts
         found["bleu"] = BleuEvaluation(
-            examples[:number], tokenizer, template, every_n_steps=settings.bleu.every_n_steps,
+            examples[:number], tokenizer, every_n_steps=settings.bleu.every_n_steps,
             stop_at=_target(original, watched.name, number) if settings.bleu.stop else None,
             patience=settings.bleu.patience, **answers,
         )  # fmt: skip
-    if settings.samples and texts:
+    if settings.samples and examples:
         found["samples"] = SampleGenerations(
-            texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
+            examples[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
     found.update(unlearning_callbacks(config))

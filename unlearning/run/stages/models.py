@@ -22,7 +22,6 @@ from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,
-    build_template,
     build_trainer,
     numerics,
     trainer_options,
@@ -140,11 +139,11 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     if recipe is None:
         return config.model.name_or_path, False
     data = build_base_data(config)
-    data.template, data.cache_dir = build_template(config), config.cache_dir
+    data.cache_dir = config.cache_dir
     inputs = {
         "recipe": _plain(recipe, leave_out=("seed",)),
         "numerics": numerics(config),
-        "template": _plain(config.data.template),
+        "template": repr(data.template),
         "data": data.fingerprint(),
         "seed": recipe.seed,
     }

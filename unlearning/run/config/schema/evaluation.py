@@ -14,11 +14,13 @@ from unlearning.run.config.schema.kinds import (
     Label,
     ModelName,
     Path,
+    Says,
     Split,
     Target,
     Text,
 )
 
+StopString = Annotated[str, MinLen(1), Says("text before which an answer ends")]
 RougeThreshold = Annotated[float, Gt(0), Le(1)]
 
 
@@ -57,6 +59,7 @@ class Aggregate(Closed):
 
 class Evaluation(Closed):
     max_new_tokens: Count
+    stop: StopString | list[StopString] | None = None
     batch_size: Count | None
     rouge_threshold: RougeThreshold
     resamples: Count
