@@ -149,7 +149,7 @@ def to_sequences(
 def overlong_prompts(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_length: int,
 ) -> OverlongPromptError:
     """Makes the error that says how many prompts leave no room for an answer, and of the longest

@@ -13,7 +13,7 @@ from unlearning.files import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
-from unlearning.run.checks.places import check_losses, check_places
+from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
@@ -53,7 +53,7 @@ def unlearning_run(run: RunContext) -> int:
     finetuned = finetune(run, base)
     oracle = evaluate_oracle(run, judge, base)
     before = evaluate_kept(run, judge, finetuned.model, "before")
-    unlearned = unlearn_or_find(run, judge, finetuned.model, base, original)
+    unlearned = unlearn_or_find(run, judge, finetuned.model, base)
     if unlearned.signal is not None:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
@@ -168,8 +168,13 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
 
 
 def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    """Makes the run folder, with the configuration that a resumed run goes by; clears what a
-    killed run left half written in it. For the process that holds the folder."""
+    """Makes cache and run folder, with the configuration that a resumed run goes by; clears what
+    a killed run left half written there. For the process that holds the folder.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+    """
+    make_cache(config)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     if resume:

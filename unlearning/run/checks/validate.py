@@ -26,6 +26,7 @@ from unlearning.run.config.method import check_method
 from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
+from unlearning.run.stages.watched import check_watched
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.types import PromptSet
@@ -64,6 +65,7 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     check_architecture(config, online=True)
     sets = prompt_sets(config, data)
     aggregates(config, sets)
+    check_watched(config, data, sets)
     named = config.model.tokenizer or config.model.name_or_path
     if named is not None:
         check_lengths(config, data, sets, tokenizer_named(config, named))
