@@ -76,7 +76,7 @@ def test_a_prompt_that_is_only_scored(check):
 
 
 def test_a_prompt_of_the_fine_tuning(check):
-    message = r"finetune\.sets\.forget \(finetune\.context_length=40\): 1 of 11 prompts leave"
+    message = r"finetune\.sets\.forget \(finetune\.context_length=40\): 1 of 1 prompts leave"
     with pytest.raises(ConfigError, match=message):
         check([*FORGET, f"one {LONG}"], RETAIN, "finetune=lora", "finetune.context_length=40",
               "finetune.sets.forget=all", "data.max_length=128")  # fmt: skip
