@@ -17,6 +17,7 @@ from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
+from unlearning.run.config.gguf import with_gguf
 from unlearning.run.config.schema import check_schema
 from unlearning.run.output.claim import claim
 from unlearning.run.output.console import console
@@ -31,7 +32,7 @@ from unlearning.run.stages.answers import evaluate_kept, evaluate_loaded
 from unlearning.run.stages.context import RunContext, run_context
 from unlearning.run.stages.evaluated import adapter_base, makes_base
 from unlearning.run.stages.finetune import finetune
-from unlearning.run.stages.models import Judge, judges_harm, make_base, train_judge
+from unlearning.run.stages.models import Judge, judges_harm, make_base, ordinary_folder, train_judge
 from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
 from unlearning.run.stages.report import report, report_evaluation
@@ -80,6 +81,7 @@ def evaluation_run(run: RunContext) -> int:
         model = name or made
         assert model is not None  # check_evaluation() saw to it
         base = adapter_base(config, model, made)
+        model, base = ordinary_folder(run.store, model), base and ordinary_folder(run.store, base)
         answers[stage] = evaluate_kept(run, judge, model, stage, base)
     report_evaluation(run, judge, answers)
     return 0
@@ -91,7 +93,7 @@ def effective_config(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: the task is unknown, or a value does not resolve.
     """
-    found = limited(evaluation_config(config)).copy()
+    found = limited(evaluation_config(with_gguf(config))).copy()
     try:
         OmegaConf.resolve(found)  # a run goes by what is saved for its resume
     except OmegaConfBaseException as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
@@ -13,7 +11,7 @@ from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
-from unlearning.run.checks.weights import check_local
+from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.build import (
     build_data,
     build_template,
@@ -129,7 +127,7 @@ def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -
     whole = base or name
     if not (base and made):
         check_local(whole, tokenizer_of(config, name, base), key)
-        if online or Path(whole).is_dir():
+        if online or is_here(whole):
             revision, length = config.model.revision, config.data.max_length
             check_context_length(whole, revision, length, key)
     return f"model: {name}" + (f", an adapter on {base}" if base else "")

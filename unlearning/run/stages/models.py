@@ -16,7 +16,14 @@ from unlearning.classifier.pretrained import load_tokenizer as load_classifier_t
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.classifier.tiny import tiny_bert
 from unlearning.classifier.train import SCORES_FILE, train_classifier
-from unlearning.models.load import check_context, check_vocabulary, load_model, load_tokenizer
+from unlearning.models.gguf import check_gguf, is_gguf
+from unlearning.models.load import (
+    check_context,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+    save_model,
+)
 from unlearning.pretrain import train_base
 from unlearning.run.config.build import (
     build_base_data,
@@ -137,7 +144,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     """
     recipe = config.model.base
     if recipe is None:
-        return config.model.name_or_path, False
+        return ordinary_folder(store, config.model.name_or_path), False
     data = build_base_data(config)
     data.cache_dir = config.cache_dir
     inputs = {
@@ -161,6 +168,19 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
 
     folder, kept = store.get("base", inputs, make)
     return str(folder), kept
+
+
+def ordinary_folder(store: Store, name: str) -> str:
+    """Returns the folder that the model of a GGUF file is kept in, made once; other names as they
+    are."""
+    if not is_gguf(name):
+        return name
+
+    def make(folder: Path) -> None:
+        tokenizer = load_tokenizer(name) if check_gguf(name) else None
+        save_model(load_model(name), tokenizer, folder)
+
+    return str(store.get("gguf", {"file": model_identity(name)}, make)[0])
 
 
 def load_base(
