@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.classifier import JigsawDataModule
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.pretraining import PretrainingDataModule
+from unlearning.data.template import Template
 from unlearning.metrics.metric import Metric
 from unlearning.nested import walk
 from unlearning.run.config.method import METHODS
@@ -40,7 +41,7 @@ def _nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Kinds]]:
     evaluation, classifier = config["evaluation"], config["classifier"]
     for key, node in walk(config["data"], "data", lists=False):
         if key.count(".") == 1:
-            yield key, node, ExampleDataModule
+            yield key, node, Template if key == "data.template" else ExampleDataModule
     for key, node in walk(evaluation["prompt_sets"], "evaluation.prompt_sets"):
         yield key, node, ExampleDataModule if key.endswith(".source") else Metric
     for key, node in walk(evaluation.get("aggregates") or {}, "evaluation.aggregates"):

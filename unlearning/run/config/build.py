@@ -28,7 +28,7 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
     `forget`, `retain` and `related` are always among them, None where there is none.
     """
     names = ["forget", "retain", "related"]
-    others = [name for name in config.data if name not in (*names, "alternate")]
+    others = [name for name in config.data if name not in (*names, "alternate", "template")]
     names += [name for name in others if _is_target(config.data[name])]
     found = {name: _built(config.data.get(name), f"data.{name}") for name in map(str, names)}
     for name, settings in config.evaluation.prompt_sets.items():

@@ -29,6 +29,7 @@ from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,
+    build_template,
     build_trainer,
     numerics,
     trainer_options,
@@ -193,12 +194,14 @@ def load_base(
         tokenizer: name or folder; None: `model.tokenizer`, or the model's own.
 
     Raises:
-        ConfigError: they do not belong together, or `data.max_length` is above the context.
+        ConfigError: they do not belong together, `data.max_length` is above the context, or the
+            template is none for this tokenizer.
     """
     revision = {"revision": config.model.revision} if config.model.revision else {}
-    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     name = tokenizer or config.model.tokenizer or base
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
+    build_template(config).check(loaded)
+    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded
