@@ -13,6 +13,7 @@ from unlearning.models.adapter import check_adapter_settings
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
+from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_models
 from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
@@ -47,7 +48,12 @@ def validate(config: DictConfig) -> list[str]:
     found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
-    return [*found, *lines, *check_models(config, data)]
+    found += [*lines, *check_models(config, data)]
+    named = config.model.tokenizer or config.model.name_or_path
+    if named is None or not Path(named).is_dir() or on_hub(data):
+        return found  # what is made, or on a hub, is looked at when it is there
+    sets = prompt_sets(config, data)
+    return found + check_lengths(config, data, sets, tokenizer_named(config, named))
 
 
 def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
@@ -62,6 +68,9 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     sets = prompt_sets(config, data)
     aggregates(config, sets)
     check_watched(config, data, sets)
+    named = config.model.tokenizer or config.model.name_or_path
+    if named is not None:
+        check_lengths(config, data, sets, tokenizer_named(config, named))
     return sets
 
 

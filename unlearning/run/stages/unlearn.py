@@ -122,7 +122,9 @@ def unlearn(
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
         unlearned = whole_policy(trainer, module)
     cut = [
-        f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
+        f"{n} {name} answers were cut to data.max_length={stream.max_length}"
+        for name, n in stream.truncated.items()
+        if n
     ]
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
