@@ -19,12 +19,15 @@ class Scorer:
     threshold = 0.5
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def looked_through(compose_config):
+    data = {}  # by experiment: read once
+
     def look(*words):
         config = compose_config(*words)
-        data = build_data(config)
-        return config, data, prompt_sets(config, data)
+        if words[0] not in data:
+            data[words[0]] = build_data(config)
+        return config, data[words[0]], prompt_sets(config, data[words[0]])
 
     return look
 

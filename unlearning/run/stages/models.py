@@ -29,6 +29,7 @@ from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,
+    build_template,
     build_trainer,
     numerics,
     trainer_options,
@@ -184,21 +185,29 @@ def ordinary_folder(store: Store, name: str) -> str:
 
 
 def load_base(
-    config: DictConfig, base: str, eight_bit: bool = False, tokenizer: str | None = None
+    config: DictConfig,
+    base: str,
+    eight_bit: bool = False,
+    tokenizer: str | None = None,
+    keep_dropout: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model and its tokenizer by name or folder, in the configured revision.
 
     Args:
         eight_bit: its weights in 8 bits, to be trained under an adapter.
         tokenizer: name or folder; None: `model.tokenizer`, or the model's own.
+        keep_dropout: leave the model's own dropout rates alone.
 
     Raises:
-        ConfigError: they do not belong together, or `data.max_length` is above the context.
+        ConfigError: they do not belong together, `data.max_length` is above the context, or the
+            template is none for this tokenizer.
     """
     revision = {"revision": config.model.revision} if config.model.revision else {}
-    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     name = tokenizer or config.model.tokenizer or base
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
+    build_template(config).check(loaded)
+    options = {} if Path(base).is_dir() else revision
+    model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded
