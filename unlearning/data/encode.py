@@ -52,7 +52,7 @@ def encode_answers(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
 ) -> list[list[int]]:
     """Returns the tokens of the Examples' answers as they follow a prompt, without an end token."""
-    texts = [template.answer_text(example, tokenizer) for example in examples]
+    texts = template.answer_texts(examples, tokenizer)
     return encode_behind(texts, tokenizer, template.before_answer(tokenizer))
 
 

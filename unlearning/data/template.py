@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -52,8 +53,10 @@ class Template(ABC):
         """Returns the prompt as the model reads it, with the turns before it."""
 
     @abstractmethod
-    def answer_text(self, example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Returns the answer as it follows the prompt, without its end token."""
+    def answer_texts(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    ) -> list[str]:
+        """Returns the answers as they follow their prompts, without end tokens."""
 
     @abstractmethod
     def before_answer(self, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -166,8 +169,10 @@ class PromptTemplate(Template):
             "complete the dialogue."
         )
 
-    def answer_text(self, example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-        return self.answer(example.response)
+    def answer_texts(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    ) -> list[str]:
+        return [self.answer(example.response) for example in examples]
 
     def before_answer(self, tokenizer: PreTrainedTokenizerBase) -> str:
         return self.prompt_format.split(PLACEHOLDER)[1]

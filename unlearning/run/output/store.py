@@ -9,9 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from unlearning.files import aside_of, atomic_write
+from unlearning.locks import locked
 from unlearning.once import is_whole, lock_of, problem, remove_unfinished
 from unlearning.run.process.ranks import Ranks
 from unlearning.sums import write_sums
@@ -55,7 +54,7 @@ class Store:
         if folder.is_dir() and problem(folder) is None:
             return folder, self.ranks.share(True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock_of(folder)):  # runs side by side wait here and then reuse
+        with locked(lock_of(folder)):  # runs side by side wait here and then reuse
             if is_whole(folder):
                 return folder, self.ranks.share(True)
             self.ranks.share(False)
@@ -95,11 +94,11 @@ def _canonical(inputs: Mapping[str, Any]) -> str:
 
 
 def model_identity(name_or_path: str, revision: str | None = None) -> str:
-    """Identifies a model by its name: a hub id with its revision, or a folder's files as they
-    are."""
+    """Identifies a model by its name: a hub id with its revision, or a folder's files (a GGUF file)
+    as they are."""
     folder = Path(name_or_path).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         return f"{name_or_path}@{revision or 'main'}"
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.is_file())
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return f"{folder.resolve()}:{hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]}"

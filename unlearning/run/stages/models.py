@@ -16,12 +16,20 @@ from unlearning.classifier.pretrained import load_tokenizer as load_classifier_t
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.classifier.tiny import tiny_bert
 from unlearning.classifier.train import SCORES_FILE, train_classifier
-from unlearning.models.load import check_context, check_vocabulary, load_model, load_tokenizer
+from unlearning.models.gguf import check_gguf, is_gguf
+from unlearning.models.load import (
+    check_context,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+    save_model,
+)
 from unlearning.pretrain import train_base
 from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,
+    build_template,
     build_trainer,
     numerics,
     trainer_options,
@@ -137,7 +145,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     """
     recipe = config.model.base
     if recipe is None:
-        return config.model.name_or_path, False
+        return ordinary_folder(store, config.model.name_or_path), False
     data = build_base_data(config)
     data.cache_dir = config.cache_dir
     inputs = {
@@ -163,22 +171,43 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     return str(folder), kept
 
 
+def ordinary_folder(store: Store, name: str) -> str:
+    """Returns the folder that the model of a GGUF file is kept in, made once; other names as they
+    are."""
+    if not is_gguf(name):
+        return name
+
+    def make(folder: Path) -> None:
+        tokenizer = load_tokenizer(name) if check_gguf(name) else None
+        save_model(load_model(name), tokenizer, folder)
+
+    return str(store.get("gguf", {"file": model_identity(name)}, make)[0])
+
+
 def load_base(
-    config: DictConfig, base: str, eight_bit: bool = False, tokenizer: str | None = None
+    config: DictConfig,
+    base: str,
+    eight_bit: bool = False,
+    tokenizer: str | None = None,
+    keep_dropout: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model and its tokenizer by name or folder, in the configured revision.
 
     Args:
         eight_bit: its weights in 8 bits, to be trained under an adapter.
         tokenizer: name or folder; None: `model.tokenizer`, or the model's own.
+        keep_dropout: leave the model's own dropout rates alone.
 
     Raises:
-        ConfigError: they do not belong together, or `data.max_length` is above the context.
+        ConfigError: they do not belong together, `data.max_length` is above the context, or the
+            template is none for this tokenizer.
     """
     revision = {"revision": config.model.revision} if config.model.revision else {}
-    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     name = tokenizer or config.model.tokenizer or base
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
+    build_template(config).check(loaded)
+    options = {} if Path(base).is_dir() else revision
+    model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded
