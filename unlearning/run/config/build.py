@@ -18,7 +18,7 @@ from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
-from unlearning.run.config.targets import build, made_arguments
+from unlearning.run.config.targets import build, check_call, made_arguments
 from unlearning.run.process.ranks import surroundings
 
 
@@ -136,6 +136,15 @@ def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> T
         raise ConfigError(f"The trainer cannot be made of these settings: {error}") from error
 
 
+OF_SCHEMA = ("accelerator", "devices", "precision")
+"""Keys of `trainer` that take more than Lightning's Trainer does; the schema looks at them."""
+
+
+def check_trainer(options: dict[str, Any]) -> None:
+    """Checks the other arguments of `lightning.Trainer`, and what is to be made for them."""
+    check_call(Trainer, {n: v for n, v in options.items() if n not in OF_SCHEMA}, "trainer")
+
+
 def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) -> dict[str, Any]:
     """Returns the arguments of `lightning.Trainer`.
 
@@ -152,6 +161,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         one = devices[:1] if isinstance(devices, list) else 1
         options.update(devices=one, num_nodes=1, strategy="auto")
         environment = LightningEnvironment()
+    check_trainer(options)
     options = made_arguments(Trainer, options, "trainer")
     options = {
         "enable_checkpointing": False,
