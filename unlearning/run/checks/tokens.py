@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
@@ -20,7 +20,6 @@ from unlearning.data.encode import (
     encode_prompts,
     start_tokens,
 )
-from unlearning.data.examples import ExampleDataModule
 from unlearning.data.source import is_hub_id
 from unlearning.data.template import PromptTemplate, Template
 from unlearning.errors import ConfigError
@@ -42,7 +41,7 @@ def token_lines(config: DictConfig, data: Data, model: str | None) -> list[str]:
         model: name or folder of the model; None: it is trained from scratch.
 
     Raises:
-        ConfigError: the template is none for this tokenizer, or for one of the dialogues.
+        ConfigError: the template is none for this tokenizer.
     """
     if model is None:
         return ["tokens: not shown, since the tokenizer is trained with the model"]
@@ -52,24 +51,10 @@ def token_lines(config: DictConfig, data: Data, model: str | None) -> list[str]:
         return [f"tokens: not shown, since the tokenizer of {name} is not on this machine yet"]
     template = build_template(config)
     template.check(tokenizer)
-    found = []
-    for where, example in _shown(data, template, tokenizer):
+    found: list[str] = []
+    for where, example in _shown(data):
         found += _boundary(where, example, tokenizer, template)
     return [*found, _stops(model, config.model.revision, tokenizer, template)]
-
-
-def check_template(config: DictConfig, model: str | None) -> None:
-    """Checks a chat template on the tokenizer, which is downloaded if it has to be.
-
-    Raises:
-        ConfigError: it is none for this tokenizer.
-    """
-    template = build_template(config)
-    if model is None or isinstance(template, PromptTemplate):
-        return
-    name, revision = str(config.model.tokenizer or model), config.model.revision
-    options = {"revision": revision} if revision and not Path(name).is_dir() else {}
-    template.check(load_tokenizer(name, **options))
 
 
 def _here(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
@@ -82,25 +67,16 @@ def _here(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
         return None
 
 
-def _shown(
-    data: Data, template: Template, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[str, Example]]:
-    """Yields two data sets' names and an example of each; looks through all dialogues."""
+def _shown(data: Data) -> Iterator[tuple[str, Example]]:
+    """Yields the names of the first two data sets, with an example of each."""
     there = [(name, module) for name, module in data.items() if module is not None]
-    for number, (name, module) in enumerate(there):
-        examples = _readable(module)
-        first = next(iter(examples), OURS)
-        for example in examples:
-            if example.turns:
-                template.prompt_text(example, tokenizer)
-        if number < 2:
-            yield f"data.{name}" + (" (an example of ours)" if first is OURS else ""), first
-
-
-def _readable(module: ExampleDataModule) -> list[Example]:
-    if (module.source and is_hub_id(module.source)) or streamed(module):
-        return []
-    return list(islice(module.examples("train"), 10_000))
+    for name, module in there[:2]:
+        unread = (module.source and is_hub_id(module.source)) or streamed(module)
+        examples = [] if unread else module.examples("train")[:1]
+        if examples:
+            yield f"data.{name}", examples[0]
+        else:
+            yield f"data.{name}, not read yet: an example of ours", OURS
 
 
 def _boundary(
@@ -150,13 +126,12 @@ def _warnings(
     if start is not None and prompt[:2] == [start, start]:
         yield f"  warning: the prompt begins with {tokenizer.bos_token} twice."
     if start in start_tokens(tokenizer) and start not in prompt:
-        yield f"  warning: texts of this tokenizer begin with {tokenizer.bos_token}, not the prompt."
+        yield f"  warning: the tokenizer begins texts with {tokenizer.bos_token}, not the prompt"
     if template.append_eos and not template.end_tokens(tokenizer):
         yield "  warning: no end token: the tokenizer has none, and the model learns no end."
-    if unknown := [*prompt, *answer].count(tokenizer.unk_token_id):
-        end = " (which is its end token, too)" if tokenizer.unk_token == tokenizer.eos_token else ""
-        if not end:
-            yield f"  warning: {unknown} tokens are {tokenizer.unk_token}, unknown to the tokenizer."
+    unknown = [*prompt, *answer[:-1]].count(tokenizer.unk_token_id)
+    if unknown:
+        yield f"  warning: {unknown} tokens are {tokenizer.unk_token}, unknown to the tokenizer"
     if isinstance(template, PromptTemplate):
         for mark in dict.fromkeys(CHAT_MARKS.findall(template.prompt_format)):
             known = mark in tokenizer.get_added_vocab()
@@ -189,13 +164,15 @@ def _stops(
 
 
 def _end_of(model: str, revision: str | None) -> int | list[int] | None:
-    options = {"local_files_only": True, **({"revision": revision} if revision else {})}
-    for kind in (GenerationConfig, AutoConfig):
+    options: dict[str, Any] = {"local_files_only": True}
+    if revision and not Path(model).is_dir():
+        options["revision"] = revision
+    kinds: tuple[Any, ...] = (GenerationConfig, AutoConfig)
+    for kind in kinds:
         try:
-            found = kind.from_pretrained(model, **options)  # type: ignore[attr-defined]
-        except (OSError, ValueError):
+            end: int | list[int] | None = kind.from_pretrained(model, **options).eos_token_id
+        except (OSError, ValueError, AttributeError):
             continue
-        end: int | list[int] | None = getattr(found, "eos_token_id", None)
         return end
     return None
 
