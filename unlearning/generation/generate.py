@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,7 +20,15 @@ from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batche
 from unlearning.generation.decoding import continuations
 from unlearning.head.logits import Head, softcapped_
 from unlearning.head.token_losses import token_losses
-from unlearning.models.decoder import CausalLM, decode, evaluating, output_head, unwrap
+from unlearning.models.decoder import (
+    CausalLM,
+    context_length,
+    decode,
+    evaluating,
+    output_head,
+    unwrap,
+)
+from unlearning.models.trial import takes_left_pads
 from unlearning.types import TokenizedExample
 
 
@@ -82,7 +91,8 @@ def generate(
     otherwise.
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
-    would be for each prompt alone.
+    would be for each prompt alone. Where pads would change it, only prompts of one length share a
+    batch (it is tried).
 
     Args:
         batch_size: prompts at once; None: as many as the free memory holds. Fewer where CUDA runs
@@ -113,8 +123,19 @@ def generate(
     if ids:
         size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
         with inference_mode(model):
-            in_batches(order, size, answer)
+            for numbers in _side_by_side(model, order, ids):
+                in_batches(numbers, size, answer)
     return [found[number] for number in range(len(ids))]
+
+
+def _side_by_side(
+    model: CausalLM, order: list[int], ids: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Groups prompts, longest first, into those that may share a batch: all of them, or those of
+    one length where a model does not take pads before a prompt."""
+    if len({len(ids[n]) for n in order}) == 1 or takes_left_pads(model):
+        return [order]
+    return [list(group) for _, group in groupby(order, key=lambda n: len(ids[n]))]
 
 
 def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
@@ -126,7 +147,7 @@ def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
 def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: int) -> None:
     """Checks prompt lengths before the first batch: past its context, a model fails with an
     IndexError."""
-    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    context = context_length(model)
     if context is not None and length + max_new_tokens > context:
         raise ConfigError(
             f"A prompt has {length} tokens and max_new_tokens={max_new_tokens}, together more than "

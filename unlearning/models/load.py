@@ -21,7 +21,13 @@ from unlearning.errors import ConfigError
 from unlearning.files import atomic_write
 from unlearning.loading import load_pretrained
 from unlearning.loading import load_tokenizer as load_any_tokenizer
-from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
+from unlearning.models.decoder import (
+    CausalLM,
+    context_length,
+    embedded_tokens,
+    is_eight_bit,
+    unwrap,
+)
 from unlearning.models.fingerprint import base_fingerprint
 from unlearning.weight_files import check_weight_files
 
@@ -157,7 +163,7 @@ def check_context(model: CausalLM, max_length: int) -> None:
     Raises:
         ConfigError: `max_length` is above the context.
     """
-    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    context = context_length(model)
     if context is not None and max_length > context:
         raise ConfigError(f"max_length={max_length} is above the model's context, {context}.")
 
@@ -172,6 +178,8 @@ def disable_dropout(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in path:
             module.p = 0.0
+        if any("jitter" in name for name in vars(module)):
+            module.training = False  # a router that draws experts, or noise, in train mode
         for name, value in vars(module).items():
             if "drop" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
