@@ -25,7 +25,8 @@ from unlearning.metrics.comparison import ComparisonSettings, compare
 from unlearning.metrics.generations import read_generations, write_generations
 from unlearning.metrics.metric import Metric, metric
 from unlearning.metrics.prompt_sets import described, metrics_of
-from unlearning.metrics.statistic import Sample, Statistic, Sums, draws
+from unlearning.metrics.resample import draws
+from unlearning.metrics.statistic import Sample, Statistic, Sums
 from unlearning.report import model_card, write_report
 from unlearning.report.sweep import write_sweep_report
 from unlearning.run.config.prompt_sets import build_metric
@@ -110,7 +111,7 @@ def test_one_file_and_one_line_reach_every_page(my_metrics, tmp_path):
 
     assert metrics["before"]["tone/shouted"]["value"] == 0.75
     assert metrics["change"]["tone/shouted"]["value"] == -0.5
-    assert metrics["after"]["tone/shouted"]["method"] == "percentile bootstrap"
+    assert metrics["after"]["tone/shouted"]["method"] == "wilson"
     assert metrics["before"]["tone/median_length"] == {
         "value": 5.0, "low": 4.0, "high": 6.0, "n": 4, "method": "three sigma of nothing",
     }  # fmt: skip

@@ -55,9 +55,6 @@ def make_working_folder_importable() -> None:
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["report"]:
         return _report(arguments[1:])
-    arguments = with_searchpath(arguments)
-    if arguments[:1] == [EVALUATE] and not set(arguments) & set(HELP):
-        arguments = evaluation_overrides(arguments[1:])
     if "--version" in arguments:  # Hydra would tell its own
         print(f"unlearning {__version__}")
         return 0
@@ -66,7 +63,10 @@ def _main(arguments: list[str]) -> int:
         return 0
     from unlearning.run.tracking.secrets import check_secrets
 
-    check_secrets(arguments)
+    check_secrets(arguments)  # before anything repeats them
+    arguments = with_searchpath(arguments)
+    if arguments[:1] == [EVALUATE] and not set(arguments) & set(HELP):
+        arguments = evaluation_overrides(arguments[1:])
     if wants_multirun(arguments):
         from unlearning.sweep import multirun
 

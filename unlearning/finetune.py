@@ -16,7 +16,6 @@ from unlearning.errors import ConfigError
 from unlearning.head.fused import Answers, separable_loss
 from unlearning.head.tied_gradient import TiedGradient
 from unlearning.head.token_losses import token_losses
-from unlearning.models.adapter import prepare_policy
 from unlearning.models.decoder import (
     CausalLM,
     check_head,
@@ -26,6 +25,7 @@ from unlearning.models.decoder import (
     unwrap,
 )
 from unlearning.models.load import check_context, check_vocabulary
+from unlearning.models.policy import prepare_policy
 from unlearning.models.trial import check_model, why_no_tree_rows
 from unlearning.training.base import OptimizedModule
 from unlearning.training.optimizers import Schedule
@@ -39,7 +39,8 @@ class CausalLMModule(OptimizedModule):
 
     Args:
         model: a Hugging Face causal LM (trained in place, its own dropout left on; in 8 bits too,
-            see `load_model`), or its name or path.
+            see `load_model`), or its name or path. Trained weights in fp16 or bf16 are cast to
+            fp32 first.
         lora: arguments of `add_adapter`: {} is the paper's LoRA, {"kind": "adalora"} an AdaLoRA
             whose ranks are allocated over the Trainer's steps; None trains every weight.
         optimizer: see `unlearning.training.optimizers`.

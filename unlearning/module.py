@@ -14,7 +14,6 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded, is_sharded
 from unlearning.losses import Reduction, TokenLosses
-from unlearning.models.adapter import prepare_policy
 from unlearning.models.decoder import (
     CausalLM,
     check_head,
@@ -23,6 +22,7 @@ from unlearning.models.decoder import (
 )
 from unlearning.models.layers import check_layers, freeze_above
 from unlearning.models.load import check_context, check_vocabulary
+from unlearning.models.policy import prepare_policy
 from unlearning.models.trained import choose_trained
 from unlearning.models.trial import check_model, check_train_mode, why_no_tree_rows
 from unlearning.objective import PAPER_TERMS, Objective
@@ -58,6 +58,7 @@ class UnlearningModule(OptimizedModule):
 
     Args:
         model: the policy: a Hugging Face causal LM (it is trained in place), or its name or path.
+            Trained weights in fp16 or bf16 are cast to fp32 first; see `train_in_fp32`.
         terms: name -> term, see `unlearning.objective`; None is the paper's with e = (0.5, 1, 1).
         lora: arguments of `add_adapter`, {} for the paper's LoRA; None trains every weight.
         reference: auto, adapter_off, cached or copy; see `unlearning.reference`.

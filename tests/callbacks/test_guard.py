@@ -165,6 +165,30 @@ def test_lowering_puts_back_weights_and_optimizer_and_goes_on(fit):
     assert optimizer.updates == {1: {1}, 2: {2}, 3: {3}, 4: {1}, 5: {2}, 6: {3}, 7: {4}, 8: {5}}
 
 
+@pytest.mark.parametrize(
+    ("restored", "steps", "kept"),
+    [
+        ([], 20, 20),
+        ([(10, 4)], 10, 4),  # stopped
+        ([(10, 4)], 20, 14),  # lowered, and ten steps more
+        # The second goes back to what was kept at step 24: 4 updates and those of 14 steps.
+        ([(10, 4), (30, 24)], 30, 18),
+        ([(10, 0), (20, 0)], 20, 0),
+        ([(10, None), (20, 14)], 25, 19),  # one that might pass
+    ],
+)
+def test_updates_that_were_undone_do_not_count(restored, steps, kept):
+    guard = CollapseGuard()
+    guard.events = [{"step": step, "restored_step": back} for step, back in restored]
+    assert guard.kept_steps(steps) == kept
+
+
+def test_a_run_whose_losses_are_all_nan_has_no_step_in_its_weights(fit):
+    guard = CollapseGuard(every_n_steps=2)
+    trainer, _ = fit(guard, module={"loss": {step: math.nan for step in range(1, 20)}})
+    assert trainer.global_step == 2 and guard.kept_steps(trainer.global_step) == 0
+
+
 def test_the_kept_weights_survive_what_is_done_with_them(fit):
     """The optimizer must not train on in the copy: twice back to the same state."""
     script = {"train/nll_forget": lambda step: 99.0 if step in (4, 6) else 1.0}

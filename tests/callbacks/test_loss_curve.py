@@ -138,3 +138,11 @@ def test_somebody_elses_file_is_not_touched(fit, tmp_path):
     path.write_text("name,age\nx,3\n")
     with pytest.raises(ConfigError, match=r"\['name', 'age'\]"):
         read_rows(path)
+
+
+def test_a_file_that_is_no_loss_curve_is_left_alone(fit, tmp_path):
+    path = tmp_path / "losses.csv"
+    path.write_text("date,amount\nMonday,3\n")
+    with pytest.raises(ConfigError, match="was not written by LossCurve"):
+        fit(LossCurve(path), max_steps=1)
+    assert path.read_text() == "date,amount\nMonday,3\n"

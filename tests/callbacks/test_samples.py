@@ -58,9 +58,6 @@ def test_what_comes_after_the_step_of_a_resume_is_said_once(fit, tokenizer, tmp_
     # The same run once more from the start; killed before its first checkpoint, say.
     fit(SampleGenerations(PROMPTS, tokenizer, path, **settings))
     assert path.read_text(encoding="utf-8") == whole
-    path.write_text("no JSON\n" + whole, encoding="utf-8")
-    fit(SampleGenerations(PROMPTS, tokenizer, path, **settings), ckpt_path=tmp_path / "3.ckpt")
-    assert path.read_text(encoding="utf-8") == whole
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -112,6 +109,14 @@ def test_loggers_that_take_text_get_it(fit, tokenizer, tmp_path):
     assert [table[3] for table in wandb.tables] == [0, 5]
     assert set(board.texts) == {(f"samples/{n}", step) for n in (0, 1) for step in (0, 5)}
     assert rows[2]["completion"] in board.texts["samples/0", 5]
+
+
+@pytest.mark.parametrize("theirs", ["no JSON\n", '{"text": "mine"}\n', '{"step": 0}\n[1]\n'])
+def test_a_file_that_holds_no_samples_is_left_alone(fit, tokenizer, tmp_path, theirs):
+    (tmp_path / "samples.jsonl").write_text(theirs)
+    with pytest.raises(ConfigError, match="no samples, and would be overwritten"):
+        fit(SampleGenerations(PROMPTS, tokenizer, tmp_path / "samples.jsonl"))
+    assert (tmp_path / "samples.jsonl").read_text() == theirs
 
 
 def test_no_prompts_are_refused(tokenizer, tmp_path):

@@ -16,6 +16,7 @@ CONTENTS = [
     "Köln ü".encode("utf-16-be"), "\u6f22\n\u6f22".encode("utf-16-le"), b"a\0b\n\0",
     b"a\0\n\n\xff", b"\n\xf0\x9d\x84", b"\xff", b"\xfe", "𝄞".encode()[:2] + b"a",
     b"\n\n" + "𝄞".encode()[:3] + b"\n", b"\xed\xa0\x80", b"\xef\xbb", b"\0",
+    b"a stray one\namid much te\0xt, as some tools leave it",
 ]  # fmt: skip
 
 
@@ -37,10 +38,11 @@ def of_the_whole(path: Path) -> str | None:
     nul = text.find("\0")
     if nul < 0:
         return None
-    position = start + len(text[:nul].encode())
+    position, line = start + len(text[:nul].encode()), text.count("\n", 0, nul) + 1
+    remove = "Remove it, for example: tr -d '\\000' < OLD > NEW"
     return (
-        f"{path} is not UTF-8 text: there is a NUL byte at position {position}. "
-        f"{convert.format('UTF-16')}"
+        f"{path} is not UTF-8 text: there is a NUL byte at position {position} (line {line}). "
+        f"{convert.format('UTF-16') if 20 * text.count(chr(0)) > len(data) else remove}"
     )
 
 

@@ -57,7 +57,7 @@ def test_rates_by_hand() -> None:
     assert rouge_accuracy(answers).value == 0.5  # of the third: P 4/6, R 1, F1 0.8
     assert rouge_accuracy(answers, rouge_threshold=0.9).value == 0.25
     assert exact_match(answers).value == 0.25
-    assert rouge_accuracy(answers).known.tolist() == [True] * 4
+    assert rouge_accuracy(answers).known.tolist() == [True] * 4 + [False]
 
 
 def test_kept_right_asks_only_where_the_answer_was_right() -> None:

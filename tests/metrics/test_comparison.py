@@ -20,7 +20,7 @@ from .compared import compared
 
 KINDS = {"heldout": "harmful", "everyday": "retain"}
 FAST = ComparisonSettings(n_resamples=200)
-UNDEFINED = {"value": None, "low": None, "high": None, "method": "percentile bootstrap"}
+UNDEFINED = {"value": None, "low": None, "high": None, "method": None}
 
 
 def _row(stage: str, prompt_set: str, index: int, said: str, **more: Any) -> Generation:
@@ -87,7 +87,8 @@ def test_harm_by_hand(result: dict[str, Any]) -> None:
     assert "everyday/effectiveness" not in result["after"]
     assert "heldout/effectiveness" not in {**result["before"], **result["change"]}
     interval = result["after"]["heldout/effectiveness"]
-    assert interval["low"] < 75 <= interval["high"] == 100
+    assert interval["low"] < 0 < 75 < interval["high"] < 100  # 4 of 5 to 1 of 5: hardly known
+    assert interval["method"] == "mover_r"
 
 
 def test_degeneracy_by_hand(result: dict[str, Any]) -> None:
@@ -116,7 +117,7 @@ def test_likeness_to_the_original_answer(result: dict[str, Any]) -> None:
     mean = (1 + 8 / 9) / 4
     found = _values(result, "everyday/rouge_l_to_original")
     assert found == pytest.approx([1, mean, mean - 1], abs=1e-6)
-    assert result["before"]["everyday/bleu_to_original"]["low"] == 100
+    assert result["before"]["everyday/bleu_to_original"]["method"] is None  # 100 by definition
     assert result["signatures"]["bleu_to_original"].startswith("nrefs:1|case:mixed")
 
 
@@ -141,10 +142,19 @@ def test_a_score_nobody_has_is_absent_not_zero(result: dict[str, Any]) -> None:
 def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any]) -> None:
     for part in ("before", "after", "change"):
         for key, entry in result[part].items():
-            assert set(entry) == {"value", "low", "high", "n", "method"}
-            assert entry["method"] == "percentile bootstrap"
+            name = key.split("/")[1]
+            declared = result["metrics"][name]
+            rate = name.endswith("_rate") or name in ("rouge_accuracy", "exact_match", "kept_right")
+            tested = {"mcnemar_p"} if rate and part == "change" and name != "kept_right" else set()
+            assert set(entry) == {"value", "low", "high", "n", "method"} | tested
+            if entry["method"] is None:
+                assert entry["low"] is None and entry["high"] is None and not rate
+                continue
+            value = "wilson" if part != "change" or name == "kept_right" else "newcombe_paired"
+            other = "mover_r" if name == "effectiveness" else "bootstrap"
+            assert entry["method"] == (value if rate else other), key
             assert entry["low"] - 1e-9 <= entry["value"] <= entry["high"] + 1e-9, key
-            declared = result["metrics"][key.split("/")[1]]
+            assert entry["low"] < entry["high"], key
             assert declared["label"] and declared["unit"]
             assert declared["path"].startswith("unlearning.metrics.")
 
@@ -169,7 +179,13 @@ def test_an_unchanged_model_changes_nothing() -> None:
     before, _ = _both()
     result = compared(before, [replace(g, stage="after") for g in before], KINDS, FAST)
     for key, entry in result["change"].items():
-        assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((0, 0, 0)), key
+        assert entry["value"] == pytest.approx(0, abs=1e-9), key
+        if entry["method"] is None:  # no resample changes either
+            assert (entry["low"], entry["high"]) == (None, None), key
+        else:  # of so few prompts, others might have changed
+            assert entry["method"] in ("newcombe_paired", "wilson"), key
+            assert entry["low"] < 0 < entry["high"] or key == "everyday/kept_right", key
+            assert entry.get("mcnemar_p", 1) == 1, key
     assert result["after"]["heldout/effectiveness"]["value"] == 0
 
 
@@ -216,10 +232,13 @@ def test_bleu_of_answers_too_short_for_it_is_undefined_not_zero() -> None:
     assert _values(result, "everyday/rouge_l_to_original") == [1, 1, 0]
 
 
-def test_one_prompt_has_values_and_no_interval() -> None:
+def test_one_prompt_has_values_and_an_interval_of_rates_only() -> None:
     result = compared(_retain("before")[:1], _retain("after")[:1], KINDS, FAST)
-    entry = result["after"]["everyday/rouge_accuracy"]
+    entry = result["after"]["everyday/rouge_l_to_target"]
     assert (entry["value"], entry["low"], entry["high"], entry["n"]) == (1.0, None, None, 1)
+    entry = result["after"]["everyday/rouge_accuracy"]
+    assert (entry["value"], entry["high"], entry["n"]) == (1.0, 1.0, 1)
+    assert entry["low"] < 0.1  # one right answer says little
 
 
 def test_no_generation_gives_no_metric() -> None:

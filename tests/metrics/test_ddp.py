@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch.multiprocessing as mp
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.accuracy import kept_right, rouge_accuracy
+from unlearning.metrics.choice import choice_accuracy
 from unlearning.metrics.harm import harmful_rate
 from unlearning.metrics.likeness import bleu_to_target, rouge_l_to_target
 from unlearning.metrics.memorisation import mean_exact_memorisation, mean_verbatim_chars
 from unlearning.metrics.metric import Metric, metric
 from unlearning.metrics.over_batches import OverBatches
 from unlearning.metrics.perplexity import target_perplexity
-from unlearning.types import Generation
+from unlearning.metrics.statistic import mean
+from unlearning.types import AlternativeScore, Generation
 
 SAID = ["the cat sat on the mat", "", "go " * 8, "a dog ran over the hill"]
 TRUE = ["the cat sat on a mat", "yes", "we go", "a dog ran over the hill"]
@@ -67,6 +70,31 @@ def test_what_does_not_add_up_is_refused() -> None:
     for each in (median, kept_right):
         with pytest.raises(ConfigError, match="does not add up over batches"):
             OverBatches(each)
+
+
+def test_choices_add_up_too() -> None:
+    """Though the metric does not apply to answers without choices."""
+    over = OverBatches(choice_accuracy)
+    for right in (0, 1, 1):
+        scores = [AlternativeScore("a", 1.0, 2), AlternativeScore("b", 3.0, 2)]
+        row = Generation("s", "x", 0, "?", "", "", alternatives={"choices": scores}, label=right)
+        over.update([row])
+    over.update(_answers([0]))  # which has no choices
+    assert over.compute().item() == pytest.approx(1 / 3)
+
+
+def test_an_example_says_what_statistic_there_will_be() -> None:
+    @metric("Of long answers")
+    def of_long(answers: Any) -> Any:
+        long = [g for g in answers if len(g.completion) > 20]
+        return mean([g.completion.count("a") for g in long]) if long else None
+
+    with pytest.raises(ConfigError, match="does not apply to an answer with target"):
+        OverBatches(of_long)
+    example = replace(_answers([0])[0], completion="b" * 21 + "aa")
+    over = OverBatches(of_long, example=example)
+    over.update([example])
+    assert over.compute().item() == 2
 
 
 def _worker(rank: int, folder: str) -> None:

@@ -21,7 +21,7 @@ from .compared import compared
 
 KINDS = {"book": "copyright", "prose": "retain"}
 FAST = ComparisonSettings(n_resamples=200)
-UNDEFINED = {"value": None, "low": None, "high": None, "method": "percentile bootstrap"}
+UNDEFINED = {"value": None, "low": None, "high": None, "method": None}
 STAGES = ("original", "before", "after")
 BOOK = ["went up the long hill alone", "sang of the sea and wept", "closed the iron gate again"]
 PROSE = ["the bread is in the oven now", "the train leaves at noon today", "rain fell on the town"]
@@ -118,7 +118,7 @@ def test_likeness_is_to_the_model_before_fine_tuning(result: dict[str, Any]) -> 
     rouge = [1.0] + [float(rouge_l_each(SAID[s]["prose"], first).mean()) for s in STAGES[1:]]
     assert _values(result, "prose/rouge_l_to_original") == pytest.approx(_with_changes(rouge))
     entry = result["original"]["prose/bleu_to_original"]
-    assert (entry["low"], entry["high"], entry["n"]) == (100, 100, 3)
+    assert (entry["low"], entry["high"], entry["n"]) == (None, None, 3)  # 100 by definition
     before = result["before"]["prose/bleu_to_original"]
     assert before["low"] < before["value"] < 100
 
@@ -169,7 +169,11 @@ def test_it_is_two_comparisons_in_one(result: dict[str, Any]) -> None:
 def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any]) -> None:
     for part in (*STAGES, "change", "change_from_original"):
         for key, entry in result[part].items():
-            assert entry["low"] - 1e-9 <= entry["value"] <= entry["high"] + 1e-9, (part, key)
+            if entry["method"] is None:
+                assert entry["low"] is None and entry["high"] is None, (part, key)
+            else:
+                assert entry["low"] <= entry["value"] <= entry["high"], (part, key)
+                assert entry["low"] < entry["high"], (part, key)
             assert result["metrics"][key.split("/")[1]]["unit"]
     json.dumps(result, allow_nan=False)
     order = [part for part in result if part in {*STAGES, "change", "change_from_original"}]
@@ -177,14 +181,16 @@ def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any
 
 
 def test_the_change_from_the_original_is_paired() -> None:
-    """A gain that is the same for each prompt is certain, however much the prompts differ."""
+    """A gain that is the same for each prompt has no interval, however much the prompts differ:
+    unpaired, resamples would not coincide."""
     stages = _three()
     stages["after"] = [
         replace(g, target_suffix=(g.target_suffix or 0) + 2) for g in stages["original"]
     ]
     entry = compared(**stages, kinds=KINDS, settings=FAST)["change_from_original"]
     found = entry["book/extraction_strength"]
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((0.25, 0.25, 0.25))
+    assert found["value"] == pytest.approx(0.25)
+    assert (found["low"], found["high"], found["method"]) == (None, None, None)
 
 
 def test_a_copy_is_complete_and_silence_is_nothing() -> None:

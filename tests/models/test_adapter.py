@@ -13,12 +13,12 @@ from unlearning.models.adapter import (
     check_adapter_settings,
     is_fresh,
     merge_adapter,
-    prepare_policy,
     transfer_adapter,
 )
 from unlearning.models.adapter_io import load_adapter, save_adapter
 from unlearning.models.decoder import check_head, is_eight_bit, output_head
 from unlearning.models.load import disable_dropout, full_precision, save_model
+from unlearning.models.policy import prepare_policy
 
 IDS = torch.tensor([[5, 9, 3, 7, 11]])
 ARCHITECTURES = ["opt", "llama", "gpt2", "gpt_neox"]

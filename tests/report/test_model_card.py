@@ -55,9 +55,11 @@ def test_what_how_and_how_well(metrics, config):
         "- Reference for the retain term: cached",
         "- Optimizer: adamw, learning rate 2e-06, batch size 2",
         "- Steps: 1,000",
-        r"| harmful\_heldout | Effectiveness E (higher is better) | ? | 92.3 % (84.6 to 100.0 %) "
+        r"| harmful\_heldout | Effectiveness E (higher is better; bootstrap) | ? | 92.3 % (84.6 to "
+        "100.0 %) "
         "| ? |",
-        "| related | Right before and still right (higher is better) | ? | 91.0 % (84.0 to 97.0 %) "
+        "| related | Right before and still right (higher is better; bootstrap) | ? | 91.0 % "
+        "(84.0 to 97.0 %) "
         "| -9.0 pts (-16.0 to -3.0 pts) |",
         "The harm classifier on its held-out split: accuracy 0.981, f1 0.977, threshold 0.500.",
     ):
@@ -75,6 +77,9 @@ def test_failures_are_said(metrics, config):
     card = model_card(metrics, config)
     assert "- Retain damaged (**fail**)." in card
     assert r"- Stopped early: retain KL \| above 2" in card
+    metrics |= {"steps": 20, "kept_steps": 0}
+    told = model_card(metrics, config)
+    assert "- Reverted: The collapse guard put back the weights from before the first of 20" in told
 
 
 def test_nothing_known():
@@ -96,10 +101,10 @@ def test_card_of_a_book(book, book_config):
         "- Reference for the retain term: the fine-tuned model (AdapterOff)",
         "| Score | Original | Fine-tuned | Unlearned | Change from original |",
         r"| **Similarity to the book: book\_train** (passages that were trained on) | | | | |",
-        "| BLEU to the true text | 1.4 (1.0 to 1.8) | 78.3 (74.1 to 82.5) | 1.9 (1.4 to 2.4) | "
-        "+0.5 (+0.0 to +1.0) |",
-        r"| of normal text, retain\_heldout | 24.86 (23.66 to 26.06) | 31.05 (29.45 to 32.65) | "
-        "25.72 (24.42 to 27.02) | +3.5 % (+1.0 to +6.0 %) |",
+        "| BLEU to the true text (bootstrap) | 1.4 (1.0 to 1.8) | 78.3 (74.1 to 82.5) | "
+        "1.9 (1.4 to 2.4) | +0.5 (+0.0 to +1.0) |",
+        r"| of normal text, retain\_heldout (bootstrap) | 24.86 (23.66 to 26.06) | "
+        "31.05 (29.45 to 32.65) | 25.72 (24.42 to 27.02) | +3.5 % (+1.0 to +6.0 %) |",
     ):
         assert line in card.splitlines(), line
     assert "- Book forgotten (pass)." in card

@@ -163,6 +163,16 @@ def test_every_part_is_there(metrics, make_run, parse):
         assert shown in page.text, shown
 
 
+def test_a_reverted_run_says_so_before_its_figures(metrics, make_run, parse):
+    metrics |= {"stop_reason": "a loss is not finite", "steps": 20, "kept_steps": 0}
+    said = parse(read(make_run(metrics))).text
+    assert "Reverted. The collapse guard put back the weights from before the first of 20" in said
+    assert said.index("nothing was unlearned") < said.index("81.2")
+    metrics["kept_steps"] = 9
+    said = parse(read(make_run(metrics))).text
+    assert "Stopped early. The collapse guard put back the weights after 9 of 20 steps." in said
+
+
 def test_tables_and_pictures_are_accessible(metrics, make_run, parse):
     page = parse(read(make_run(metrics)))
     headers = [attrs for tag, attrs in page.elements if tag == "th"]
@@ -275,19 +285,25 @@ def test_a_folder_without_metrics_is_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_an_interrupted_write_keeps_the_old_page(metrics, make_run, monkeypatch):
+@pytest.mark.parametrize("name", ["made.json", "report.html"])
+def test_an_interrupted_write_keeps_the_old_page(metrics, make_run, monkeypatch, name):
     folder = make_run(metrics)
-    (folder / "report.html").write_text("old", encoding="utf-8")
+    old = read(folder)
     files = set(os.listdir(folder))
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "date": "another day"}))
+    replace = os.replace
 
     def interrupted(source: str, target: Path) -> None:
-        raise KeyboardInterrupt
+        if target.name == name:
+            raise KeyboardInterrupt
+        replace(source, target)
 
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", interrupted)
         write_report(folder)
-    assert (folder / "report.html").read_text(encoding="utf-8") == "old"
+    assert (folder / "report.html").read_text(encoding="utf-8") == old
     assert set(os.listdir(folder)) == files
+    assert "another day" in read(folder)  # and it still counts as ours
 
 
 def test_the_page_is_the_same_each_time(metrics, make_run):

@@ -12,24 +12,21 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.made import Made
 from unlearning.run.config.debug import limited
-from unlearning.run.output.run_folder import (
-    CLAIM,
-    FINGERPRINTS,
+from unlearning.run.output.claim import CLAIM, claim, remove_if_empty
+from unlearning.run.output.run_folder import FINGERPRINTS, check_folder, load_config, save_config
+from unlearning.run.output.same_run import (
     check_config,
     check_data_unchanged,
-    check_folder,
-    claim,
     config_differences,
-    remove_if_empty,
-    save_config,
 )
 from unlearning.run.pipeline import prepare
 
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from unlearning.run.output.run_folder import claim\n"
+    "from unlearning.run.output.claim import claim\n"
     "with claim(Path(sys.argv[1])):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )
@@ -61,6 +58,56 @@ def test_an_interrupted_run_is_not_run_over(tmp_path, left):
     with pytest.raises(ConfigError, match="unlearn resume="):
         check_folder(tmp_path)
     check_folder(tmp_path, resume=True)
+
+
+THEIRS = (
+    "config.yaml", "losses.csv", "samples.jsonl", "generations.jsonl", "seconds.json", "README.md",
+    "model/config.json", "checkpoints/notes", "run.log", "report.html", "thesis.tex", ".git/HEAD",
+    ".env", "0/metrics.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_folder_with_what_no_run_made_is_refused(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("theirs")
+    with pytest.raises(ConfigError, match="holds what this run has not made") as refused:
+        check_folder(tmp_path)
+    assert name.split("/")[0] in str(refused.value)
+    assert (tmp_path / name).read_text() == "theirs"
+
+
+def test_a_new_folder_may_hold_a_lock_a_shells_log_and_what_nobody_minds(tmp_path):
+    check_folder(tmp_path / "new")
+    for name in (CLAIM, ".job.lock", "job.log", ".gitignore", "nohup.out", "slurm-7.err"):
+        (tmp_path / name).touch()
+    for name in ("lost+found", ".hydra"):
+        (tmp_path / name).mkdir()
+    check_folder(tmp_path)
+
+
+def test_a_run_that_ended_without_a_result_leaves_its_folder_to_the_next(compose_config, tmp_path):
+    prepare(compose_config("experiment=demo"), tmp_path)
+    for name in ("run.log", "fingerprints.json", "losses.csv"):
+        (tmp_path / name).touch()
+    check_folder(tmp_path)
+
+
+def test_a_report_on_a_folder_of_runs_makes_no_run_of_it(tmp_path):
+    Made(tmp_path).write({"sweep.html": b""}, lambda found: False)
+    with pytest.raises(ConfigError, match=r"made\.json, sweep\.html"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_a_killed_run_had_half_written_is_cleared(compose_config, tmp_path, resume):
+    config = compose_config("experiment=demo")
+    prepare(config, tmp_path)
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial/model.safetensors").touch()
+    (tmp_path / ".losses.csv.partial").touch()
+    prepare(config, tmp_path, resume)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "made.json"]
 
 
 # --- two runs on one folder ----------------------------------------------------------------------
@@ -150,7 +197,7 @@ def test_a_disk_that_knows_no_locks(tmp_path, monkeypatch, caplog):
 def test_a_saved_configuration_equals_itself(compose_config, tmp_path):
     config = limited(compose_config("experiment=demo", "trainer=debug"))
     save_config(config, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "made.json"]
     again = limited(compose_config("experiment=demo", "trainer=debug", "validate=true"))
     assert config_differences(OmegaConf.load(tmp_path / "config.yaml"), again) == []
     check_config(tmp_path, again)
@@ -205,6 +252,29 @@ def test_only_an_empty_folder_goes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_damaged_record_of_the_data_is_refused(tmp_path, text):
+    (tmp_path / FINGERPRINTS).write_text(text)
+    with pytest.raises(ConfigError, match=r"fingerprints\.json .*damaged.*remove that file"):
+        check_data_unchanged(tmp_path, {"forget": "one"})
+
+
+@pytest.mark.parametrize("text", ["", "a: [1", "[1]", "a: ${", "\0"])
+def test_a_damaged_configuration_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml .*cut off or edited"):
+        load_config(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ConfigError, match=r"The run folder .*file/run cannot be written"),
+        claim(tmp_path / "file/run"),
+    ):
+        pass
+
+
 def test_other_data_are_refused_by_name(tmp_path):
     found = {"forget": "a" * 64, "retain": "b" * 64}
     check_data_unchanged(tmp_path, found)
@@ -215,11 +285,3 @@ def test_other_data_are_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.related \(none then, d{12}"):
         check_data_unchanged(tmp_path, {**found, "related": "d" * 64})
     assert json.loads((tmp_path / FINGERPRINTS).read_text()) == found
-
-
-def test_a_model_that_no_run_has_made_is_not_in_the_way(tmp_path):
-    (tmp_path / "model").mkdir()
-    with pytest.raises(ConfigError, match="holds a model and no run"):
-        check_folder(tmp_path)
-    (tmp_path / "config.yaml").write_text("seed: 0")
-    check_folder(tmp_path, resume=True)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from conftest import tiny_opt
 
 from unlearning.models.adapter import add_lora
 from unlearning.models.decoder import evaluating
 from unlearning.models.load import load_model, load_tokenizer
-from unlearning.run.stages.unlearned import Unlearned, find_unlearned, is_unlearned, keep_unlearned
+from unlearning.run.output.run_folder import UNLEARNED
+from unlearning.run.stages.unlearned import (
+    Unlearned,
+    find_unlearned,
+    is_unlearned,
+    keep_unlearned,
+    mend_unlearned,
+)
+from unlearning.sums import changed_file
 
 IDS = torch.arange(3, 12)[None]
 
@@ -54,3 +63,100 @@ def test_a_whole_model_comes_back(compose_config, opt_folder, tmp_path):
     keep_unlearned(config, tmp_path, Unlearned(policy, load_tokenizer(opt_folder), 1, None, [], ""))
     found = find_unlearned(config, tmp_path, str(opt_folder))
     torch.testing.assert_close(logits(found.policy), logits(policy))
+
+
+# --- whose model lies there, and whether it is whole ---------------------------------------------
+
+
+@pytest.fixture
+def kept(compose_config, opt_folder, tmp_path):
+    """A function that keeps an unlearned model in the run folder, and that folder."""
+    config = compose_config("experiment=harmful", f"model.name_or_path={opt_folder}")
+    policy, tokenizer = load_model(opt_folder), load_tokenizer(opt_folder)
+
+    def keep():
+        keep_unlearned(config, tmp_path, Unlearned(policy, tokenizer, 1, None, [], ""))
+
+    return keep, tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_model_of_a_run_killed_before_it_was_noted_is_replaced(kept):
+    keep, folder = kept
+    keep()
+    (folder / UNLEARNED).unlink()
+    keep()
+    assert names(folder) == ["made.json", "model", "unlearned.json"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_model_that_the_run_did_not_make_is_renamed_and_never_removed(kept, caplog, before):
+    keep, folder = kept
+    if before:
+        keep()
+        (folder / UNLEARNED).unlink()
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model/weights.bin").write_bytes(b"years of work")
+    keep()
+    assert (folder / "model.found-1/weights.bin").read_bytes() == b"years of work"
+    assert "was not made by this run" in caplog.text
+    assert (
+        changed_file(folder / "model", json.loads((folder / UNLEARNED).read_text())["files"])
+        is None
+    )
+
+
+def test_a_link_in_the_place_of_the_model_keeps_what_it_leads_to(kept):
+    keep, folder = kept
+    (folder / "theirs").mkdir()
+    (folder / "theirs/weights.bin").touch()
+    (folder / "model").symlink_to(folder / "theirs")
+    keep()
+    assert (folder / "theirs/weights.bin").is_file() and not (folder / "model").is_symlink()
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("unlearned.json", lambda path: path.write_text("")),
+        ("unlearned.json", lambda path: path.write_text("[]")),
+        ("unlearned.json", lambda path: path.write_text('{"steps": 3}')),
+        ("unlearned.json", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        ("model/model.safetensors", _flip),
+        ("model/model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        ("model/config.json", lambda path: path.write_text("")),
+        ("model/tokenizer.json", lambda path: path.unlink()),
+    ],
+)
+def test_a_damaged_result_is_set_aside_before_any_work(kept, caplog, name, spoil):
+    keep, folder = kept
+    keep()
+    mend_unlearned(folder)
+    assert names(folder) == ["made.json", "model", "unlearned.json"]
+    spoil(folder / name)
+    mend_unlearned(folder)
+    assert names(folder) == ["made.json", "model.damaged-1", "unlearned.json.damaged-1"]
+    assert not is_unlearned(folder) and "is made again from the last checkpoint" in caplog.text
+    keep()
+    assert is_unlearned(folder)
+
+
+def test_a_model_card_that_came_later_is_no_damage_and_one_of_version_0_5_is_whole(kept):
+    keep, folder = kept
+    keep()
+    (folder / "model/README.md").write_text("about this model")
+    noted = json.loads((folder / UNLEARNED).read_text())
+    mend_unlearned(folder)
+    del noted["files"]
+    (folder / UNLEARNED).write_text(json.dumps(noted))
+    mend_unlearned(folder)
+    assert names(folder) == ["made.json", "model", "unlearned.json"]

@@ -1,7 +1,8 @@
 """Stands in for a run: the same command line, folder and exit codes, without a model.
 
 It writes `calls.jsonl` with the words and the environment of each start. What it does hangs on
-`objective.forget.weight`: 13 fails, 99 waits for a signal; a second start always finishes.
+`objective.forget.weight`: 13 fails, 99 waits for a signal, above 1000 its guard puts back the
+weights that it began with; a second start always finishes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main() -> None:
         "after": {"harmful_heldout/harmful_rate": {"value": 1 / (1 + weight), "low": 0, "high": 1}},
         "change": {"retain_heldout/perplexity_relative": {"value": weight, "low": 0, "high": 9}},
     }
+    if weight > 1000:
+        metrics |= {"steps": 20, "kept_steps": 0, "stop_reason": "a loss is not finite"}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 

@@ -114,6 +114,25 @@ def test_a_second_sweep_on_the_folder_is_refused(stand_in, capsys):
     assert "Another sweep runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("0/thesis.tex", []),
+        ("metrics.csv", []),
+        ("config.yaml", []),
+        ("multirun.yaml", ["hydra/launcher=basic"]),
+    ],
+)
+def test_a_folder_with_what_no_sweep_made_is_refused(stand_in, capsys, name, words):
+    (stand_in / "s" / name).parent.mkdir(parents=True)
+    (stand_in / "s" / name).write_text("theirs")
+    assert multirun(["-m", "seed=0,1", *words, "hydra.sweep.dir=s"]) == 2
+    found = f"holds what this sweep has not made: {name.split('/')[0]}"
+    assert found in capsys.readouterr().err
+    files = [path for path in (stand_in / "s").rglob("*") if path.is_file()]
+    assert files == [stand_in / "s" / name] and files[0].read_text() == "theirs"
+
+
 def test_submitit_needs_one_task_a_device(stand_in, capsys):
     pytest.importorskip("submitit")
     words = ["hydra/launcher=slurm_local", "hydra.launcher.tasks_per_node=1", "trainer.devices=2"]

@@ -56,6 +56,25 @@ def test_one_objective_where_every_trial_fails(stand_in):
     assert states(stand_in / "s") == ["FAIL"] * 2
 
 
+@pytest.mark.parametrize("sweeper", ["pareto", "search"])
+def test_a_reverted_trial_is_pruned(sweeper, stand_in, capsys):
+    """Its figures, those of the model before, teach the search nothing."""
+    path = "after.harmful_heldout/harmful_rate"
+    one = [f"hydra.sweeper.objectives=[minimize {path}]"] if sweeper == "search" else []
+    words = ["objective.forget.weight=choice(1,2000)", f"hydra/sweeper={sweeper}", *one]
+    command = ["-m", "experiment=demo", *words, "hydra.launcher.n_jobs=2", "hydra.sweep.dir=s"]
+    assert multirun([*command, "hydra.sweeper.n_trials=4"]) == 0
+    trials = study(stand_in / "s").trials
+    found = {(t.params["objective.forget.weight"], t.state.name) for t in trials}
+    assert found == {(1, "COMPLETE"), (2000, "PRUNED")}
+    assert all(t.values is None for t in trials if t.state.name == "PRUNED")
+    ended = [job["status"] for job in jobs(stand_in / "s").values()]
+    assert set(ended) == {"finished", "reverted"}
+    said = capsys.readouterr().out
+    assert f"{ended.count('finished')} of 4 jobs finished" in said
+    assert "reverted: it ended with the weights it began with" in said
+
+
 def test_a_search_that_is_stopped_takes_its_trials_up_again(stand_in, monkeypatch):
     """The trial was asked for, and never told: its process was killed."""
     from unlearning.sweep import launcher

@@ -102,6 +102,21 @@ class CollapseGuard(StepCallback):
         }
         self._reset()
 
+    def kept_steps(self, steps: int) -> int:
+        """Returns the number of updates in the weights after `steps` optimizer steps; fewer than
+        these where weights were restored."""
+        restored = {event["step"]: event["restored_step"] for event in self.events}
+        kept = {0: 0}  # by step, once weights were restored there
+
+        def updates(step: int) -> int:
+            since = max(restoring for restoring in kept if restoring <= step)
+            return kept[since] + step - since
+
+        for step, back in restored.items():
+            if back is not None:
+                kept[step] = updates(back)
+        return updates(steps)
+
     def _reset(self) -> None:
         self.reason: str | None = None
         self.events: list[dict[str, Any]] = []

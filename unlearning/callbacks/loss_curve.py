@@ -29,12 +29,15 @@ class LossCurve(StepCallback):
     With gradient accumulation a loss is the mean over the step's batches. Rows are kept on their
     device and written every `flush_every` rows, at every checkpoint and at the end, also after an
     error. A resumed run continues the file, without the rows beyond the step it resumes from; a new
-    run starts a new one. A missing value is an empty cell.
+    run replaces a loss curve that is there. A missing value is an empty cell.
 
     Args:
         path: the file; its folder is made.
         every_n_steps: steps between rows.
         flush_every: rows that are written at once.
+
+    Raises:
+        ConfigError: before the first step, if there is a file that is no loss curve.
     """
 
     def __init__(self, path: str | Path, every_n_steps: int = 1, flush_every: int = 50) -> None:
@@ -51,9 +54,11 @@ class LossCurve(StepCallback):
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = []
-            if trainer.global_step and self.path.exists():
-                self._columns, rows = read_rows(self.path)
-                kept = [row for row in rows if int(row["step"]) <= trainer.global_step]
+            if self.path.exists():
+                columns, rows = read_rows(self.path)  # of a new run, too: is it a loss curve?
+                if trainer.global_step:
+                    self._columns = columns
+                    kept = [row for row in rows if int(row["step"]) <= trainer.global_step]
             self._rewrite(kept)
 
     def on_before_optimizer_step(

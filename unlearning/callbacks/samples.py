@@ -36,6 +36,9 @@ class SampleGenerations(StepCallback):
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: sample the untrained model, too.
+
+    Raises:
+        ConfigError: there is no prompt; or, before the first step, a file that holds no samples.
     """
 
     def __init__(
@@ -79,7 +82,13 @@ class SampleGenerations(StepCallback):
         text = self.path.read_text(encoding="utf-8", errors="replace")
         # Not `splitlines`, which ends a line at separators that may stand in a completion, too.
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-        kept = [line for line in lines if line.endswith("\n") and 0 < step >= _step(line)]
+        whole = [line for line in lines if line.endswith("\n")]
+        if any(_step(line) is None for line in whole):
+            raise ConfigError(
+                f"{self.path} holds lines that are no samples, and would be overwritten. Move it "
+                "away or give another path."
+            )
+        kept = [line for line in whole if 0 < step >= (_step(line) or 0)]
         if kept != lines:
             write_text(self.path, "".join(kept))
 
@@ -91,12 +100,12 @@ class SampleGenerations(StepCallback):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _step(line: str) -> float:
+def _step(line: str) -> int | None:
     """Returns the step of a line, or None for a line without one."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return None
 
 
 def _show(trainer: Trainer, step: int, pairs: list[tuple[str, str]]) -> None:

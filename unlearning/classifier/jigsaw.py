@@ -16,7 +16,8 @@ from unlearning.classifier.batches import Comment, CommentCollator, LengthGroupe
 from unlearning.classifier.pretrained import load_tokenizer
 from unlearning.classifier.split import PARTS, balance_classes, split_comments
 from unlearning.data.cells import checked_text, parse_flag, shortened
-from unlearning.data.source import is_hub_id, iterate_records
+from unlearning.data.source import is_hub_id, selected_records
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
@@ -45,6 +46,7 @@ class JigsawDataModule(LightningDataModule):
         config_name: of a hub data set.
         revision: of a hub data set.
         data_files: of a hub data set.
+        where: which records to take; see `unlearning.data.where.RowFilter`.
 
     Raises:
         ConfigError: a setting is out of its range, or (on reading) a label is not 0 or 1, a text
@@ -69,6 +71,7 @@ class JigsawDataModule(LightningDataModule):
         config_name: str | None = None,
         revision: str | None = None,
         data_files: str | None = None,
+        where: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -87,12 +90,14 @@ class JigsawDataModule(LightningDataModule):
         self.config_name = config_name
         self.revision = revision
         self.data_files = data_files
+        self.where = where
         self._parts: dict[str, list[Comment]] = {}
         self._check_settings()
 
     def _check_settings(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"labels={self.labels} must name one or more different columns")
+        RowFilter(self.where, self.source)
         shares = self.fractions
         if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise ConfigError(
@@ -106,15 +111,16 @@ class JigsawDataModule(LightningDataModule):
 
     def read(self) -> list[LabelledText]:
         """Reads all comments with their labels (0.0 or 1.0, in the order of `labels`)."""
-        records = iterate_records(
+        records = selected_records(
             self.source,
+            self.where,
             columns=(self.text_column, *self.labels),
             split=self.split,
             config_name=self.config_name,
             revision=self.revision,
             data_files=self.data_files,
         )
-        return [self._parse(number, record) for number, record in enumerate(records, start=1)]
+        return [self._parse(number, record) for number, record in records]
 
     def _parse(self, number: int, record: Mapping[str, Any]) -> LabelledText:
         where = f"{self.source}, record {number}"

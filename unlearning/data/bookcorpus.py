@@ -51,6 +51,8 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         section_windows: consecutive windows that are assigned to a split together.
         num_workers: processes that read, where this data set is trained on alone.
         records_split: which split of the hub data set, as for the next two.
+        where: which rows to take, for example `{language: en}`; see
+            `unlearning.data.where.RowFilter`.
         settings: see `ExampleDataModule`. The template puts nothing around a passage.
 
     Raises:
@@ -73,6 +75,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         records_split: str = "train",
         config_name: str | None = None,
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         if settings.get("template") is None:
@@ -87,7 +90,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             section_windows=section_windows,
         )  # fmt: skip
         self.windows = WindowCorpus(
-            Corpus(source, text_column, records_split, config_name, revision),
+            Corpus(source, text_column, records_split, config_name, revision, where),
             records, window_words, prompt_share, section_windows, self.fractions, self.seed,
         )  # fmt: skip
         self._held_out: dict[Split, list[Example]] = {}

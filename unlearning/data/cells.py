@@ -40,11 +40,12 @@ def parse_flag(value: Any, where: str) -> bool:
     raise ConfigError(f"{where}: {value!r} is neither true nor false (or 1, 0).")
 
 
-def checked_text(value: Any, where: str, what: str) -> str:
+def checked_text(value: Any, where: str, what: str, strip: bool = True) -> str:
     """Returns a cell's text without white space around it; empty for a cell without a value.
 
     Args:
         what: names the text in errors, for example `prompt`.
+        strip: off for running text, whose white space and every word are its own.
 
     Raises:
         ConfigError: it is no text, or holds half of a surrogate pair, which no tokenizer takes.
@@ -61,6 +62,8 @@ def checked_text(value: Any, where: str, what: str) -> str:
             f"character {error.start}), which is no text. A writer has cut a character in two; "
             "correct or remove the row."
         ) from error
+    if not strip:
+        return value
     text = value.strip()
     return "" if text in MISSING else text
 

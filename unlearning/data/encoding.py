@@ -7,10 +7,14 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from unlearning.data.opening import open_bytes
 from unlearning.errors import ConfigError
 
 BLOCK = 1 << 16  # bytes
 REMEDY = "Convert it, for example: iconv -f {} -t UTF-8 OLD > NEW"
+REMOVE_NUL = "Remove it, for example: tr -d '\\000' < OLD > NEW"
+PACKED = {b"\x1f\x8b": "a gzip file", b"\xfd7": "an xz file", b"(\xb5": "a zstandard file"}
+"""The first two bytes of compressed files."""
 
 
 def file_digest(path: Path, is_text: bool = True, block_size: int = BLOCK) -> str:
@@ -37,13 +41,14 @@ def check_utf8(path: Path, block_size: int = BLOCK) -> None:
 
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while block := file.read(size):
             yield block
 
 
 def _checked(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    decoder, read, lines, nul = codecs.getincrementaldecoder("utf-8")(), 0, 0, -1
+    decoder, read, lines = codecs.getincrementaldecoder("utf-8")(), 0, 0
+    nuls, first_nul = 0, (0, 0)
     start = b""
 
     def decode(block: bytes, final: bool) -> None:
@@ -58,20 +63,30 @@ def _checked(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
     for block in blocks:
         start = (start + block[:2])[:2]
         decode(block, final=False)
-        if nul < 0 <= (found := block.find(b"\0")):
-            nul = read + found
+        if (found := block.count(b"\0")) and not nuls:
+            place = block.index(b"\0")
+            first_nul = read + place, lines + block.count(b"\n", 0, place) + 1
+        nuls += found
         read, lines = read + len(block), lines + block.count(b"\n")
         yield block
     decode(b"", final=True)
-    if nul >= 0:  # UTF-16 without its mark decodes, to text with a NUL after every letter
+    if nuls:
+        # UTF-16 without its mark decodes, to text with a NUL after every letter.
+        remedy = REMEDY.format("UTF-16") if 20 * nuls > read else REMOVE_NUL
         raise ConfigError(
-            f"{path} is not UTF-8 text: there is a NUL byte at position {nul}. "
-            f"{REMEDY.format('UTF-16')}"
+            f"{path} is not UTF-8 text: there is a NUL byte at position {first_nul[0]} (line "
+            f"{first_nul[1]}). {remedy}"
         )
 
 
 def _undecodable(path: Path, position: int, byte: int, line: int, start: bytes) -> ConfigError:
     # UTF-16 begins with a mark, which UTF-8 has no place for.
+    packed = next((name for begin, name in PACKED.items() if start.startswith(begin)), None)
+    if packed:
+        return ConfigError(
+            f"{path} is no text but {packed}; decompress it, or name it by its kind "
+            "(.gz, .xz and .zst are read as they are)."
+        )
     likely = "UTF-16" if start in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
     return ConfigError(
         f"{path} is not UTF-8: byte {byte:#04x} at position {position} (line {line}) cannot be "

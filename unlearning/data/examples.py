@@ -137,9 +137,11 @@ class ExampleDataModule(LightningDataModule, ABC):
         """
         splits = split_by_prompt(examples, self.fractions, self.seed)
         if not splits["train"]:
+            name = f"{type(self).__name__} ({self.source})" if self.source else type(self).__name__
+            empty = f" {self.num_empty} empty answers were left out." if self.num_empty else ""
             raise ConfigError(
-                f"{type(self).__name__}: the train split is empty; {len(examples)} examples were "
-                f"split by {self.fractions}. Add records or raise the first fraction."
+                f"{name}: the train split is empty; {len(examples)} examples were split by "
+                f"{self.fractions}.{empty} Add records or raise the first fraction."
             )
         return splits
 

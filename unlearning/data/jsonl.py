@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
 from unlearning.data.cells import list_of_texts, shortened
+from unlearning.data.dialogue import Turn, parse_dialogue
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, iterate_records
+from unlearning.data.source import check_source, require_columns, selected_records
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
+DIALOGUES = ("messages", "conversations", "chosen", "rejected")
+"""Columns that usually hold dialogues."""
+
 
 class JsonlDataModule(ExampleDataModule):
-    """Reads prompt/response pairs from two columns of a JSON lines, csv or parquet file.
+    """Reads prompts and answers from two columns of a JSON lines, csv or parquet file, or from one
+    column of dialogues.
 
     Despite its name it takes every kind of source: a local jsonl, json, csv or parquet file, a
     folder of them, or a hub id.
 
     Args:
-        source: see `unlearning.data.source.iterate_records`, as for the next three.
+        source: see `unlearning.data.source.iterate_records`, as for `records_split`, `config_name`
+            and `revision`.
+        dialogue_column: holds whole dialogues, or answers to the prompts of `prompt_column`, in
+            place of `response_column`: `messages` (UltraChat), `conversations` (ShareGPT), `chosen`
+            or `rejected` (HH-RLHF and other preferences); see `parse_dialogue`. The last assistant
+            turn is the answer, the user turn before it the prompt.
         alternatives: column by kind of alternative, for example `{choices: options, perturbed:
             wrong_answers}`; a column holds a text, a list of texts, or a mapping of names to texts.
         label_column: number of the right choice (or its letter, A the first). The response column
             may be absent then: the right choice is the response.
         records_split: which of the source's own splits to read; all of it is then split again by
             prompt. None takes all.
+        where: which records to take, by column, for example `{is_safe: false}`; see
+            `unlearning.data.where.RowFilter`.
         settings: see `ExampleDataModule`.
     """
 
@@ -39,15 +52,19 @@ class JsonlDataModule(ExampleDataModule):
         records_split: str | None = "train",
         config_name: str | None = None,
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        dialogue_column: str | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(**settings)
-        self.source = source
+        self.source, self.dialogue_column = source, dialogue_column
         self.prompt_column, self.response_column = prompt_column, response_column
         self.alternatives, self.label_column = dict(alternatives or {}), label_column
-        named = (prompt_column, response_column, label_column, *self.alternatives.values())
+        texts = (prompt_column, response_column) if dialogue_column is None else (dialogue_column,)
+        named = (*texts, label_column, *self.alternatives.values())
         self.columns = tuple(column for column in named if column is not None)
-        if response_column is None and not (label_column and "choices" in self.alternatives):
+        choices_answer = response_column is None and dialogue_column is None
+        if choices_answer and not (label_column and "choices" in self.alternatives):
             raise ConfigError(
                 "JsonlDataModule: without response_column it needs label_column and a column of "
                 "choices, of which the right one is the response."
@@ -55,20 +72,27 @@ class JsonlDataModule(ExampleDataModule):
         self.records_split = records_split
         self.config_name = config_name
         self.revision = revision
+        self.where = where
+        RowFilter(where, source)  # refuses what it does not understand
 
     def check(self) -> None:
-        check_source(self.source, columns=self.columns, split=self.records_split)
+        columns = RowFilter(self.where, self.source).columns
+        present = check_source(self.source, columns=columns, split=self.records_split)
+        if present is not None:
+            self._require(present, self.source)
 
     def read(self) -> Iterator[Example]:
-        records = iterate_records(
+        records = selected_records(
             self.source,
-            columns=self.columns,
+            self.where,
+            columns=(),
             split=self.records_split,
             config_name=self.config_name,
             revision=self.revision,
         )
-        for row, record in enumerate(records, start=1):
+        for row, record in records:
             where = f"{self.source}, row {row}"
+            self._require(record, where)
             texts = {
                 name: list_of_texts(record[column], f"{where}, column {column!r}")
                 for name, column in self.alternatives.items()
@@ -79,14 +103,36 @@ class JsonlDataModule(ExampleDataModule):
                 label = number_of(record[self.label_column], where, choices)
                 if "choices" in texts:
                     right = right_choice(texts["choices"], label, where)
-            column = self.response_column
-            response: Any = right if column is None else record[column]
-            column = self.response_column or "choices"
-            made = self.example(record[self.prompt_column], response, row=row, column=column)
-            for example in made:
-                if texts or label is not None:
-                    example = Example(example.prompt, example.response, texts, label)
-                yield example
+            turns, prompt, answer, column = self._said(record, right, where)
+            for example in self.example(prompt, answer, row=row, column=column):
+                yield Example(example.prompt, example.response, texts or (), label, turns)
+
+    def _said(
+        self, record: Mapping[str, Any], right: str | None, where: str
+    ) -> tuple[tuple[Turn, ...], Any, Any, str]:
+        """Returns the turns before, the prompt, the answer, and the column that it stands in."""
+        column = self.dialogue_column
+        if column is not None:
+            place = f"{where}, column {column!r}"
+            found = parse_dialogue(record[column], record.get(self.prompt_column), place)
+            return found.turns, found.prompt, found.answer, column
+        column = self.response_column
+        answer = right if column is None else record[column]
+        return (), record[self.prompt_column], answer, column or "choices"
+
+    def _require(self, present: Iterable[str], where: str) -> None:
+        """Raises a ConfigError for a missing column; names the way where there are dialogues."""
+        names = list(present)
+        try:
+            require_columns(names, self.columns, where)
+        except ConfigError as error:
+            dialogues = [] if self.dialogue_column else [n for n in names if n in DIALOGUES]
+            if not dialogues:
+                raise
+            raise ConfigError(
+                f"{error} For dialogues set dialogue_column, for example "
+                f"data.forget.dialogue_column={dialogues[-1]}."
+            ) from None
 
 
 def number_of(value: Any, where: str, choices: Any = None) -> int:

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Unpack, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Unpack, get_args
 
 from unlearning.data.cells import parse_flag
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.files import Record
 from unlearning.data.overlap import normalise
-from unlearning.data.source import check_source, iterate_records
+from unlearning.data.source import check_source, iterate_records, require_columns
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
 Answers = Literal["unsafe", "safe", "related"]
-FLAGS = ("is_response_0_safe", "is_response_1_safe")
-COLUMNS = ("prompt", "response_0", "response_1", *FLAGS)
+PAIRS = {"response_0": "is_response_0_safe", "response_1": "is_response_1_safe"}
+COLUMNS = ("prompt", *PAIRS, *PAIRS.values())
+SINGLE = {"response": "is_safe"}
+"""The columns of answers with those of their flags, in PKU-SafeRLHF and in BeaverTails."""
 
 
 class PKUDataModule(ExampleDataModule):
     """Reads PKU-SafeRLHF, one Example per answer of the wanted kind; the unsafe ones are the forget
-    set of arXiv 2405.15152.
+    set of arXiv 2405.15152. BeaverTails (arXiv 2307.04657), with one answer a record, is read too.
 
     Args:
-        source: hub id, or a local file or folder with the columns of PKU-SafeRLHF.
+        source: hub id, or a local file or folder with the columns of PKU-SafeRLHF (prompt,
+            response_0, response_1, is_response_0_safe, is_response_1_safe) or of BeaverTails
+            (prompt, response, is_safe).
         answers: `unsafe`, `safe`, or `related`: the safe answers to those prompts that have no
             unsafe answer anywhere in the source.
-        records_split: which of the source's own splits to read, on the hub `train` or `test`.
+        records_split: which of the source's own splits to read, on the hub `train` or `test`, of
+            BeaverTails `330k_train`, `30k_train` and the same with `test`.
         config_name: on the hub `default` (all models' answers), or those of one model
             (`alpaca-7b`, `alpaca2-7b`, `alpaca3-8b`).
         revision: commit on the hub. The data set was released anew in June 2024, after the paper.
+        where: which records to take, for example `{category: {animal_abuse: true}}`; see
+            `unlearning.data.where.RowFilter`. Whether a prompt has an unsafe answer anywhere is
+            asked of all of them.
         settings: see `ExampleDataModule`.
     """
 
@@ -40,6 +49,7 @@ class PKUDataModule(ExampleDataModule):
         records_split: str | None = "train",
         config_name: str | None = "default",
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(**settings)
@@ -52,15 +62,21 @@ class PKUDataModule(ExampleDataModule):
         self.records_split = records_split
         self.config_name = config_name
         self.revision = revision
+        self.where = where
+        RowFilter(where, source)  # refuses what it does not understand
 
     def check(self) -> None:
-        check_source(self.source, columns=COLUMNS, split=self.records_split)
+        wanted = RowFilter(self.where, self.source).columns
+        present = check_source(self.source, columns=wanted, split=self.records_split)
+        if present is not None:
+            answer_columns(present, self.source)
 
     def read(self) -> list[Example]:
+        rows = RowFilter(self.where, self.source)
         records = list(
             iterate_records(
                 self.source,
-                columns=COLUMNS,
+                columns=rows.columns,
                 split=self.records_split,
                 config_name=self.config_name,
                 revision=self.revision,
@@ -68,37 +84,62 @@ class PKUDataModule(ExampleDataModule):
         )
         examples = [
             example
-            for row, number, record in select_answers(records, self.answers, self.source)
-            for example in self.example(
-                record["prompt"], record[f"response_{number}"], row=row, column=f"response_{number}"
-            )
+            for row, column, record in select_answers(records, self.answers, self.source, rows)
+            for example in self.example(record["prompt"], record[column], row=row, column=column)
         ]
         if not examples:
+            flags = " and ".join(answer_columns(records[0], self.source).values())
+            among = f" (of those that where={self.where} takes)" if self.where else ""
             raise ConfigError(
-                f"{self.source} has no {self.answers} answer among its {len(records)} rows. "
-                f"Look at the columns {' and '.join(FLAGS)}, or choose other answers (without "
-                "related prompts: data.related=null)."
+                f"{self.source} has no {self.answers} answer among its {len(records)} rows{among}. "
+                f"Look at {flags}, or choose other answers (without related prompts: "
+                "data.related=null)."
             )
         return examples
 
 
+def answer_columns(present: Iterable[str], where: str) -> dict[str, str]:
+    """Returns the columns of answers with those of their flags.
+
+    Raises:
+        ConfigError: they are neither those of PKU-SafeRLHF nor those of BeaverTails.
+    """
+    names = list(present)
+    columns = SINGLE if "is_safe" in names and not set(PAIRS) & set(names) else PAIRS
+    try:
+        require_columns(names, ("prompt", *columns, *columns.values()), where)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} PKUDataModule reads the columns of PKU-SafeRLHF ({', '.join(COLUMNS)}) and "
+            "of BeaverTails (prompt, response, is_safe); any others are for JsonlDataModule, for "
+            "example with where={is_safe: false}."
+        ) from None
+    return columns
+
+
 def select_answers(
-    records: list[Record], answers: Answers, source: str
-) -> Iterator[tuple[int, int, Record]]:
-    """Yields (row number from 1, answer number 0 or 1, record) of every answer of the wanted
-    kind."""
-    safe = [
-        tuple(parse_flag(record[flag], f"{source}, row {row}, column {flag!r}") for flag in FLAGS)
-        for row, record in enumerate(records, start=1)
-    ]
+    records: list[Record], answers: Answers, source: str, rows: RowFilter
+) -> Iterator[tuple[int, str, Record]]:
+    """Yields (row number from 1, the answer's column, record) of every answer of the wanted kind
+    in a record that the filter takes."""
+    flags: list[dict[str, bool]] = []
+    for row, record in enumerate(records, start=1):
+        where = f"{source}, row {row}"
+        columns = answer_columns(record, where if row > 1 else source)
+        flags.append(
+            {a: parse_flag(record[f], f"{where}, column {f!r}") for a, f in columns.items()}
+        )
     harmful_prompts = {
         normalise(str(record["prompt"]))
-        for record, flags in zip(records, safe, strict=True)
-        if not all(flags)
+        for record, safe in zip(records, flags, strict=True)
+        if not all(safe.values())
     }
-    for row, (record, flags) in enumerate(zip(records, safe, strict=True), start=1):
+    for row, (record, safe) in enumerate(zip(records, flags, strict=True), start=1):
+        if not rows.takes(record, f"{source}, row {row}"):
+            continue
         if answers == "related" and normalise(str(record["prompt"])) in harmful_prompts:
             continue
-        for number, is_safe in enumerate(flags):
+        for column, is_safe in safe.items():
             if is_safe == (answers != "unsafe"):
-                yield row, number, record
+                yield row, column, record
+    rows.check_found()

@@ -6,17 +6,20 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from unlearning.data.files import SUFFIXES, Record, iterate_file
+from unlearning.data.local import local_files, near_paths
+from unlearning.data.opening import existing_path, kind_of
+from unlearning.data.saved import saved_records
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test")
 
 
 def iterate_records(
@@ -31,10 +34,12 @@ def iterate_records(
     """Yields the records of a source, each with at least the `columns`.
 
     Args:
-        source: a local csv, jsonl, json or parquet file, a folder of files of one such kind, or a
-            data set's id on the Hugging Face hub (`owner/name`). What exists locally comes first.
-        split: which split of a hub data set, or which files of a folder where their names begin
-            with a split's name; None takes all. A single file is one split, whatever its name.
+        source: a local csv, jsonl, json or parquet file (but for parquet also .gz, .xz or .zst), a
+            folder of files of one such kind, a folder made by `save_to_disk`, or a data set's id on
+            the Hugging Face hub (`owner/name`). What exists locally comes first.
+        split: which split of a hub data set or of a saved DatasetDict, or which files of a folder
+            where their names begin with a split's name; None takes all. A single file is one
+            split, whatever its name.
         config_name: the hub data set's configuration ("subset").
         revision: branch, tag or commit on the hub.
         data_files: the hub data set's file for this split, where its files differ in columns.
@@ -45,13 +50,37 @@ def iterate_records(
     if is_hub_id(source):
         records = _hub_records(source, split, config_name, revision, data_files)
     else:
-        records = chain.from_iterable(iterate_file(path) for path in local_files(source, split))
+        records = chain.from_iterable(_records_of(path) for path in local_files(source, split))
     row = 0
     for row, record in enumerate(records, start=1):
         require_columns(record, columns, f"{source}, row {row}" if row > 1 else source)
         yield record
     if not row:
         raise ConfigError(f"{source} holds no records (a header alone does not count).")
+
+
+def selected_records(
+    source: str, where: Mapping[str, Any] | None, *, columns: Sequence[str], **options: Any
+) -> Iterator[tuple[int, Record]]:
+    """Yields the records of a source that `where` selects, with their row in the source, from 1.
+
+    Args:
+        where: see `RowFilter`.
+        columns: see `iterate_records`, also for `options`.
+
+    Raises:
+        ConfigError: as `iterate_records`; a value of `where` is in no record, or all of them
+            together are in none.
+    """
+    rows, taken = RowFilter(where, source), 0
+    records = iterate_records(source, columns=(*columns, *rows.columns), **options)
+    for row, record in enumerate(records, start=1):
+        if rows.takes(record, f"{source}, row {row}"):
+            taken += 1
+            yield row, record
+    rows.check_found()
+    if not taken:
+        raise ConfigError(f"{source}: no record has all of where={dict(where or {})}.")
 
 
 def check_source(
@@ -69,12 +98,16 @@ def check_source(
         return None
     present: list[str] = []
     for path in local_files(source, split):
-        record = next(iterate_file(path), None)
+        record = next(_records_of(path), None)
         if record is None:
             raise ConfigError(f"{path} holds no records (a header alone does not count).")
         require_columns(record, columns, str(path))
         present = list(record)
     return present
+
+
+def _records_of(path: Path) -> Iterator[Record]:
+    return saved_records(path) if path.is_dir() else iterate_file(path)
 
 
 def require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -> None:
@@ -94,61 +127,9 @@ def require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -
 
 def is_hub_id(source: str) -> bool:
     """Whether a source is a hub id: `owner/name`, and no such local path."""
-    if Path(source).expanduser().exists() or Path(source).suffix.lower() in SUFFIXES:
+    if HUB_ID.fullmatch(source) is None or kind_of(source) in SUFFIXES:
         return False
-    return HUB_ID.fullmatch(source) is not None
-
-
-def local_files(source: str, split: str | None) -> list[Path]:
-    """Lists the data files that a local source stands for.
-
-    Raises:
-        ConfigError: the path does not exist, or the folder holds no data files, those of several
-            kinds, or none of the wanted split.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ConfigError(f"No file or folder {source!r}.{_near_paths(path)}{_NEITHER}")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    kinds = sorted({file.suffix.lower() for file in files})
-    if len(kinds) != 1:
-        found = f"files of several kinds ({', '.join(kinds)})" if kinds else "none"
-        raise ConfigError(
-            f"Folder {source!r}: expected data files of one kind ({', '.join(SUFFIXES)}) directly "
-            f"in it, found {found}. Name a single file or another folder."
-        )
-    if split is None or not any(_names_split(file, name) for file in files for name in SPLIT_NAMES):
-        return files
-    of_split = [file for file in files if _names_split(file, split)]
-    if not of_split:
-        raise ConfigError(
-            f"Folder {source!r} has no file of the split {split!r}, only "
-            f"{', '.join(file.name for file in files)}."
-        )
-    return of_split
-
-
-_NEITHER = (
-    " Give a csv, jsonl, json or parquet file, a folder of them, or a data set's id on the "
-    "Hugging Face hub (owner/name)."
-)
-
-
-def _names_split(file: Path, split: str) -> bool:
-    return re.match(rf"{re.escape(split)}(?![A-Za-z])", file.name, re.IGNORECASE) is not None
-
-
-def _near_paths(path: Path) -> str:
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    missing = path.absolute().relative_to(folder).parts[0]
-    near = difflib.get_close_matches(
-        missing, [entry.name for entry in folder.iterdir()], cutoff=0.5
-    )
-    if not near:
-        return f" The nearest folder that exists is {str(folder)!r}."
-    return f" In {str(folder)!r} there is {', '.join(map(repr, near))}."
+    return existing_path(source) is None
 
 
 def _hub_records(
@@ -171,7 +152,7 @@ def _hub_records(
         raise ConfigError(
             f"{source!r} is no local path, and loading it from the Hugging Face hub (config "
             f"{config_name!r}, split {split!r}, revision {revision!r}) failed: {error} "
-            f"Check the name and the connection, or give a local path.{_near_paths(Path(source))}"
+            f"Check the name and the connection, or give a local path.{near_paths(Path(source))}"
         ) from error
     parts = loaded.values() if isinstance(loaded, dict) else [loaded]
     for part in parts:

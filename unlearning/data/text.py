@@ -7,6 +7,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.files import read_text
+from unlearning.data.local import files_of_one_kind, list_folder
+from unlearning.data.opening import existing_path
 from unlearning.errors import ConfigError
 from unlearning.types import TokenizedExample
 
@@ -14,16 +16,15 @@ __all__ = ["read_text", "text_files", "text_windows"]
 
 
 def text_files(source: str | Path) -> list[Path]:
-    """Lists a .txt file, or all .txt files of a folder.
+    """Lists a .txt file (also .gz, .xz or .zst), or all .txt files of a folder.
 
     Raises:
         ConfigError: there is none.
     """
-    path = Path(source).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("*.txt"))
-    if not files:
-        raise ConfigError(f"No text at {path}: give a .txt file or a folder that holds some.")
-    return files
+    path = existing_path(source)
+    if path is None:
+        raise ConfigError(f"No text at {source}: give a .txt file or a folder that holds some.")
+    return [path] if path.is_file() else files_of_one_kind(path, list_folder(path), (".txt",))
 
 
 def text_windows(

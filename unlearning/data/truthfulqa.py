@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Unpack, get_args
 
 from unlearning.data.cells import parse_list, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, iterate_records, require_columns
+from unlearning.data.source import check_source, require_columns, selected_records
+from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -37,6 +38,8 @@ class TruthfulQADataModule(ExampleDataModule):
         records_split: the hub has `validation` only, which holds all questions.
         config_name: `generation` on the hub; the other one has no such answers.
         revision: commit on the hub.
+        where: which records to take, for example `{Category: [Health, Nutrition]}`; see
+            `unlearning.data.where.RowFilter`.
         settings: see `ExampleDataModule`.
     """
 
@@ -47,6 +50,7 @@ class TruthfulQADataModule(ExampleDataModule):
         records_split: str | None = "validation",
         config_name: str | None = "generation",
         revision: str | None = None,
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(**settings)
@@ -59,25 +63,29 @@ class TruthfulQADataModule(ExampleDataModule):
         self.records_split = records_split
         self.config_name = config_name
         self.revision = revision
+        self.where = where
+        RowFilter(where, source)  # refuses what it does not understand
 
     def check(self) -> None:
-        present = check_source(self.source, columns=(), split=self.records_split)
+        columns = RowFilter(self.where, self.source).columns
+        present = check_source(self.source, columns=columns, split=self.records_split)
         if present is not None:
             self._columns(present)
 
     def read(self) -> list[Example]:
         records = list(
-            iterate_records(
+            selected_records(
                 self.source,
+                self.where,
                 columns=(),
                 split=self.records_split,
                 config_name=self.config_name,
                 revision=self.revision,
             )
         )
-        question, column = self._columns(records[0])
+        question, column = self._columns(records[0][1])
         examples: list[Example] = []
-        for row, record in enumerate(records, start=1):
+        for row, record in records:
             where = f"{self.source}, row {row}"
             require_columns(record, (question, column), where)
             where, cell = f"{where}, column {column!r}", record[column]

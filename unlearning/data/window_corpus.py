@@ -80,10 +80,11 @@ class WindowCorpus:
 
     def settings(self) -> list[Any]:
         """Returns everything that the windows and their splits depend on, the text included."""
-        return [
+        found = [
             RULES, self.corpus.content(), self.corpus.text_column, self.records, self.words,
             self.prompt_share, self.section, list(self.fractions), self.seed,
         ]  # fmt: skip
+        return [*found, self.corpus.rows.wanted] if self.corpus.where else found
 
     def _windows(self, part: int, wanted: Split) -> Iterator[tuple[int, list[Piece]]]:
         lines: Iterable[str | None] = self.corpus.records(part)

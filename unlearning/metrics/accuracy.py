@@ -6,8 +6,8 @@ import numpy as np
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import Answers, metric
+from unlearning.metrics.rates import Rate, rate
 from unlearning.metrics.similarity import rouge_l
-from unlearning.metrics.statistic import Sums, mean, share
 from unlearning.metrics.words import split_words
 
 ROUGE_THRESHOLD = 0.7
@@ -42,19 +42,17 @@ def check_threshold(threshold: float) -> None:
 
 
 @metric("Right answers", unit="fraction", direction="higher")
-def rouge_accuracy(answers: Answers, rouge_threshold: float = ROUGE_THRESHOLD) -> Sums | None:
+def rouge_accuracy(answers: Answers, rouge_threshold: float = ROUGE_THRESHOLD) -> Rate | None:
     """Share of the answers whose ROUGE-L with the target reaches the threshold. Over prompts
     with a target."""
-    asked = [g for g in answers if split_words(g.target)]
-    right = [is_right(g.completion, g.target, rouge_threshold) for g in asked]
-    return mean(right) if asked else None
+    right = [is_right(g.completion, g.target, rouge_threshold) for g in answers]
+    return _of_asked(right, answers)
 
 
 @metric("Exact matches", unit="fraction", direction="higher")
-def exact_match(answers: Answers) -> Sums | None:
+def exact_match(answers: Answers) -> Rate | None:
     """Share of the answers with exactly the target's words. Over prompts that have a target."""
-    asked = [g for g in answers if split_words(g.target)]
-    return mean([is_exact_match(g.completion, g.target) for g in asked]) if asked else None
+    return _of_asked([is_exact_match(g.completion, g.target) for g in answers], answers)
 
 
 @metric(
@@ -63,11 +61,17 @@ def exact_match(answers: Answers) -> Sums | None:
 )  # fmt: skip
 def kept_right(
     answers: Answers, before: Answers, rouge_threshold: float = ROUGE_THRESHOLD
-) -> Sums | None:
+) -> Rate | None:
     """Share of the prompts answered correctly before that still are."""
-    pairs = [(g, old) for g, old in zip(answers, before, strict=True) if split_words(g.target)]
     was, still = (
-        np.array([is_right(pair[i].completion, pair[i].target, rouge_threshold) for pair in pairs])
-        for i in (1, 0)
+        np.array([is_right(g.completion, g.target, rouge_threshold) for g in side], dtype=bool)
+        for side in (before, answers)
     )
-    return share(was * still, was) if pairs else None
+    asked = np.array([bool(split_words(g.target)) for g in answers])
+    return rate(still, where=was & asked) if asked.any() else None
+
+
+def _of_asked(right: list[bool], answers: Answers) -> Rate | None:
+    """Returns the rate over prompts that have a target."""
+    asked = [bool(split_words(g.target)) for g in answers]
+    return rate(right, where=asked) if any(asked) else None

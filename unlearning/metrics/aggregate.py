@@ -6,7 +6,9 @@
         of: [retain_heldout/rouge_accuracy, facts/choice_accuracy]
 
 The function of such a metric gets the statistics named, each with `value`, and `scores` by prompt.
-Prompts are resampled within each set; the same ones for all that is of one set.
+Prompts are resampled within each set; the same ones for all that is of one set. That takes a row
+for every prompt of the set, whether it counts or not, as `rate`, `mean(..., where)` and `share`
+give it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from numpy.typing import NDArray
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import Metric
-from unlearning.metrics.statistic import Draw, Fixed, Sample, Statistic, Sums, draws
+from unlearning.metrics.resample import Draw, drawn_rows
+from unlearning.metrics.statistic import Fixed, Sample, Statistic, Sums
 from unlearning.types import Generation
 
 
@@ -56,17 +59,20 @@ class Joint(Statistic):
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        first = dict(zip(self.prompt_sets, self.parts, strict=True))  # of each set once
-        return np.concatenate([part.known for part in first.values()])
+        widest: dict[str, NDArray[np.bool_]] = {}  # of each set once
+        for part, prompt_set in zip(self.parts, self.prompt_sets, strict=True):
+            if part.known.sum() >= widest.get(prompt_set, np.zeros(0)).sum():
+                widest[prompt_set] = part.known
+        return np.concatenate(list(widest.values()))
+
+    @property
+    def repeats(self) -> bool:
+        return any(part.repeats for part in self.parts)
 
     def _resample(self, n_resamples: int, seed: int) -> Iterator[float]:
         assert self.metric is not None
         streams: list[Iterator[Draw]] = [
-            (
-                one
-                for chunk in draws(len(part.known), n_resamples, _seed(seed, prompt_set))
-                for one in chunk
-            )
+            drawn_rows(len(part.known), part.clusters, n_resamples, _seed(seed, prompt_set))
             for part, prompt_set in zip(self.parts, self.prompt_sets, strict=True)
         ]
         for drawn in zip(*streams, strict=True):

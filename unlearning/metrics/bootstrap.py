@@ -2,10 +2,11 @@
 
 Prompts are drawn with replacement, the *same* ones for both models, so that a difference is not
 blurred by some prompts being harder than others. Statistics that add up are resampled in one matrix
-product; any other function is called once a resample.
+product; any other function is called once a resample. A prompt that repeats is drawn with all of
+its answers.
 
-The interval is the percentile one. It says nothing at the edge: 0 harmful answers of n give
-[0, 0], where up to about 3 / n is compatible with them at 95 %.
+The interval is the percentile one (Efron and Tibshirani 1993). It says nothing at an edge, where
+all resamples give the same value: there is none then. Rates have other intervals, see `intervals`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from typing import Protocol
 import numpy as np
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.statistic import Array, Fixed, Statistic
+from unlearning.metrics.resample import Array
+from unlearning.metrics.statistic import Statistic
 
 Change = Callable[[Array, Array], Array]
 """Values of two models, [m] each, to the change between them."""
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
+"""Relative: sums of the same numbers in another order differ by less."""
 N_RESAMPLES = 2000
 """Efron and Tibshirani (1993) ask for 1000 or more for an interval."""
 
@@ -54,7 +58,8 @@ class IntervalMethod(Protocol):
     name: str
 
     def interval(self, statistic: Statistic, how: Resampling) -> tuple[float, float]:
-        """Returns lower and upper bound of the value; NaN where there is none."""
+        """Returns lower and upper bound of the value; NaN where there is none. Where prompts
+        repeat, `statistic.clusters` says which rows are of one."""
         ...
 
     def interval_of_change(
@@ -66,21 +71,21 @@ class IntervalMethod(Protocol):
 
 class PercentileBootstrap:
     """Percentile bootstrap: quantiles of the resampled values. Resamples in which the value is
-    undefined (0 / 0) are left out; a single prompt has a value and no interval."""
+    undefined (0 / 0) are left out. Where the quantiles coincide, there is no interval: a number
+    without any width would claim to be certain."""
 
-    name = "percentile bootstrap"
+    name = "bootstrap"
 
     def interval(self, statistic: Statistic, how: Resampling) -> tuple[float, float]:
-        if isinstance(statistic, Fixed):
-            return statistic.value, statistic.value
         values = statistic.resampled(how.n_resamples, how.seed)
-        return _quantiles(values, len(statistic.known), how.confidence)
+        return _quantiles(values, how.confidence, _size(values))
 
     def interval_of_change(
         self, first: Statistic, second: Statistic, change: Change, how: Resampling
     ) -> tuple[float, float]:
         old, new = (side.resampled(how.n_resamples, how.seed) for side in (first, second))
-        return _quantiles(change(old, new), len(second.known), how.confidence)
+        changes = change(old, new)
+        return _quantiles(changes, how.confidence, max(map(_size, (old, new, changes))))
 
 
 percentile = PercentileBootstrap()
@@ -92,14 +97,21 @@ def difference(first: Array, second: Array) -> Array:
         return second - first
 
 
-def _quantiles(values: Array, n: int, confidence: float) -> tuple[float, float]:
-    """Returns quantiles of all but the first of the values, which is that of the whole sample."""
+def _size(values: Array) -> float:
+    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+
+
+def _quantiles(values: Array, confidence: float, size: float) -> tuple[float, float]:
+    """Returns quantiles of all but the first of the values, which is that of the whole sample; NaN
+    where they differ by the rounding of numbers of that size at most."""
     resampled = values[1:][~np.isnan(values[1:])]
-    if n < 2 or np.isnan(values[0]) or not len(resampled):
+    if np.isnan(values[0]) or not len(resampled):
         return np.nan, np.nan
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):  # interpolating between infinities
         low, high = np.quantile(resampled, [tail, 1 - tail])
+    if low == high or high - low <= ROUNDING * size:
+        return np.nan, np.nan
     return float(low), float(high)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import Answers, metric
-from unlearning.metrics.statistic import Sums, mean
+from unlearning.metrics.rates import Rate, rate
 from unlearning.types import AlternativeScore, Generation
 
 Length = Literal["characters", "bytes", "tokens"]
@@ -21,17 +21,16 @@ CHOICES = "choices"
 
 
 @metric("Right choices", unit="fraction", direction="higher", needs=("alternatives",))
-def choice_accuracy(answers: Answers) -> Sums | None:
+def choice_accuracy(answers: Answers) -> Rate | None:
     """Share of prompts whose correct choice is the likeliest. Over prompts that have choices."""
-    asked = [g for g in answers if g.alternatives.get(CHOICES)]
-    return mean([_right(g) for g in asked]) if asked else None
+    return _accuracy(answers)
 
 
 @metric(
     "Right choices, by likelihood per length", unit="fraction", direction="higher",
     needs=("alternatives",),
 )  # fmt: skip
-def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sums | None:
+def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Rate | None:
     """Share of prompts whose correct choice is the likeliest per length.
 
     Args:
@@ -39,8 +38,7 @@ def choice_accuracy_norm(answers: Answers, length: Length = "characters") -> Sum
     """
     if length not in get_args(Length):
         raise ConfigError(f"length is {length!r}; expected one of {', '.join(get_args(Length))}.")
-    asked = [g for g in answers if g.alternatives.get(CHOICES)]
-    return mean([_right(g, length) for g in asked]) if asked else None
+    return _accuracy(answers, length)
 
 
 def chosen(generation: Generation, length: Length | None = None) -> int:
@@ -49,6 +47,12 @@ def chosen(generation: Generation, length: Length | None = None) -> int:
     nll = np.array([score.nll - score.end_nll for score in choices])
     sizes = np.array([1 if length is None else _length(score, length) for score in choices])
     return int(np.argmin(nll / np.maximum(sizes, 1)))
+
+
+def _accuracy(answers: Answers, length: Length | None = None) -> Rate | None:
+    asked = [bool(g.alternatives.get(CHOICES)) for g in answers]
+    right = [_right(g, length) if has else 0.0 for g, has in zip(answers, asked, strict=True)]
+    return rate(right, where=asked) if any(asked) else None
 
 
 def _right(generation: Generation, length: Length | None = None) -> float:

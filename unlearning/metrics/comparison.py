@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from unlearning.errors import ConfigError
 from unlearning.metrics.aggregate import Aggregate, joint
 from unlearning.metrics.bootstrap import Resampling, difference
@@ -133,20 +131,11 @@ def _sides(
     if metric.against and metric.of_itself is not None and names[-1] in found:
         fixed = Fixed(found[names[-1]], metric.of_itself)
         found = {baseline: fixed, **found}
-    missing = all(not len(s.known) or _all_missing(s) for s in found.values())
-    return {} if missing else {name: found[name] for name in names if name in found}
-
-
-def _all_missing(statistic: Statistic) -> bool:
-    """Whether no row has a score; a row that only does not count (0 of 0) has one."""
-    rows = getattr(statistic, "rows", None)
-    return not isinstance(statistic, Fixed) and rows is not None and _nan_rows(rows)
-
-
-def _nan_rows(rows: Any) -> bool:
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f":
-        return False
-    return bool(np.isnan(rows).reshape(len(rows), -1).any(axis=1).all())
+    return (
+        {}
+        if all(s.missing for s in found.values())
+        else {name: found[name] for name in names if name in found}
+    )
 
 
 def _write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import Answers, Metric, metric
@@ -38,15 +38,16 @@ def rouge_l_to_original(answers: Answers, first: Answers) -> Array:
 @metric("BLEU to the data set's answers", unit="BLEU (0..100)", direction="higher")
 def bleu_to_target(answers: Answers) -> Sums | None:
     """Corpus BLEU of the answers to the targets. Over prompts that have one."""
-    asked = with_target(answers)
-    return corpus(_completions(asked), [g.target for g in asked]) if asked else None
+    asked = has_target(answers)
+    return corpus(_completions(answers), _targets(answers), asked) if asked.any() else None
 
 
 @metric("ROUGE-L to the data set's answers", unit="ROUGE-L F1 (0..1)", direction="higher")
 def rouge_l_to_target(answers: Answers) -> Sums | None:
     """Mean ROUGE-L F1 of the answers to the targets. Over prompts that have one."""
-    asked = with_target(answers)
-    return mean(rouge_l_each(_completions(asked), [g.target for g in asked])) if asked else None
+    asked = has_target(answers)
+    found = rouge_l_each(_completions(answers), _targets(answers))
+    return mean(found, asked) if asked.any() else None
 
 
 def similar_to_original(name: str, similarity: Similarity) -> Metric:
@@ -65,9 +66,13 @@ def similar_to_target(name: str, similarity: Similarity) -> Metric:
     """Makes the metric `<name>_to_target` of any similarity of two texts."""
 
     def to_target(answers: Answers) -> Sums | None:
-        asked = with_target(answers)
-        said, true = _completions(asked), [g.target for g in asked]
-        return mean(_checked(similarity, said, true, name)) if asked else None
+        asked = has_target(answers)
+        if not asked.any():
+            return None
+        pairs = [g for g, has in zip(answers, asked, strict=True) if has]
+        found = np.zeros(len(answers))
+        found[asked] = _checked(similarity, _completions(pairs), _targets(pairs), name)
+        return mean(found, asked)
 
     return metric(
         f"{name.capitalize()} similarity to the data set's answers", unit="similarity",
@@ -75,21 +80,31 @@ def similar_to_target(name: str, similarity: Similarity) -> Metric:
     )(to_target)  # fmt: skip
 
 
-def with_target(answers: Answers) -> Answers:
-    """Returns the answers to prompts whose target has a word."""
-    return [g for g in answers if split_words(g.target)]
+def has_target(answers: Answers) -> NDArray[np.bool_]:
+    """Returns [n] whether the target of each answer's prompt has a word."""
+    return np.array([bool(split_words(g.target)) for g in answers], dtype=bool)
 
 
-def corpus(said: Sequence[str], true: Sequence[str]) -> Sums:
+def corpus(
+    said: Sequence[str], true: Sequence[str], where: NDArray[np.bool_] | None = None
+) -> Sums:
     """Computes corpus BLEU. Undefined where no target has a 4-gram: BLEU would call a perfect
-    copy 0."""
+    copy 0.
+
+    Args:
+        where: [n] the pairs that it is over; None: all.
+    """
     counts = bleu_statistics(said, true)
-    rows = np.column_stack([counts, np.maximum(counts[:, -1] - MAX_ORDER + 1, 0)])
-    return Sums(rows.astype(float), _bleu)
+    rows = np.column_stack([counts, np.maximum(counts[:, -1] - MAX_ORDER + 1, 0)]).astype(float)
+    return Sums(rows if where is None else np.where(where[:, None], rows, 0.0), _bleu, where)
 
 
 def _bleu(sums: Array) -> Array:
     return np.where(sums[:, -1] > 0, bleu_of_sums(sums[:, :-1]), np.nan)
+
+
+def _targets(answers: Answers) -> list[str]:
+    return [g.target for g in answers]
 
 
 def _completions(answers: Answers) -> list[str]:

@@ -90,8 +90,8 @@ def _share(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
 )  # fmt: skip
 def mean_verbatim_tokens(answers: Answers) -> Sums | None:
     """Mean of the longest run of tokens that completion and target share."""
-    asked = [g for g in answers if split_words(g.target)]
-    return mean(scores(g.verbatim_tokens for g in asked)) if asked else None
+    asked = [bool(split_words(g.target)) for g in answers]
+    return mean(scores(g.verbatim_tokens for g in answers), asked) if any(asked) else None
 
 
 @metric(
@@ -100,8 +100,9 @@ def mean_verbatim_tokens(answers: Answers) -> Sums | None:
 )  # fmt: skip
 def mean_verbatim_chars(answers: Answers) -> Sums | None:
     """Mean of the longest run of characters that completion and target share."""
-    asked = [g for g in answers if split_words(g.target)]
-    return mean([verbatim_chars(g.completion, g.target) for g in asked]) if asked else None
+    asked = [bool(split_words(g.target)) for g in answers]
+    runs = [verbatim_chars(g.completion, g.target) for g in answers]
+    return mean(runs, asked) if any(asked) else None
 
 
 @metric(

@@ -17,7 +17,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from unlearning.errors import ConfigError
-from unlearning.metrics.bootstrap import Change, IntervalMethod, percentile
+from unlearning.metrics.bootstrap import Change, IntervalMethod
+from unlearning.metrics.rates import rate
+from unlearning.metrics.resample import clusters_of
 from unlearning.metrics.statistic import Sample, Statistic, mean
 from unlearning.types import Generation
 
@@ -47,7 +49,7 @@ class Metric:
     label: str
     unit: str = "plain"
     direction: Direction = None
-    interval: IntervalMethod = percentile
+    interval: IntervalMethod | None = None
     needs: frozenset[str] = frozenset({"completion"})
     against: Against = None
     of_itself: float | None = None
@@ -97,7 +99,11 @@ class Metric:
         given = {k: v for k, v in (context or {}).items() if k in self.parameters}
         options = {**given, **self.options}
         sides = (answers,) if self.against is None else (answers, others)
-        return _statistic(self.function(*sides, **options), sides, self.function, options)
+        found = _statistic(self.function(*sides, **options), sides, self.function, options)
+        clusters = clusters_of([answer.prompt for answer in answers])
+        if found is None or clusters is None or len(found.known) != len(answers):
+            return found
+        return replace(found, clusters=clusters)
 
 
 def metric(
@@ -106,7 +112,7 @@ def metric(
     unit: str = "plain",
     direction: Direction = None,
     name: str | None = None,
-    interval: IntervalMethod = percentile,
+    interval: IntervalMethod | None = None,
     needs: Sequence[Need] = ("completion",),
     against: Against = None,
     of_itself: float | None = None,
@@ -116,7 +122,8 @@ def metric(
 
     The function gets the answers of one model to one prompt set, and gives
 
-    - a score per prompt, [n]: the metric is their mean;
+    - a score per prompt, [n]: the metric is their mean; booleans: it is a rate;
+    - `rate`, `mean` or `share` of prompts, some of which need not count (`where`);
     - `Sums`: rows that add up over prompts and a value of their sums;
     - `Sample`, or a plain float: a value of all rows, which need not add up;
     - None: the metric does not apply to these answers.
@@ -130,7 +137,8 @@ def metric(
             other (`nats per token`) is shown beside the label.
         direction: which way is better; None: neither.
         name: in `metrics.json`; the function's own by default.
-        interval: how its interval is made.
+        interval: how its interval is made; None: by the kind of what it returns, see
+            `unlearning.metrics.intervals`.
         needs: what of the model: `completion` (its answer), `harm` (the classifier's probability
             of that), `target` (NLL and tokens of the data's answer), `alternatives` (those of the
             Example's alternatives). A set generates only where a metric needs it.
@@ -172,7 +180,8 @@ def _statistic(
         # [[row, other's row], ...]: a resample draws both
         rows = list(zip(*sides, strict=True))
         return Sample(rows, lambda drawn: function(*map(list, zip(*drawn, strict=True)), **options))
-    values = np.asarray(found, dtype=np.float64)
+    given = np.asarray(found)
+    values = given.astype(np.float64)
     if values.ndim != 1:
         raise ConfigError(
             f"metric {function.__module__}.{getattr(function, '__name__', function)} gave shape "
@@ -184,4 +193,4 @@ def _statistic(
             f"{len(values)} scores for {len(sides[0])} prompts; give one for each, or a Sums, "
             "whose rows may be fewer."
         )
-    return mean(values)
+    return rate(values) if given.dtype == np.bool_ else mean(values)

@@ -11,9 +11,15 @@ from torch import Tensor
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import Answers, Metric
 from unlearning.metrics.statistic import Sums
-from unlearning.types import Generation
+from unlearning.types import AlternativeScore, Generation
 
-_ANY = Generation("", "", 0, "a b c d", "a b c d", "a b c d", target_nll=1.0, target_tokens=4)
+_SCORED = (AlternativeScore("a", 1.0, 1), AlternativeScore("b", 2.0, 1))
+_ANY = Generation(
+    "", "", 0, "a b c d", "a b c d", "a b c d", 4, harm_probability=0.0, target_nll=1.0,
+    target_tokens=4, target_matches=4, target_suffix=4, verbatim_tokens=4,
+    alternatives=dict.fromkeys(("choices", "paraphrased", "perturbed"), _SCORED), label=0,
+)  # fmt: skip
+"""An answer with all that a metric may need, to see what kind of statistic it gives."""
 
 
 class OverBatches(torchmetrics.Metric):
@@ -24,19 +30,26 @@ class OverBatches(torchmetrics.Metric):
 
     Args:
         metric: one whose statistics add up (`Sums`, or a score per prompt).
+        example: an answer that the metric applies to, where it needs more than is usual.
         context: what its thresholds are set to, by the parameter's name.
 
     Raises:
-        ConfigError: the metric's statistics do not add up, or it compares two models.
+        ConfigError: the metric's statistics do not add up, it compares two models, or it does not
+            apply to `example`.
     """
 
     is_differentiable = False
     full_state_update = False
     sums: Tensor
 
-    def __init__(self, metric: Metric, **context: Any) -> None:
+    def __init__(self, metric: Metric, example: Generation = _ANY, **context: Any) -> None:
         super().__init__()
-        found = metric.statistic([_ANY], None, context) if metric.against is None else None
+        found = metric.statistic([example], None, context) if metric.against is None else None
+        if found is None and metric.against is None:
+            raise ConfigError(
+                f"{metric.path} does not apply to an answer with target, choices and paraphrases; "
+                "give one that it applies to: OverBatches(metric, example=generation)."
+            )
         if not isinstance(found, Sums):
             raise ConfigError(
                 f"{metric.path} does not add up over batches: it compares two models or is a "

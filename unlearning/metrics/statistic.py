@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unlearning.errors import ConfigError
-
-Array = NDArray[np.float64]
-Draw = NDArray[np.int64]
-MAX_CELLS = 1_000_000
-"""Draws held at once (8 MB of them): resamples are made in chunks of that size."""
+from unlearning.metrics.resample import Array, Clusters, Draw, drawn_rows, resampled_sums, taken
 
 
 def ratio(sums: Array) -> Array:
@@ -27,8 +23,13 @@ def ratio(sums: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """Base of the statistics. `resampled` values are cached, since several intervals need them."""
+    """Base of the statistics. `resampled` values are cached, since several intervals need them.
 
+    Args:
+        clusters: [n] which prompt each row is of, where prompts repeat; None where none does.
+    """
+
+    clusters: Clusters = field(default=None, kw_only=True, repr=False)
     _kept: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -40,6 +41,16 @@ class Statistic:
     def known(self) -> NDArray[np.bool_]:
         """[n] which prompts have a score and count."""
         raise NotImplementedError
+
+    @property
+    def repeats(self) -> bool:
+        """Whether prompts repeat, so that rows are not independent of each other."""
+        return self.clusters is not None
+
+    @property
+    def missing(self) -> bool:
+        """Whether no prompt has a score, though some should have one."""
+        return not len(self.known)
 
     def _resample(self, n_resamples: int, seed: int) -> Iterator[float] | Array:
         raise NotImplementedError
@@ -65,7 +76,8 @@ class Sums(Statistic):
         rows: [n, k] statistics per prompt. One that is not finite makes the metric undefined:
             leaving the prompt out would flatter a model that broke on it.
         of_sums: [m, k] summed statistics to [m] values.
-        counts: [n] which prompts count towards `n`; None: all with finite rows.
+        counts: [n] which prompts count; those that do not have rows of zeros. None: all. A row for
+            every prompt, counting or not, keeps the statistics of a set paired by prompt.
     """
 
     rows: Array = field(default_factory=lambda: np.zeros((0, 1)))
@@ -95,16 +107,23 @@ class Sums(Statistic):
         return finite if self.counts is None else finite & self.counts
 
     @property
+    def missing(self) -> bool:
+        counted = self.rows if self.counts is None else self.rows[self.counts]
+        nobody_has_one = len(counted) > 0 and bool(np.isnan(counted).any(axis=1).all())
+        return nobody_has_one or not self.n
+
+    @property
     def scores(self) -> Array:
         """[n] the metric of each prompt alone."""
         return self.of_sums(self.rows)
 
     def take(self, drawn: Draw) -> Sums:
         """Returns the statistic of a resample."""
-        return Sums(self.rows[drawn], self.of_sums)
+        counts = None if self.counts is None else self.counts[drawn]
+        return Sums(self.rows[drawn], self.of_sums, counts)
 
     def _resample(self, n_resamples: int, seed: int) -> Array:
-        return self.of_sums(resampled_sums(self.rows, n_resamples, seed))
+        return self.of_sums(resampled_sums(self.rows, n_resamples, seed, clusters=self.clusters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +156,25 @@ class Sample(Statistic):
         """Returns the statistic of a resample."""
         return Sample(taken(self.rows, drawn), self.of_rows)
 
+    @property
+    def missing(self) -> bool:
+        rows = self.rows
+        if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not len(rows):
+            return not len(rows)
+        return bool(np.isnan(rows).reshape(len(rows), -1).any(axis=1).all())
+
     def _resample(self, n_resamples: int, seed: int) -> Iterator[float]:
-        for drawn in draws(len(self.rows), n_resamples, seed):
-            for one in drawn:
-                yield float(self.of_rows(taken(self.rows, one)))
+        for drawn in drawn_rows(len(self.rows), self.clusters, n_resamples, seed):
+            yield float(self.of_rows(taken(self.rows, drawn)))
 
 
-def mean(values: ArrayLike) -> Sums:
-    """Makes the statistic of a mean over prompts of a score each; a NaN leaves it undefined."""
-    column = np.asarray(values, dtype=np.float64)
-    return Sums(np.stack([column, np.ones_like(column)], axis=1))
+def mean(values: ArrayLike, where: ArrayLike | None = None) -> Sums:
+    """Makes the statistic of a mean over prompts of a score each; a NaN leaves it undefined.
+
+    Args:
+        where: [n] the prompts that it is over; the values of others are ignored. None: all.
+    """
+    return Sums(*counted_rows(values, where))
 
 
 def share(part: ArrayLike, whole: ArrayLike) -> Sums:
@@ -163,39 +191,14 @@ def scores(values: Iterable[float | None]) -> Array:
     )
 
 
-def taken(rows: Sequence[Any] | NDArray[Any], drawn: Draw) -> Any:
-    """Selects rows by number."""
-    return rows[drawn] if isinstance(rows, np.ndarray) else [rows[i] for i in drawn]
-
-
-def draws(
-    n: int, n_resamples: int, seed: int | Sequence[int], max_cells: int = MAX_CELLS
-) -> Iterator[Draw]:
-    """Yields [chunk, n] numbers of the prompts in each resample, drawn with replacement."""
-    if n == 0:
-        return
-    generator = np.random.default_rng(seed)
-    chunk = max(1, max_cells // n)
-    for start in range(0, n_resamples, chunk):
-        yield generator.integers(0, n, size=(min(chunk, n_resamples - start), n))
-
-
-def resampled_sums(rows: Array, n_resamples: int, seed: int, max_cells: int = MAX_CELLS) -> Array:
-    """Computes sums [1 + n_resamples, k] of the rows: of all of them, then of every resample.
-
-    A NaN in a column makes that column's sums NaN: a missing score is never averaged away.
-    """
-    n, width = rows.shape
-    sums = np.zeros((1 + n_resamples, width))
-    sums[0] = rows.sum(axis=0)
-    start = 1
-    for drawn in draws(n, n_resamples, seed, max_cells):
-        size = len(drawn)
-        places = drawn + n * np.arange(size)[:, None]
-        times = np.bincount(places.ravel(), minlength=size * n).reshape(size, n)
-        sums[start : start + size] = times.astype(np.float64) @ rows
-        start += size
-    return sums
+def counted_rows(values: ArrayLike, where: ArrayLike | None) -> tuple[Any, ...]:
+    """Returns rows [value, 1], of zeros where a prompt does not count; ratio; which ones count."""
+    column = np.asarray(values, dtype=np.float64)
+    if where is None:
+        return np.stack([column, np.ones_like(column)], axis=1), ratio, None
+    counts = np.asarray(where, dtype=bool)
+    rows = np.stack([np.where(counts, column, 0.0), counts.astype(np.float64)], axis=1)
+    return rows, ratio, counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +221,10 @@ class Fixed(Statistic):
     @property
     def known(self) -> NDArray[np.bool_]:
         return self.of.known
+
+    @property
+    def repeats(self) -> bool:
+        return self.of.repeats
 
     def _resample(self, n_resamples: int, seed: int) -> Array:
         return np.full(1 + n_resamples, self.value)

@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from peft import (
     AdaLoraConfig,
     LoraConfig,
     PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
-    prepare_model_for_kbit_training,
     set_peft_model_state_dict,
 )
 from torch import nn
@@ -22,57 +22,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weight transposed
 
 from unlearning.errors import ConfigError
-from unlearning.models.decoder import CausalLM, is_eight_bit, unwrap
-from unlearning.models.load import disable_dropout, full_precision, load_model, quiet_about_ranks
-
-Targets = list[str] | str | None
-
-
-def prepare_policy(
-    model: CausalLM | str,
-    adapter: Mapping[str, Any] | None = None,
-    keep_dropout: bool = False,
-    gradient_checkpointing: bool = False,
-) -> CausalLM:
-    """Prepares a model for training: train mode, adapter, dropout, gradient checkpointing.
-
-    Args:
-        model: a model, changed in place, or its name or path.
-        adapter: arguments of `add_adapter`; None trains what is trainable already.
-        keep_dropout: leave the model's own dropout rates alone; an adapter's always are.
-        gradient_checkpointing: compute activations again in the backward pass: slower, smaller.
-
-    Raises:
-        ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter; a
-            model wrapped by `torch.compile`.
-    """
-    policy: CausalLM = load_model(model) if isinstance(model, str) else model
-    if "_orig_mod" in dict(policy.named_children()):
-        raise ConfigError(
-            "The model is the output of torch.compile, which renames its weights. Give the model "
-            "itself, and call compile(...) of the module that trains it."
-        )
-    policy.train()
-    if not keep_dropout:
-        disable_dropout(policy)
-    if is_eight_bit(policy) and not isinstance(policy, PeftModel):
-        if adapter is None:
-            raise ConfigError(
-                "The model is in 8 bits, which cannot be trained themselves. Give an adapter "
-                "(lora={}), or load the model with eight_bit=False."
-            )
-        policy = prepare_model_for_kbit_training(policy, use_gradient_checkpointing=False)
-    if adapter is not None:
-        policy = add_adapter(policy, **adapter)  # type: ignore[arg-type]
-    if gradient_checkpointing:
-        # Re-entrant checkpointing breaks under DDP with two forwards.
-        unwrap(policy).gradient_checkpointing_enable({"use_reentrant": False})
-        unwrap(policy).enable_input_require_grads()
-    if not any(p.requires_grad for p in policy.parameters()):
-        raise ConfigError(
-            "The model has no trainable weight; load the adapter with is_trainable=True."
-        )
-    return policy
+from unlearning.models.decoder import is_eight_bit, unwrap
+from unlearning.models.load import full_precision, quiet_about_ranks
+from unlearning.models.lora_targets import Targets, check_targets, default_targets, explain_refusal
+from unlearning.models.wrapping import unchanged_on_failure
 
 
 def add_adapter(model: PreTrainedModel, kind: str = "lora", **settings: Any) -> PeftModel:
@@ -97,7 +50,8 @@ def add_lora(
 
     Args:
         target_modules: names of linear layers, or `all-linear` for all but the output head; None
-            takes PEFT's choice for the architecture.
+            takes PEFT's choice for the architecture, and where it has none, the linear layers of
+            the decoder blocks, see `default_targets`.
 
     Raises:
         ConfigError: the model has an adapter, or lacks the target modules.
@@ -201,27 +155,17 @@ def _put_on(
 ) -> PeftModel:
     if isinstance(model, PeftModel):
         raise ConfigError("The model has an adapter already; merge it with merge_adapter first.")
-    paths = [path for path, _ in model.named_modules()]
-    for name in targets if isinstance(targets, list) else []:  # PEFT is content with one of them
-        if not any(path == name or path.endswith(f".{name}") for path in paths):
-            raise ConfigError(f"No module is called {name!r}, of {_layers(model, targets)}")
+    check_targets(model, targets)
+    if targets is None:
+        kind = "adalora" if isinstance(settings, AdaLoraConfig) else "lora"
+        found = default_targets(model, kind)
+        chosen = found if isinstance(found, str) else set(found)  # as PEFT has it
+        settings.target_modules = chosen  # type: ignore[assignment]
     try:
-        return get_peft_model(model, settings)  # type: ignore[return-value]
+        with unchanged_on_failure(model), quiet_about_ranks():
+            return get_peft_model(model, settings)  # type: ignore[return-value]
     except ValueError as error:
-        raise ConfigError(f"{error} This is for {_layers(model, targets)}") from error
-
-
-def _layers(model: PreTrainedModel, targets: Targets) -> str:
-    head = model.get_output_embeddings()
-    linear = {
-        path.rsplit(".", 1)[-1]
-        for path, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    }
-    return (
-        f"target_modules={targets}. This {type(model).__name__} has the linear layers "
-        f"{', '.join(sorted(linear))}."
-    )
+        raise explain_refusal(error, model, targets) from error
 
 
 def _has_conv1d(model: nn.Module) -> bool:
@@ -238,14 +182,16 @@ def is_fresh(model: PeftModel) -> bool:
 def merge_adapter(model: PeftModel, base: PreTrainedModel | None = None) -> PreTrainedModel:
     """Merges the adapter into the model's weights, and makes every weight trainable.
 
-    Never into 8-bit weights, which would round the update away: there the adapter goes onto the
-    model in full precision.
+    Never into weights of 8 or 16 bits, which would round the update away: of 8 bits the adapter
+    goes onto the model in full precision, and those of 16 become fp32.
 
     Args:
         base: of an 8-bit model, the same in full precision; None loads it by its name.
     """
     if is_eight_bit(model):
         model = transfer_adapter(model, full_precision(model) if base is None else base)
+    if unwrap(model).dtype in (torch.float16, torch.bfloat16):
+        model.float()
     merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
     return merged.requires_grad_(True)
 

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import ADAPTERS
+from unlearning.models.fingerprint import WRAPPED
 from unlearning.models.load import BASE_FILE, describe_base, quiet_about_ranks, save_model
 from unlearning.models.wrapping import unchanged_on_failure
 from unlearning.weight_files import check_weight_files, listed
@@ -172,13 +173,14 @@ def _check_shapes(model: PreTrainedModel, weights: Mapping[str, Tensor], folder:
             continue
         path, reads = match["path"], match["side"] == "A"
         paths.add(path)
-        if path not in modules:
+        layer = modules.get(WRAPPED.sub(".", f"{path}.")[:-1])
+        if layer is None:
             raise ConfigError(
                 f"{folder} was trained on another base model: this {type(model).__name__} has no "
                 f"layer {path}. {_remedy(folder)}"
             )
-        found, expected = weight.shape[1 if reads else 0], _width(modules[path], reads)
-        if found != expected:
+        found, expected = weight.shape[1 if reads else 0], _width(layer, reads)
+        if expected not in (None, found):  # routed experts have no one width
             raise ConfigError(
                 f"{folder} was trained on another base model: {path} has {expected} "
                 f"{'inputs' if reads else 'outputs'} here and {found} in the adapter. "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from unlearning.models.decoder import CausalLM, unwrap
+
+WRAPPED = re.compile(r"(\.base_layer)+\.")
 
 
 def weights_fingerprint(model: CausalLM) -> str:
@@ -20,10 +23,11 @@ def base_fingerprint(model: CausalLM) -> str:
     """Returns a digest of the weights under an adapter; without an adapter, the same as
     `weights_fingerprint`.
 
-    PEFT's `base_layer` is removed from the names of weights.
+    PEFT's `base_layer` is removed from the names of weights; a tensor of routed experts can have
+    several.
     """
     base = {
-        name.replace(".base_layer.", "."): weight
+        WRAPPED.sub(".", name): weight
         for name, weight in unwrap(model).state_dict().items()
         if ".lora_" not in name and ".ranknum." not in name  # the latter is AdaLoRA's
     }

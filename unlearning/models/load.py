@@ -218,10 +218,10 @@ def save_model(
 def quiet_about_ranks() -> Iterator[None]:
     """Suppresses two false alarms of PEFT about its own AdaLoRA: a layer left without ranks
     looks like an incomplete shard to it, and a rank is stored by its weight's name, not its
-    layer's."""
+    layer's. The ranks of fused experts are those of parameters, where it looks for modules."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*tensor.s. have invalid shape")
-        warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
         yield
 
 

@@ -27,7 +27,8 @@ def sets_table(metrics: Mapping[str, Any], key_only: bool = True) -> list[str]:
         if not key_only and table.kind:
             continue
         for row in table.rows:
-            note = f" ({row.wanted})" if row.wanted else ""
+            note = "; ".join(filter(None, (row.wanted, row.methods)))
+            note = f" ({note})" if note else ""
             cells = " | ".join(map(_written, row.cells))
             lines.append(f"| {inline(table.name)} | {inline(row.label + note)} | {cells} |")
     return lines if len(lines) > 2 else []
@@ -44,9 +45,10 @@ def models_table(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"| **{title}**{note} |" + " |" * len(columns))
         for row in group.rows:
             cells = " | ".join(map(_written, row.cells))
-            lines.append(f"| {inline(row.label)} | {cells} |")
+            methods = f" ({row.methods})" if row.methods else ""
+            lines.append(f"| {inline(row.label + methods)} | {cells} |")
     return lines
 
 
 def _written(cell: Cell) -> str:
-    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
+    return f"{cell.text} ({cell.small})" if cell.small else cell.text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 DASH = "\N{EN DASH}"
@@ -19,16 +19,33 @@ Unit = Literal["rate", "percent", "bleu", "plain"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its 95 % interval; None stands for "not measured", NaN included."""
+    """A value with its 95 % interval; None stands for "not measured", NaN included.
+
+    Args:
+        n: answers that it is over.
+        method: of the interval; None where there is none, and in files of version 0.4.
+        clusters: different prompts, where some repeat.
+        mcnemar_p: of a rate's change.
+        stated: whether the file has a place for an interval, which may be empty.
+    """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    method: str | None = None
+    clusters: int | None = None
+    mcnemar_p: float | None = None
+    stated: bool = field(default=False, compare=False)
 
     @property
     def has_interval(self) -> bool:
         return self.low is not None and self.high is not None
+
+    @property
+    def prompts(self) -> int | None:
+        """How many different prompts it is over."""
+        return self.n if self.clusters is None else self.clusters
 
 
 def number(raw: object) -> float | None:
@@ -42,11 +59,17 @@ def figure(raw: object) -> Figure:
     """Reads a figure from JSON: a mapping with value, low, high and n, a bare number, or null."""
     if not isinstance(raw, Mapping):
         return Figure(number(raw))
-    count = number(raw.get("n"))
-    counted = int(count) if count is not None and math.isfinite(count) else None
+    method = raw.get("method")
     return Figure(
-        number(raw.get("value")), number(raw.get("low")), number(raw.get("high")), counted
-    )
+        number(raw.get("value")), number(raw.get("low")), number(raw.get("high")),
+        _count(raw.get("n")), None if method is None else str(method), _count(raw.get("clusters")),
+        number(raw.get("mcnemar_p")), stated="low" in raw,
+    )  # fmt: skip
+
+
+def _count(raw: object) -> int | None:
+    count = number(raw)
+    return int(count) if count is not None and math.isfinite(count) else None
 
 
 def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -10,8 +10,10 @@ import yaml
 from unlearning.report.card_tables import models_table, sets_table
 from unlearning.report.checks import DEFAULT_LIMITS, Limits
 from unlearning.report.describe import Description, describe, hub_id
+from unlearning.report.ending import is_reverted, put_back
 from unlearning.report.figures import DASH, figure, number, section, write_number
 from unlearning.report.markdown import inline
+from unlearning.report.methods import NO_INTERVAL, ONE_MODEL
 from unlearning.report.stages import has_book
 from unlearning.report.verdict import verdicts
 
@@ -116,17 +118,20 @@ def _how(about: Description, metrics: Mapping[str, Any]) -> str:
         f"- Steps: {DASH if steps is None else f'{steps:,.0f}'}",
     ]
     if metrics.get("stop_reason"):
-        lines.append(f"- Stopped early: {inline(str(metrics['stop_reason']))}")
+        told = "Reverted" if is_reverted(metrics) else "Stopped early"
+        why = f"{put_back(metrics)} {metrics['stop_reason']}".strip()
+        lines.append(f"- {told}: {inline(why)}")
     return "\n".join(lines) + "\n"
 
 
 def _how_well(metrics: Mapping[str, Any], limits: Limits) -> str:
     lines = ["## How well\n"]
-    marks = {True: "pass", False: "**fail**", None: "not measured"}
     for verdict in verdicts(metrics, limits):
-        says = f"{inline(verdict.headline)} ({marks[verdict.ok]})"
+        mark = f"**{verdict.outcome}**" if verdict.ok is False else verdict.outcome
+        says = f"{inline(verdict.headline)} ({mark})"
         lines.append(f"- {says}. {inline(verdict.sentence)}")
-    lines += ["", "Values with their 95 % interval (paired bootstrap over prompts).\n"]
+    lines += ["", f"Values with their 95 % interval, by the method beside the metric. {ONE_MODEL} "
+              f"{NO_INTERVAL}\n"]  # fmt: skip
     if has_book(metrics):  # beside the paper's table, what it has no rows for
         lines += [*models_table(metrics), "", *sets_table(metrics, key_only=False)]
     else:

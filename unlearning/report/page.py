@@ -12,11 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unlearning import files
-from unlearning.report.checks import DEFAULT_LIMITS, Limits
+from unlearning.made import Made
+from unlearning.report.checks import DEFAULT_LIMITS, MIN_PROMPTS, Limits
 from unlearning.report.describe import describe
+from unlearning.report.ending import is_reverted, put_back
 from unlearning.report.examples import EXCERPT, example_sets
 from unlearning.report.figures import number, prompt_sets, section
+from unlearning.report.methods import NO_INTERVAL, ONE_MODEL
+from unlearning.report.own import is_page
 from unlearning.report.panels import interval_panels, loss_panels, reliability_panel, weighted_panel
 from unlearning.report.run_folder import RunFolder, read_run_folder
 from unlearning.report.stages import has_book, has_original, stages
@@ -29,6 +32,8 @@ from unlearning.report.tables import (
     write_seconds,
 )
 from unlearning.report.verdict import Verdict, verdicts
+
+PAGE = "report.html"
 
 
 def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
@@ -43,13 +48,14 @@ def write_report(run_folder: Path, limits: Limits = DEFAULT_LIMITS) -> Path:
         The path of the report.
 
     Raises:
-        ConfigError: `metrics.json` is missing, or one of the files cannot be parsed.
+        ConfigError: `metrics.json` is missing, one of the files cannot be parsed, or there is a
+            `report.html` that was not written here or was changed since.
     """
     page = render(read_run_folder(Path(run_folder)), limits)
-    target = Path(run_folder) / "report.html"
     # A lone surrogate in a model's output cannot be encoded; it becomes a question mark.
-    files.write_bytes(target, page.encode("utf-8", errors="replace"), shared=True)
-    return target
+    content = page.encode("utf-8", errors="replace")
+    Made(run_folder).write({PAGE: content}, recognised=is_page)
+    return Path(run_folder) / PAGE
 
 
 def render(run: RunFolder, limits: Limits = DEFAULT_LIMITS) -> str:
@@ -81,6 +87,8 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         "verdicts": judged,
         "summary": _summary(judged),
         "stop_reason": metrics.get("stop_reason"),
+        "reverted": is_reverted(metrics),
+        "put_back": put_back(metrics),
         "notes": _notes(metrics),
         "steps": None if steps is None else f"{steps:,.0f}",
         "total_time": write_seconds(sum(known_seconds)) if known_seconds else None,
@@ -104,6 +112,9 @@ def _context(run: RunFolder, limits: Limits) -> dict[str, Any]:
         ],
         "versions": flat_rows(section(metrics, "versions")),
         "limits": limits,
+        "min_prompts": MIN_PROMPTS,
+        "one_model": ONE_MODEL,
+        "no_interval": NO_INTERVAL,
     }
 
 
@@ -130,7 +141,9 @@ def _summary(judged: list[Verdict]) -> str:
         return f"{len(failed)} of {len(judged)} checks failed: {', '.join(failed)}."
     if unknown:
         passed = len(judged) - len(unknown)
-        return f"{passed} of {len(judged)} checks passed; the others were not fully measured."
+        few = all(verdict.too_few for verdict in unknown)
+        why = "are on too few prompts to say" if few else "were not fully measured"
+        return f"{passed} of {len(judged)} checks passed; the others {why}."
     return f"All {len(judged)} checks passed."
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
+from unlearning.report.methods import methods_of
 from unlearning.report.sets import is_held_out, of_kind, set_facts
 from unlearning.report.specs import spec
 from unlearning.report.stages import has_book, since_start, stages
@@ -81,20 +82,25 @@ def _with_measured(
 
 def _row(metrics: Mapping[str, Any], name: str, metric: str, label: str | None = None) -> Row:
     shown = spec(metrics, name, metric)
-    change = cell(since_start(metrics, name, metric), shown.unit, difference=True)
-    cells = (*_cells(metrics, name, metric, shown.unit), change)
+    measured, change = _measured(metrics, name, metric), since_start(metrics, name, metric)
+    cells = (*_cells(measured, shown.unit), cell(change, shown.unit, difference=True))
     book = set_facts(metrics, name).get("kind") == "copyright"
     control = book and is_held_out(metrics, name)  # should stay as it is
     wanted = "" if control and label is None else shown.wanted
-    return Row(label or shown.label, wanted, cells)
+    return Row(label or shown.label, wanted, cells, methods_of(measured, [change]))
 
 
 def _perplexity(metrics: Mapping[str, Any], name: str, of: str) -> Row:
     """Returns the row of perplexity with its change in percent, the unit of its limit."""
     change: Figure = since_start(metrics, name, "perplexity_relative")
-    cells = _cells(metrics, name, "perplexity", "plain")
-    return Row(f"of {of}, {name}", "", (*cells, cell(change, "percent", difference=True)))
+    measured = _measured(metrics, name, "perplexity")
+    cells = (*_cells(measured, "plain"), cell(change, "percent", difference=True))
+    return Row(f"of {of}, {name}", "", cells, methods_of(measured, [change]))
 
 
-def _cells(metrics: Mapping[str, Any], name: str, metric: str, unit: Unit) -> list[Cell]:
-    return [cell(lookup(metrics, s.key, name, metric), unit) for s in stages(metrics)]
+def _measured(metrics: Mapping[str, Any], name: str, metric: str) -> list[Figure]:
+    return [lookup(metrics, stage.key, name, metric) for stage in stages(metrics)]
+
+
+def _cells(measured: list[Figure], unit: Unit) -> list[Cell]:
+    return [cell(figure, unit) for figure in measured]

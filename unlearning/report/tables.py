@@ -21,6 +21,7 @@ from unlearning.report.figures import (
     write_interval,
     write_number,
 )
+from unlearning.report.methods import methods_of
 from unlearning.report.sets import split_of
 from unlearning.report.specs import front, order, spec
 from unlearning.report.stages import stages
@@ -28,21 +29,33 @@ from unlearning.report.stages import stages
 
 @dataclass(frozen=True)
 class Cell:
-    """A formatted figure. `value` is the exact number, for machines and for tests."""
+    """A formatted figure. `value` is the exact number, for machines and for tests.
+
+    Args:
+        muted: it is a change that may be chance.
+        no_interval: it was measured, and its interval says nothing.
+    """
 
     value: float | None
     text: str
     interval: str
     muted: bool = False
+    no_interval: bool = False
+
+    @property
+    def small(self) -> str:
+        """The small print under the figure: its interval, or a dash."""
+        return DASH if self.no_interval else self.interval
 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: a cell per measured model, then the change."""
+    """One metric: a cell per measured model, then the change; `methods`: of their intervals."""
 
     label: str
     wanted: str
     cells: tuple[Cell, ...]
+    methods: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,8 @@ def _row(metrics: Mapping[str, Any], name: str, metric: str, figures: Sequence[F
     shown, count = spec(metrics, name, metric), len(stages(metrics))
     measured = (cell(figure, shown.unit) for figure in figures[:count])
     change = (cell(figure, shown.unit, difference=True) for figure in figures[count:])
-    return Row(shown.label, shown.note, (*measured, *change))
+    methods = methods_of(figures[:count], figures[count:])
+    return Row(shown.label, shown.note, (*measured, *change), methods)
 
 
 def _metric_names(metrics: Mapping[str, Any], prompt_set: str) -> list[str]:
@@ -108,7 +122,9 @@ def cell(shown: Figure, unit: Unit, difference: bool = False) -> Cell:
     if difference and shown.low is not None and shown.high is not None:
         muted = shown.low <= 0 <= shown.high
     text = write_number(shown.value, unit, difference)
-    return Cell(shown.value, text, write_interval(shown, unit, difference), muted)
+    interval = write_interval(shown, unit, difference)
+    missing = shown.stated and shown.value is not None and not interval
+    return Cell(shown.value, text, interval, muted, missing)
 
 
 _CLASSIFIER = {

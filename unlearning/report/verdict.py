@@ -36,17 +36,25 @@ class Verdict:
         name: the failure signature, for example `retain damaged`.
         ok: True where the signature is absent, False where it shows, None where not measured.
         sentence: the figure, its limit and its interval, in plain words.
+        too_few: whether it is None since there are too few prompts to say.
     """
 
     name: str
     ok: bool | None
     sentence: str
+    too_few: bool = False
 
     @property
     def headline(self) -> str:
         """The name of the outcome."""
         passed, failed, unknown = _HEADLINES[self.name]
         return unknown if self.ok is None else passed if self.ok else failed
+
+    @property
+    def outcome(self) -> str:
+        """Whether the check passed, in words."""
+        unknown = "too few to say" if self.too_few else "not measured"
+        return unknown if self.ok is None else "pass" if self.ok else "fail"
 
 
 _HEADLINES = {
@@ -118,7 +126,8 @@ def _combine(name: str, checks: list[Check], why_empty: str) -> Verdict:
     ok = False if False in outcomes else None if None in outcomes else True
     # The worst first, so that a reader who stops early has read what decided.
     ordered = sorted(checks, key=lambda check: {False: 0, None: 1, True: 2}[check.ok])
-    return Verdict(name, ok, " ".join(check.sentence for check in ordered))
+    too_few = ok is None and all(check.too_few for check in checks if check.ok is None)
+    return Verdict(name, ok, " ".join(check.sentence for check in ordered), too_few)
 
 
 def _worst(checks: list[Check]) -> list[Check]:

@@ -9,17 +9,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.files import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
+from unlearning.run.checks.places import check_losses, check_places
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
 from unlearning.run.config.schema import check_schema
+from unlearning.run.output.claim import claim
 from unlearning.run.output.console import console
 from unlearning.run.output.run_folder import (
     REPORT,
     check_folder,
-    claim,
     forget_earlier_run,
     save_config,
 )
@@ -33,6 +35,7 @@ from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
 from unlearning.run.stages.report import report, report_evaluation
 from unlearning.run.stages.unlearn import unlearn_or_find
+from unlearning.run.stages.unlearned import mend_unlearned
 
 
 def unlearning_run(run: RunContext) -> int:
@@ -148,7 +151,10 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
     """
     check_folder(folder, resume)
     check_schema(config)
+    if resume:
+        check_losses(folder)
     config = effective_config(config)
+    check_places(config, folder)
     needed = check_devices(config, world)
     lines = validate(config)
     if config.validate:
@@ -159,9 +165,13 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
 
 
 def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    """Make the run folder, with the configuration that a resumed run goes by."""
+    """Makes the run folder, with the configuration that a resumed run goes by; clears what a
+    killed run left half written in it. For the process that holds the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
+    remove_leftovers(folder)
+    if resume:
+        mend_unlearned(folder)
+    else:
         forget_earlier_run(folder)
         save_config(effective_config(config), folder)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.run.output.claim import claim, remove_if_empty
 from unlearning.run.output.console import console, quiet_libraries, set_up_logging
-from unlearning.run.output.run_folder import check_config, claim, remove_if_empty
+from unlearning.run.output.same_run import check_config
 from unlearning.run.pipeline import check, effective_config, go, prepare
 from unlearning.run.process.failures import explain, sigterm_exits
 from unlearning.run.process.ranks import Ranks, surroundings

@@ -9,7 +9,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from unlearning.sweep.objectives import read_objectives
+from unlearning.sweep.objectives import read_objectives, reverted
+from unlearning.sweep.state import REVERTED
 from unlearning.sweep.submitit_task import export_environment, place, starts_again
 from unlearning.sweep.words import label
 
@@ -31,7 +32,7 @@ class InProcess:
     swept: tuple[str, ...]
 
     def __call__(self, config: DictConfig) -> Any:
-        """Runs the job, and returns its objectives.
+        """Runs the job, and returns its objectives, or `REVERTED`.
 
         Raises:
             JobFailedError: the run failed or was stopped.
@@ -49,5 +50,7 @@ class InProcess:
             raise JobFailedError(f"The run in {folder} ended with exit code {code}.")
         if config.validate or place()[0] > 0:  # the first task writes, perhaps after this one ends
             return None
+        if reverted(folder / "metrics.json"):
+            return REVERTED
         found = read_objectives(folder / "metrics.json", config.sweep.objectives)
         return found[0] if len(found) == 1 else found or None

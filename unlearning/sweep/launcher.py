@@ -22,7 +22,7 @@ from unlearning.run.config.schema import check_schema
 from unlearning.sweep.devices import Wish, assign_devices
 from unlearning.sweep.messages import tell
 from unlearning.sweep.runner import Plan, Runner
-from unlearning.sweep.state import Sweep
+from unlearning.sweep.state import REVERTED, Sweep
 from unlearning.sweep.words import OF_THE_SWEEP, SWEEP, label, quoted, starts, swept_keys
 
 
@@ -125,15 +125,18 @@ def _check_all(configs: Sequence[DictConfig], job_overrides: Sequence[Sequence[s
 
 
 def _returned(sweep: Sweep, plan: Plan, overrides: Sequence[str], config: DictConfig) -> JobReturn:
-    """Returns a job's result. A failed job returns None: an error would end the sweep in Hydra's
-    own sweeper."""
-    objectives = sweep.jobs[plan.number].objectives
+    """Returns a job's result: its objectives, or `REVERTED`. A failed job returns None: an error
+    would end the sweep in Hydra's own sweeper."""
+    job = sweep.jobs[plan.number]
+    objectives = job.objectives
     result = JobReturn(
         overrides=list(overrides), cfg=config, hydra_cfg=config,
         working_dir=str(sweep.path(plan.number)), status=JobStatus.COMPLETED,
     )  # fmt: skip
     several = objectives is not None and len(objectives) > 1
     result.return_value = objectives if several or not objectives else objectives[0]
+    if job.status == REVERTED:
+        result.return_value = REVERTED
     return result
 
 

@@ -23,7 +23,7 @@ from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
 from unlearning.sweep.messages import tell
 from unlearning.sweep.plugins import MODULE, register_plugins
-from unlearning.sweep.state import FILE, Sweep, claimed, forget_empty
+from unlearning.sweep.state import REVERTED, Sweep, check_new, claimed, forget_empty
 from unlearning.sweep.words import (
     key_of,
     label,
@@ -84,6 +84,8 @@ def _launch(words: list[str], goes_on: bool) -> int:
     words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     words.append(f"hydra.sweep.dir={quoted(str(folder))}")
     with claimed(folder):
+        if not goes_on:
+            check_new(folder, ours)
         if ours:
             _begin(folder, words, goes_on)
         job = InProcess(str(config.sweep.name or folder.name), tuple(swept))
@@ -105,15 +107,9 @@ def _launch(words: list[str], goes_on: bool) -> int:
 
 
 def _begin(folder: Path, words: Sequence[str], goes_on: bool) -> None:
-    """Writes `sweep.json`, or compares the existing one."""
+    """Writes `sweep.json`, or says what was done with the existing one."""
     typed = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     if not goes_on:
-        if (folder / FILE).exists():
-            raise ConfigError(
-                f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume="
-                f"{shlex.quote(str(folder))}; or choose another folder with "
-                "hydra.sweep.dir=<folder>."
-            )
         Sweep(folder, typed).save()
         return tell(f"Sweep: {folder}")
     sweep = Sweep.load(folder)
@@ -133,26 +129,32 @@ def _stopped(folder: Path, number: int) -> int:
 
 
 def _sum_up(folder: Path, swept: Sequence[str], searches: bool) -> int:
-    """Lists the jobs that did not finish, or lack an objective."""
+    """Lists the jobs that did not finish, were reverted, or lack an objective."""
     sweep = Sweep.load(folder)
     left, total = sweep.unfinished(), len(sweep.jobs)
-    tell(f"{total - len(left)} of {total} jobs finished: {folder}")
+    back = [number for number, job in sweep.jobs.items() if job.status == REVERTED]
+    tell(f"{total - len(left) - len(back)} of {total} jobs finished: {folder}")
+    for number in back:
+        name = label(sweep.jobs[number].overrides, swept)
+        tell(f"  job {number} reverted: it ended with the weights it began with{_after(name)}")
     for number in left:
         job = sweep.jobs[number]
         log = sweep.log(number)
         name = label(job.overrides, swept)
-        tell(
-            f"  job {number} {job.status} (exit code {job.exit_code}), see {log}"
-            f"{f': {name}' if name else ''}"
-        )
+        tell(f"  job {number} {job.status} (exit code {job.exit_code}), see {log}{_after(name)}")
     if any(map(sweep.has_finished, sweep.jobs)):  # with validate=true there is nothing to report
         tell(f"Report: {write_sweep_report(folder)}")
     if left:
         tell(f"To run them again: unlearn -m sweep.resume={shlex.quote(str(folder))}")
-    blank = [n for n, job in sweep.jobs.items() if n not in left and job.objectives is None]
+    judged = {n: job for n, job in sweep.jobs.items() if n not in (*left, *back)}
+    blank = [number for number, job in judged.items() if job.objectives is None]
     if searches and blank:
         tell(f"  without objectives: job {', '.join(map(str, blank))}")
     return FAILED if left or (searches and blank) else 0
+
+
+def _after(name: str) -> str:
+    return f": {name}" if name else ""
 
 
 def _hint(error: Exception) -> str:

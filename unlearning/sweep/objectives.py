@@ -10,6 +10,7 @@ from typing import Any
 
 from unlearning.errors import ConfigError
 from unlearning.nested import leaves
+from unlearning.report.ending import is_reverted
 
 
 def read_objectives(metrics: Path, paths: Sequence[str]) -> list[float]:
@@ -27,6 +28,11 @@ def read_objectives(metrics: Path, paths: Sequence[str]) -> list[float]:
         return []
     found = json.loads(metrics.read_text(encoding="utf-8"))
     return [_number(found, path, metrics) for path in paths]
+
+
+def reverted(metrics: Path) -> bool:
+    """Whether a finished run's guard put back the weights that it began with."""
+    return is_reverted(json.loads(metrics.read_text(encoding="utf-8")))
 
 
 def _number(found: Any, path: str, metrics: Path) -> float:

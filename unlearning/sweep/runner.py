@@ -15,13 +15,15 @@ from unlearning.errors import PREEMPTED, ConfigError
 from unlearning.run.process.signals import handled
 from unlearning.sweep import processes
 from unlearning.sweep.messages import duration, ending, last_error
-from unlearning.sweep.objectives import read_objectives
+from unlearning.sweep.objectives import read_objectives, reverted
 from unlearning.sweep.state import (
+    DONE,
     FAILED,
     FINISHED,
     INTERRUPTED,
     LOG,
     PENDING,
+    REVERTED,
     RUNNING,
     Sweep,
 )
@@ -98,7 +100,7 @@ class Runner:
 
     def _was_finished(self, plan: Plan) -> bool:
         job = self.sweep.jobs[plan.number]
-        if job.status == FINISHED and self.sweep.has_finished(plan.number):
+        if job.status in DONE and self.sweep.has_finished(plan.number):
             self._finish(plan, job.seconds, "")
             return True
         self.sweep.update(plan.number, status=PENDING)
@@ -173,9 +175,12 @@ class Runner:
 
     def _finish(self, plan: Plan, seconds: float | None, how: str) -> None:
         """Reads the objectives, and reports how the job went unless nothing has changed."""
-        found, after = list[float](), ""
-        if plan.makes_results:
-            metrics = self.sweep.path(plan.number) / "metrics.json"
+        found, after, status = list[float](), "", FINISHED
+        metrics = self.sweep.path(plan.number) / "metrics.json"
+        if plan.makes_results and reverted(metrics):
+            # Its figures are those of the model before, which nobody should learn from.
+            status, after = REVERTED, "; reverted: it ended with the weights it began with"
+        elif plan.makes_results:
             try:
                 found = read_objectives(metrics, plan.objectives)
             except ConfigError as error:
@@ -183,12 +188,12 @@ class Runner:
         for path, value in zip(plan.objectives, found, strict=False):
             after += f"; {path} {value:.4g}"
         self.sweep.update(
-            plan.number, status=FINISHED, exit_code=0, seconds=seconds, objectives=found or None
+            plan.number, status=status, exit_code=0, seconds=seconds, objectives=found or None
         )
         if how:
             self._line(plan, how, after)
 
     def _line(self, plan: Plan, how: str, after: str = "") -> None:
         jobs = self.sweep.jobs.values()
-        ended = sum(job.status in (FINISHED, FAILED) for job in jobs)
+        ended = sum(job.status in (*DONE, FAILED) for job in jobs)
         self.tell(f"[{ended}/{len(jobs)}] job {plan.number} {how}: {plan.label}{after}")

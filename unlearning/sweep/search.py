@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from unlearning.errors import ConfigError
+from unlearning.sweep.pruning import PruningSweeper
 from unlearning.sweep.words import quoted
 
 STOPPED = "stopped"  # marks a trial whose place another one took, with the same parameters
@@ -39,7 +40,8 @@ class Search(OptunaSweeper):
     ) -> None:  # fmt: skip
         pairs = [str(objective).split(None, 1) for objective in objectives]
         directions = [pair[0] for pair in pairs]
-        super().__init__(
+        # In place of the plugin's own.
+        self.sweeper = PruningSweeper(
             sampler=sampler,
             direction=directions if len(directions) != 1 else directions[0],
             storage=storage,

@@ -13,12 +13,16 @@ from filelock import FileLock, Timeout
 
 from unlearning.errors import ConfigError
 from unlearning.files import write_json
+from unlearning.report.ending import REVERTED
+from unlearning.run.output.run_folder import foreign
 from unlearning.version import __version__
 
 FILE, LOCK = "sweep.json", "sweep.lock"
+RECORD_OF_HYDRA = "multirun.yaml"
 LOG = "job.log"  # of a job, in its folder: all that it said
 PENDING, RUNNING, FINISHED = "pending", "running", "finished"
 FAILED, INTERRUPTED = "failed", "interrupted"
+DONE = (FINISHED, REVERTED)  # the same again if it were run again
 
 
 @dataclass
@@ -116,8 +120,8 @@ class Sweep:
         self.save()
 
     def unfinished(self) -> list[int]:
-        """Returns the jobs that have not finished."""
-        return [number for number, job in sorted(self.jobs.items()) if job.status != FINISHED]
+        """Returns the jobs that have not come to their end."""
+        return [number for number, job in sorted(self.jobs.items()) if job.status not in DONE]
 
 
 def is_sweep(folder: Path) -> bool:
@@ -125,14 +129,45 @@ def is_sweep(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def check_new(folder: Path, ours: bool) -> None:
+    """Checks that a new sweep, which has claimed the folder, has it for its own.
+
+    Args:
+        ours: our launcher runs it. Others may go on in the folder of an earlier start; the runs
+            look at their own folders.
+
+    Raises:
+        ConfigError: it holds a sweep, or what is no part of one.
+    """
+    if (folder / FILE).exists():
+        raise ConfigError(
+            f"{folder} holds a sweep. Go on with it: unlearn -m sweep.resume="
+            f"{shlex.quote(str(folder))}; or choose another folder with hydra.sweep.dir=<folder>."
+        )
+    found = foreign(folder, (LOCK,))
+    if not ours:  # then this alone is written here, by Hydra
+        found = [name for name in found if name == RECORD_OF_HYDRA and not _is_of_hydra(folder)]
+    if found:
+        (folder / LOCK).unlink(missing_ok=True)  # ours, in a folder that is not
+        raise ConfigError(
+            f"{folder} holds what this sweep has not made: {', '.join(found[:4])}"
+            f"{', ...' if found[4:] else ''}. A sweep needs a folder of its own, for its numbered "
+            "runs and its report. Choose a new or an empty one with hydra.sweep.dir=<folder>."
+        )
+
+
 def forget_empty(folder: Path) -> None:
     """Removes a sweep that never had a job, so that the next attempt finds the folder as it was."""
     if Sweep.load(folder).jobs:
         return
-    for name in (FILE, LOCK, "multirun.yaml"):  # the last is Hydra's
+    for name in (FILE, LOCK, RECORD_OF_HYDRA, "study.db"):  # the last is a search's
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _is_of_hydra(folder: Path) -> bool:
+    return (folder / RECORD_OF_HYDRA).read_bytes().startswith(b"hydra:\n")
 
 
 def _holds_something(folder: Path) -> bool:

@@ -197,3 +197,21 @@ def test_a_sweep_of_evaluations_has_no_verdicts(tmp_path):
     metrics["evaluated"] = {"model": "gpt2"}
     html = page(tmp_path, [([f"model.name_or_path={name}"], metrics, "finished") for name in "ab"])
     assert "model.name_or_path" in html and " of 0" not in html
+
+
+def test_a_reverted_job_is_said_to_be_one_and_stands_for_nothing(tmp_path):
+    jobs = grid((0.1, 0.25), (5.0,))
+    untouched = harm_metrics(0.8, 0.0) | {"steps": 20, "kept_steps": 0, "stop_reason": "NaN"}
+    reverted = [
+        (jobs[5][0], untouched, "finished"),
+        ([f"{FORGET}=9", f"{RETAIN}=5"], untouched, "finished"),
+    ]
+    html = page(tmp_path, [*jobs[:5], *reverted])
+    assert "5 finished, 2 reverted" in html
+    assert "2 of 7 jobs ended where they began:</strong> 5, 6." in html
+    assert html.count('<span class="status reverted">reverted</span>') == 2
+    assert "before the first of 20 steps: nothing was unlearned." in html
+    assert "2 of 3" in html  # seeds of the setting that job 5 belongs to
+    sure = page(tmp_path / "without", jobs[:5])
+    figures = r'data-rise="([^"]*)" data-rise-high="([^"]*)"'
+    assert re.findall(figures, html) == re.findall(figures, sure)  # means without them

@@ -34,7 +34,9 @@ def test_without_a_record_keys_come_from_the_configurations(read):
     sweep = read(grid(), record=False)
     swept = find_swept(sweep)
     assert [key.path for key in swept.keys] == [FORGET, RETAIN]
-    assert [(key.path, key.also) for key in swept.seeds] == [("seed", ("data.forget.seed",))]
+    assert [(key.path, key.also) for key in swept.seeds] == [
+        ("seed", ("data.seed", "data.forget.seed"))
+    ]
 
 
 def test_hydras_record_completes_the_command(tmp_path):

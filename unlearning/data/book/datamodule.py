@@ -24,6 +24,7 @@ from unlearning.data.book.passages import PromptLength, cut_passages, cut_prompt
 from unlearning.data.book.readers import read_pages
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.ngrams import ngrams
+from unlearning.data.opening import kind_of
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import text_windows
@@ -50,6 +51,8 @@ class LOTRDataModule(ExampleDataModule):
     Args:
         source: .txt, .jsonl (a page a line), .epub or .pdf; the last two need the extra `books`.
         text_column: of a .jsonl, where the page's text stands.
+        where: of a .jsonl, which lines to take, for example `{book: 1}`; see
+            `unlearning.data.where.RowFilter`.
         cleaning: what belongs to the text, a `CleaningRules` or a mapping of its arguments.
         chapter_pattern: regular expression for a line that heads a chapter; `auto` takes
             "Chapter 1" and its like (`CHAPTER_PATTERN`), None makes blocks.
@@ -85,6 +88,7 @@ class LOTRDataModule(ExampleDataModule):
         prompt: PromptLength | Mapping[str, Any] | None = None,
         overlap_words: int = 13,
         finetune_on: Literal["chapters", "passages"] = "chapters",
+        where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         if settings.get("template") is None:
@@ -99,7 +103,7 @@ class LOTRDataModule(ExampleDataModule):
         if finetune_on not in ("chapters", "passages"):
             raise ConfigError(f"finetune_on={finetune_on!r}: expected chapters or passages.")
         self.finetune_on = finetune_on
-        self.source, self.text_column = str(source), text_column
+        self.source, self.text_column, self.where = str(source), text_column, where
         self.cleaning = CleaningRules.of(cleaning)
         self.chapter_pattern = CHAPTER_PATTERN if chapter_pattern == "auto" else chapter_pattern
         self.chapter_paragraphs = chapter_paragraphs
@@ -113,7 +117,7 @@ class LOTRDataModule(ExampleDataModule):
 
     def pages(self) -> list[str]:
         """Returns the raw text, page by page (a text without pages is one). Called once."""
-        return read_pages(Path(self.source).expanduser(), self.text_column)
+        return read_pages(Path(self.source), self.text_column, self.where)
 
     def check(self) -> None:
         """Reads and cuts the book, so that anything wrong with it is reported."""
@@ -123,7 +127,7 @@ class LOTRDataModule(ExampleDataModule):
     def _by_split(self) -> dict[Split, list[Chapter]]:
         if self._assigned is None:
             # The sections of an epub are no pages: nothing runs over their ends.
-            paged = Path(self.source).suffix.lower() != ".epub"
+            paged = kind_of(self.source) != ".epub"
             paragraphs = self._paragraphs(self.pages(), paged)
             chapters, dropped = split_chapters(
                 paragraphs, self.chapter_pattern, self.chapter_paragraphs

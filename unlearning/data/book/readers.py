@@ -7,12 +7,14 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.files import iterate_file, read_text
-from unlearning.data.source import require_columns
+from unlearning.data.cells import checked_text
+from unlearning.data.files import read_text
+from unlearning.data.opening import existing_path, kind_of, open_bytes
+from unlearning.data.source import selected_records
 from unlearning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -26,47 +28,55 @@ BLOCK = re.compile(
 SILENT = ("head", "script", "style", "nav", "template")
 
 
-def read_pages(path: Path, column: str = "text") -> list[str]:
+def read_pages(
+    path: Path, column: str = "text", where: Mapping[str, Any] | None = None
+) -> list[str]:
     """Reads the pages of a book, in order; of an .epub its sections.
 
     Args:
-        path: .txt (form feeds part pages), .jsonl (a page a line), .epub or .pdf.
+        path: .txt (form feeds part pages), .jsonl (a page a line), both also .gz, .xz or .zst,
+            .epub or .pdf.
         column: of a .jsonl, where the page's text stands.
+        where: of a .jsonl, which lines to take; see `unlearning.data.where.RowFilter`.
 
     Raises:
         ConfigError: no such file, an unknown kind, broken, encrypted, empty, or a scan.
     """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name the book's file in it.")
-    if not path.is_file():
+    found = existing_path(path)
+    if found is None:
         raise ConfigError(f"No file {str(path)!r}; give the path of your copy of the book.")
+    if found.is_dir():
+        raise ConfigError(f"{path} is a folder; name the book's file in it.")
+    path = found
     readers: dict[str, Callable[[], list[str]]] = {
         ".txt": lambda: read_text(path).split("\f"),
-        ".jsonl": lambda: _jsonl(path, column),
+        ".jsonl": lambda: _jsonl(path, column, where),
         ".epub": lambda: _epub(path),
         ".pdf": lambda: _pdf(path),
     }
-    if path.suffix.lower() not in readers:
+    kind = kind_of(path)
+    if kind not in readers or (kind in (".epub", ".pdf") and kind != path.suffix.lower()):
         raise ConfigError(
             f"{path}: unknown kind of book {path.suffix!r}; expected one of {', '.join(readers)}."
         )
+    if where and kind != ".jsonl":
+        raise ConfigError(f"{path}: where={dict(where)}, but only a .jsonl has columns.")
+    with open_bytes(path):  # whether it may be read
+        pass
     if path.stat().st_size == 0:
         raise ConfigError(f"{path} is empty; expected the text of a book.")
-    pages = readers[path.suffix.lower()]()
+    pages = readers[kind]()
     if not any(page.strip() for page in pages):
         raise ConfigError(f"{path} holds no text, only white space; expected the text of a book.")
     return pages
 
 
-def _jsonl(path: Path, column: str) -> list[str]:
+def _jsonl(path: Path, column: str, wanted: Mapping[str, Any] | None) -> list[str]:
     pages = []
-    for row, record in enumerate(iterate_file(path), start=1):
-        where = f"{path}, row {row}"
-        require_columns(record, (column,), where)
-        page = record[column]
-        if page is not None and not isinstance(page, str):
-            raise ConfigError(f"{where}, column {column!r}: the page is {page!r}, expected text.")
-        pages.append(page or "")
+    records = selected_records(str(path), wanted, columns=(column,))
+    for row, record in records:
+        where = f"{path}, row {row}, column {column!r}"
+        pages.append(checked_text(record[column], where, "page", strip=False))
     return pages
 
 

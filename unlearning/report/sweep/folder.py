@@ -12,6 +12,7 @@ import yaml
 
 from unlearning.errors import ConfigError
 from unlearning.names_0_4 import current_config, current_metrics
+from unlearning.report.ending import REVERTED, is_reverted
 from unlearning.report.figures import number, section
 from unlearning.report.sweep.words import parse
 
@@ -26,10 +27,12 @@ class Job:
     Args:
         name: of its folder inside the sweep's.
         overrides: the words that it was started with; empty where nobody wrote them down.
-        status: pending, running, finished, failed or interrupted; unknown for a job without a
-            record that has no metrics.
+        status: pending, running, finished, reverted, failed or interrupted; unknown for a job
+            without a record that has no metrics.
         seconds: how long it took, as recorded, or else the sum of its stages.
-        metrics: `metrics.json`; empty where the job did not get that far.
+        metrics: `metrics.json`; empty where the job did not get that far, and of a reverted one,
+            whose figures are those of the model that it began with.
+        written: `metrics.json` of any job.
         problem: why one of its files could not be read, or "".
         files: the names of the files that the page may link to.
     """
@@ -40,6 +43,7 @@ class Job:
     exit_code: int | None = None
     seconds: float | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    written: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[float | None, ...] = ()
     problem: str = ""
@@ -120,6 +124,7 @@ def _job(path: Path, record: Mapping[str, Any]) -> Job:
         seconds = sum(value for value in stages if value is not None)
     # A launcher that was killed may not have written down how its last jobs ended.
     status = "finished" if metrics else str(record.get("status") or "unknown")
+    status = REVERTED if is_reverted(metrics) else status
     code, objectives = number(record.get("exit_code")), record.get("objectives")
     return Job(
         name=path.name,
@@ -127,7 +132,8 @@ def _job(path: Path, record: Mapping[str, Any]) -> Job:
         status=status,
         exit_code=None if code is None else int(code),
         seconds=seconds,
-        metrics=metrics,
+        metrics={} if status == REVERTED else metrics,
+        written=metrics,
         config=current_config(_mapping(path / "config.yaml", problems)),
         objectives=tuple(map(number, objectives)) if isinstance(objectives, list) else (),
         problem=" ".join(problems),

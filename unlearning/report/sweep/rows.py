@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from unlearning.report.ending import put_back
 from unlearning.report.figures import DASH
 from unlearning.report.sweep.folder import Job, SweepFolder
 from unlearning.report.sweep.measures import MEASURES, Measure, own_measures
@@ -33,7 +34,7 @@ class JobRow:
     Args:
         report: link to its own report, or "".
         log: link to what it printed, or "".
-        why: of a job without figures.
+        why: of a job without figures, or with the weights of an earlier step.
         values: of the swept keys and seeds.
         figures: of the measures that any job has.
     """
@@ -95,7 +96,8 @@ def _why(job: Job) -> str:
     said = [job.problem] if job.problem else []
     if job.exit_code:
         said.append(f"Exit code {job.exit_code}.")
-    return " ".join(said)
+    said.append(put_back(job.written))
+    return " ".join(filter(None, said))
 
 
 def _checks(job: Job) -> Sortable:

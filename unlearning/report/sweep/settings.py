@@ -116,8 +116,9 @@ def mean_over_seeds(figures: Iterable[Figure], measure: Measure) -> Mean:
 def group(jobs: Sequence[Job], swept: Swept, forget: Measure) -> list[Setting]:
     """Groups all jobs on one kind of forgetting into settings.
 
-    A job without metrics belongs where its values put it, if a measured one is there; with the same
-    seed run twice, the first counts, since the second is no further sample.
+    A job without metrics, or one that was reverted, belongs where its values put it, if a measured
+    one is there; with the same seed run twice, the first counts, since the second is no further
+    sample.
     """
     by_values: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:

@@ -39,9 +39,9 @@ def check_local(name: str, tokenizer: str | None = None, key: str = "model.name_
             f"{key}={name}: {where} holds no tokenizer. Save the model's there, or name one: "
             "model.tokenizer=<hub id or folder>."
         )
-    loaded = load_tokenizer(where)
-    if model is not None:
-        try:
+    try:
+        loaded = load_tokenizer(where)
+        if model is not None:
             check_vocabulary(model, loaded)
-        except ConfigError as error:
-            raise ConfigError(f"{key}={name}, tokenizer {where}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{key}={name}, tokenizer {where}: {error}") from error

@@ -52,7 +52,7 @@ def run_composed(arguments: Sequence[str], job: Callable[[DictConfig], None]) ->
     That composes twice, and tells of an error its own way, with exit code 1.
 
     Raises:
-        ConfigError: the settings do not compose.
+        ConfigError: the settings do not compose, or the run folder cannot be made.
     """
     begun = False
 
@@ -70,3 +70,10 @@ def run_composed(arguments: Sequence[str], job: Callable[[DictConfig], None]) ->
         if begun:  # the job's own
             raise
         raise ConfigError(explained(arguments, error)) from error
+    except OSError as error:
+        if begun:
+            raise
+        raise ConfigError(
+            f"The run folder cannot be made: {error}. Choose another one with "
+            "hydra.run.dir=<folder>."
+        ) from error

@@ -16,6 +16,8 @@ from rich.console import Console
 
 from unlearning.files import write_json
 
+log = logging.getLogger(__name__)
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -30,6 +32,9 @@ def set_up_logging(folder: Path, rank: int = 0) -> None:
     to_file = logging.FileHandler(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler, logging.FileHandler):  # of a run before in this process
+            handler.close()
     root.handlers = [to_file]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
@@ -60,9 +65,7 @@ class Stages:
 
     def __init__(self, total: int, path: Path | None = None) -> None:
         self.total, self.path, self.done = total, path, list[str]()
-        self.seconds: dict[str, float] = {}
-        if path is not None and path.is_file():
-            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+        self.seconds = {} if path is None else _seconds_before(path)
         self._name, self._since = "", 0.0
 
     @contextmanager
@@ -88,3 +91,14 @@ class Stages:
         self._since = now
         if self.path is not None:
             write_json(self.path, self.seconds)
+
+
+def _seconds_before(path: Path) -> dict[str, float]:
+    """Reads the times of the run's earlier parts; damaged ones are told and left out."""
+    if not path.is_file():
+        return {}
+    try:
+        return {str(name): float(s) for name, s in json.loads(path.read_bytes()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("%s is damaged, and times begin anew: %s", path, error)
+        return {}

@@ -31,7 +31,7 @@ from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.types import Generation, PromptSet, Role
 
 Callbacks = dict[str, Callback]
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LOSSES = "checkpoints", "losses.csv"
 
 
 def callbacks(
@@ -60,7 +60,7 @@ def callbacks(
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
-    found["losses"] = LossCurve(folder / "losses.csv")
+    found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
         chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
         found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
@@ -90,6 +90,12 @@ def stop_reason(callbacks: Mapping[str, Callback]) -> str | None:
     """Explains why the training ended before its last step; None where it did not."""
     reasons = (getattr(callback, "reason", None) for callback in callbacks.values())
     return next((str(reason) for reason in reasons if reason), None)
+
+
+def kept_steps(callbacks: Mapping[str, Callback], steps: int) -> int:
+    """Returns the number of optimizer steps in the weights: without those that a guard undid."""
+    guards = (found for found in callbacks.values() if isinstance(found, CollapseGuard))
+    return min((guard.kept_steps(steps) for guard in guards), default=steps)
 
 
 def _watched(prompts: Sequence[PromptSet]) -> PromptSet | None:

@@ -14,7 +14,8 @@ from unlearning.run.checks.data import Data
 from unlearning.run.checks.devices import take_device
 from unlearning.run.config.build import build_data
 from unlearning.run.output.console import Stages
-from unlearning.run.output.run_folder import SECONDS, check_data_unchanged
+from unlearning.run.output.run_folder import SECONDS
+from unlearning.run.output.same_run import check_data_unchanged
 from unlearning.run.output.store import Store
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.facts import fingerprints
@@ -72,5 +73,6 @@ def run_context(
         check_data_unchanged(folder, fingerprints(config, data))
     stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
     store = Store(config.cache_dir, ranks)
+    store.remove_unfinished()
     with Tracking(config, folder, ranks.rank) as tracking:
         yield RunContext(config, folder, data, sets, store, stages, tracking, ranks)

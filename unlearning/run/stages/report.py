@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from unlearning.checkpoints import clean
-from unlearning.files import write_json, write_text
+from unlearning.errors import ConfigError
+from unlearning.files import write_json
+from unlearning.made import Made
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import described, is_judged
@@ -28,6 +31,8 @@ from unlearning.run.stages.models import Judge
 from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.unlearned import MODEL, Unlearned
 from unlearning.types import Generation
+
+log = logging.getLogger(__name__)
 
 Models = Mapping[str, list[Generation]]
 """The answers of each model, by stage; `original`, `oracle`, `before`, `after` in this order."""
@@ -58,7 +63,7 @@ def report(
             **{stage: dict(facts) for stage, facts in trained.items() if facts},
         }
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        write_text(folder / MODEL / "README.md", model_card(metrics, plain))
+        _write_card(folder, model_card(metrics, plain))
         # Last of all, since a folder with metrics.json counts as finished.
         write_json(folder / "metrics.json", metrics)
         path = write_report(folder)
@@ -68,6 +73,14 @@ def report(
         clean(folder / CHECKPOINTS, settings.finished if settings else "last")
     console.print(f"Model:  {folder / MODEL}\nReport: {path}", markup=False)
     return path
+
+
+def _write_card(folder: Path, card: str) -> None:
+    """Writes the model's README.md, unless somebody else has put one there meanwhile."""
+    try:
+        Made(folder).write({f"{MODEL}/README.md": card.encode()}, recognised=lambda found: False)
+    except ConfigError as error:
+        log.warning("The model card is not written: %s", error)
 
 
 def report_evaluation(run: RunContext, judge: Judge, answers: Models) -> Path:
@@ -140,6 +153,7 @@ def _facts(run: RunContext, judge: Judge) -> dict[str, Any]:
 def _unlearning_facts(run: RunContext, unlearned: Unlearned) -> dict[str, Any]:
     return {
         "steps": unlearned.steps,
+        "kept_steps": unlearned.kept_steps,
         "stop_reason": unlearned.stop_reason,
         "notes": unlearned.notes,
         "reference": unlearned.reference,

@@ -23,7 +23,13 @@ from unlearning.run.config.build import build_alternate, build_template, build_t
 from unlearning.run.config.method import build_module, edits_weights
 from unlearning.run.output.progress import bar
 from unlearning.run.process.ranks import Ranks
-from unlearning.run.stages.callbacks import CHECKPOINTS, Callbacks, callbacks, stop_reason
+from unlearning.run.stages.callbacks import (
+    CHECKPOINTS,
+    Callbacks,
+    callbacks,
+    kept_steps,
+    stop_reason,
+)
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.edit_weights import edit_weights
 from unlearning.run.stages.models import Judge, load_base
@@ -107,6 +113,7 @@ def unlearn(
         unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
         reference=type(getattr(module, "reference", None)).__name__,
         signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
+        kept_steps=kept_steps(callbacks, trainer.global_step),
     )  # fmt: skip
     if ranks.leads and result.signal is None:
         keep_unlearned(config, folder, result)

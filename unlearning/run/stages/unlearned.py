@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig
 from peft import PeftModel
 
-from unlearning.files import write_json
+from unlearning.files import atomic_write, remove, set_aside, write_json
+from unlearning.made import Made, content_sum
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
@@ -19,6 +21,9 @@ from unlearning.models.decoder import CausalLM
 from unlearning.models.load import load_model, load_tokenizer, save_model
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.stages.models import load_base
+from unlearning.sums import changed_file, sums_of_folder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,6 +37,8 @@ class Unlearned:
         notes: what a reader of the report should know, such as cut answers.
         reference: which reference the KL was to.
         signal: what stopped it, if one did; then a checkpoint to resume from was saved.
+        kept_steps: optimizer steps in the weights, without those that the guard undid; None of a
+            run that version 0.5 unlearned, and of a weight edit.
     """
 
     policy: CausalLM | None
@@ -41,10 +48,12 @@ class Unlearned:
     notes: list[str]
     reference: str
     signal: int | None = None
+    kept_steps: int | None = None
 
 
-NOTED = ("steps", "stop_reason", "notes", "reference")
+NOTED = ("steps", "stop_reason", "notes", "reference", "kept_steps")
 MODEL = "model"
+FILES = "files"  # of the model, with their checksums
 
 
 def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
@@ -57,10 +66,45 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     kept = config.model.base is not None or config.finetune is not None
     if isinstance(policy, PeftModel) and kept:
         policy = result.policy = merge_adapter(policy)
-    shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that ended before it was noted
-    save_model(policy, result.tokenizer, folder / MODEL)
+    _make_room(folder)
+    with atomic_write(folder / MODEL) as aside:
+        save_model(policy, result.tokenizer, aside)
+        Made(folder).note(MODEL, content_sum(aside))
     noted = {name: getattr(result, name) for name in NOTED}
-    write_json(folder / UNLEARNED, noted)
+    write_json(folder / UNLEARNED, {**noted, FILES: sums_of_folder(folder / MODEL)})
+
+
+def _make_room(folder: Path) -> None:
+    """Removes the model of a run that ended before it was noted; another one is renamed."""
+    path = folder / MODEL
+    if not os.path.lexists(path):
+        return
+    if Made(folder).owns(MODEL):
+        return remove(path)
+    log.warning("%s was not made by this run, and is now %s.", path, set_aside(path, "found"))
+
+
+def mend_unlearned(folder: Path) -> None:
+    """Sets a damaged result of the unlearning aside, so that a resume goes on from its last
+    checkpoint. One of version 0.5 or before has no checksums, and counts as whole."""
+    if not is_unlearned(folder):
+        return
+    try:
+        noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
+        lacking = [name for name in NOTED if name not in noted]
+        problem = f"{UNLEARNED} lacks {', '.join(lacking)}" if lacking else None
+        if problem is None and FILES in noted:
+            problem = changed_file(folder / MODEL, noted[FILES])
+    except (ValueError, TypeError, OSError) as error:
+        problem = f"{UNLEARNED} cannot be read: {error}"
+    if problem is None:
+        return
+    moved = [set_aside(folder / name, "damaged") for name in (UNLEARNED, MODEL)
+             if (folder / name).exists()]  # fmt: skip
+    log.warning(
+        "The unlearned model is damaged (%s) and is made again from the last checkpoint; it is now "
+        "%s.", problem, " and ".join(map(str, moved)),
+    )  # fmt: skip
 
 
 def is_unlearned(folder: Path) -> bool:
@@ -74,7 +118,8 @@ def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
     Args:
         start: the model that an adapter is of; its own record of that knows no revision.
     """
-    noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
+    found = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
+    noted = {name: found[name] for name in NOTED}
     policy: CausalLM
     if (folder / MODEL / ADAPTER_CONFIG).is_file():
         policy = load_adapter(load_base(config, start)[0], folder / MODEL)

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
 from unlearning.nested import walk
+from unlearning.run.config.override_values import override_values
 
 # The last part of a setting's name. Tokens of a vocabulary (`eos_token`) are no secrets.
 NAMES = re.compile(
@@ -26,10 +27,23 @@ VARIABLES = re.compile(
     r"(API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|TOKEN|SECRET|PASSW(OR)?D)$", re.IGNORECASE
 )
 SHAPES = re.compile(
-    r"\bhf_[A-Za-z0-9]{30,}"  # Hugging Face
-    r"|\bwandb_v\d_[A-Za-z0-9_]{30,}"  # Weights & Biases; its older keys look like any hash
-    r"|\bgh[pousr]_[A-Za-z0-9]{30,}"  # GitHub
-    r"|://[^/\s:@]*:[^/\s:@]+@"  # a password in an address
+    r"\bhf_[A-Za-z0-9]{20,}"  # Hugging Face
+    r"|\bwandb_v\d_[A-Za-z0-9_]{20,}"  # Weights & Biases; its older keys look like any hash
+    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"  # GitHub, GitLab
+    r"|\bsk-[\w-]{20,}"  # OpenAI and others
+    r"|\bxox[abprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b"  # Slack, Amazon
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|://[^/\s@]*:[^/\s@]+@|://[^/\s@:]{16,}@"  # a password, or a token alone, in an address
+    r"|[?&](api_?key|access_?key|(\w+_)?token|secret|passw(or)?d|sig(nature)?)=[^&\s]{8,}",
+    re.IGNORECASE,
+)
+# What Weights & Biases and others give out as a key; below a setting that speaks of one.
+HASH = re.compile(r"[0-9a-f]{32,64}", re.IGNORECASE)
+# A secret's name inside a text that may be a mapping.
+WRITTEN = re.compile(
+    r"(api_?key|access_?key|private_?key|secret(_?key)?|passw(or)?d|credentials?|\b(\w+_)?token)"
+    r"[\"']?\s*[:=]",
+    re.IGNORECASE,
 )
 SHORTEST = 8  # a shorter value of a variable is no key, and turns up by chance
 NOTHING = {"", "null", "none", "false", "true", "???"}
@@ -50,31 +64,54 @@ def check_secrets(arguments: Sequence[str], config: DictConfig | None = None) ->
     """
     known = list(_known())
     for word in arguments:
-        key, separator, value = word.partition("=")
-        name = key.lstrip("+~-")
-        _check(name if separator else "an argument", value if separator else word, known)
-        if any(secret in name for secret in known):
+        key, separator, text = word.partition("=")
+        name = key.lstrip("+~-") if separator else "an argument"
+        if _is_secret(key, known):
             raise ConfigError(_message("an argument"))
+        if _is_secret(text, known):
+            raise ConfigError(_message(name))
+        values = override_values(word)  # of one that does not parse nothing is known
+        _check_below(name, values, known)
+        if not values and (NAMES.search(name.rpartition(".")[2]) or WRITTEN.search(text)):
+            raise ConfigError(_message(name))
     if config is not None:
-        for path, value in walk(OmegaConf.to_container(config, resolve=False)):
-            if SHAPES.search(path) or any(secret in path for secret in known):
-                raise ConfigError(_message(path.rpartition(".")[0] or "a top-level key"))
-            if value is None or isinstance(value, (Mapping, list)):
-                continue
-            _check(path, value, known)
+        plain = OmegaConf.to_container(config, resolve=False)
+        _check_below("", [plain], known)
+        for path, value in walk(plain):
             if isinstance(value, str) and "${" in value:  # may fetch what the environment holds
                 _check(path, _resolved(config, path), known)
 
 
+def _check_below(name: str, values: Sequence[Any], known: Sequence[str]) -> None:
+    """Checks the values of a setting, and all that lies below them, keys included."""
+    for path, value in ((path, v) for each in values for path, v in _with_itself(each, name)):
+        if _is_secret(path, known):
+            raise ConfigError(_message(path.rpartition(".")[0] or "a top-level key"))
+        if value is not None and not isinstance(value, (Mapping, list)):
+            _check(path, value, known)
+
+
+def _with_itself(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, value
+    yield from walk(value, path)
+
+
 def _check(path: str, value: Any, known: Sequence[str]) -> None:
     text = str(value).strip("'\" ")
-    named = NAMES.search(path.rpartition(".")[2]) and isinstance(value, str)
+    name = re.sub(r"(\[\d+\])+$", "", path).rpartition(".")[2]
+    # The number of a token of the vocabulary is none.
+    number = isinstance(value, (int, float)) and name.lower() == "token"
     if (
-        (named and text.lower() not in NOTHING)
-        or SHAPES.search(text)
-        or any(secret in text for secret in known)
+        (NAMES.search(name) and text.lower() not in NOTHING and not number)
+        or ("key" in name.lower() and HASH.fullmatch(text))
+        or (text[:1] in ("{", "[") and WRITTEN.search(text))
+        or _is_secret(text, known)
     ):
         raise ConfigError(_message(path))
+
+
+def _is_secret(text: str, known: Sequence[str]) -> bool:
+    return bool(SHAPES.search(text)) or any(secret in text for secret in known)
 
 
 def _message(path: str) -> str:
