@@ -35,8 +35,10 @@ CAUSAL = "AutoModelForCausalLM"
 BASE_FILE = "base_model.json"
 """Beside a saved adapter: on which weights it was trained."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-PADDING_OF_VOCABULARY = 1024
-"""So many more rows than the tokenizer has tokens may be embedded: vocabularies are padded."""
+PADDING_OF_VOCABULARY = 1024, 0.05
+"""So many more rows than the tokenizer has tokens may be embedded, or this share of the rows:
+vocabularies are padded, and ids kept for later (gpt-oss: 1,069 of 201,088; DeepSeek-V2: 2,385 of
+102,400). A tokenizer of another family is off by a quarter and more."""
 
 
 def check_model_folder(name_or_path: str | Path) -> None:
@@ -147,10 +149,12 @@ def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:
     """Checks that a tokenizer can be this model's.
 
     Raises:
-        ConfigError: it has more tokens than the model has embeddings, or far fewer.
+        ConfigError: it has ids that the model has no embedding for, or far fewer tokens.
     """
     rows, tokens = embedded_tokens(model), len(tokenizer)
-    if tokens > rows or rows - tokens > PADDING_OF_VOCABULARY:
+    few, share = PADDING_OF_VOCABULARY
+    largest = max(tokenizer.get_vocab().values(), default=-1)  # ids may have gaps
+    if max(tokens, largest + 1) > rows or rows - tokens > max(few, share * rows):
         raise ConfigError(
             f"The tokenizer has {tokens} tokens and the model embeds {rows}: they do not belong "
             "together. Use the tokenizer that was saved with the model."

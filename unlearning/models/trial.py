@@ -66,8 +66,8 @@ def check_model(model: CausalLM) -> None:
         )
     if isinstance(head, nn.Linear) and head.in_features != alone.shape[-1]:
         raise ConfigError(
-            f"The output head of {name} is not on its decoder's hidden states: they have "
-            f"{alone.shape[-1]} numbers and the head takes {head.in_features}. {REMEDY}"
+            f"The output head of {name} is not on its decoder's hidden states (these have "
+            f"{alone.shape[-1]} numbers, and it takes {head.in_features}). {REMEDY}"
         )
     # A router that is near a tie may choose another expert where the numbers are coarse.
     tolerance = 1e-3 if _is_exact(base) else 0.5
