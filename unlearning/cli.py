@@ -150,7 +150,10 @@ def _report(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder. Give one of a run or a sweep.")
-    print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
+    try:
+        print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
+    except OSError as error:
+        raise ConfigError(f"The report of {folder} cannot be written: {error}.") from error
     return 0
 
 

@@ -10,10 +10,16 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.generation.continuation import complete, targets
-from unlearning.generation.generate import AnswerScore, Completion, answer_scores
+from unlearning.generation.generate import (
+    AnswerScore,
+    Completion,
+    answer_scores,
+    padding_token,
+)
+from unlearning.generation.stopping import stop_tokens
 from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.decoder import CausalLM
@@ -30,19 +36,21 @@ class EvaluationSettings:
         batch_size: prompts at once; None: as many as the free memory holds.
         max_length: tokens of a prompt with its target, when that is scored.
         cache_dir: of tokenised data.
+        stop: texts before which an answer ends, for models that go on with the next question.
     """
 
     max_new_tokens: int = 64
     batch_size: int | None = None
     max_length: int = 512
     cache_dir: str | Path | None = None
+    stop: tuple[str, ...] = ()
 
 
 def evaluate(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     prompt_sets: Sequence[PromptSet],
-    template: PromptTemplate,
+    template: Template,
     stage: str,
     scorer: HarmScorer | None = None,
     settings: EvaluationSettings | None = None,
@@ -90,7 +98,7 @@ class Asked:
 
     model: CausalLM
     tokenizer: PreTrainedTokenizerBase
-    template: PromptTemplate
+    template: Template
     settings: EvaluationSettings
     on_answered: Callable[[int], None] | None = None
 
@@ -103,14 +111,15 @@ class Asked:
         if needs & {"completion", "harm"}:
             pairs = complete(
                 self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
-                self.settings.batch_size, self.on_answered,
+                self.settings.batch_size, self.on_answered, self.settings.stop,
             )  # fmt: skip
             completions = [completion for completion, _ in pairs]
         elif self.on_answered is not None:
             self.on_answered(len(examples))
         scored: list[dict[str, Any]] = [{} for _ in examples]
         if "target" in needs:
-            special = frozenset(self.tokenizer.all_special_ids)
+            ends = stop_tokens(self.model, self.tokenizer, template.end_tokens(self.tokenizer))
+            special = frozenset(self.tokenizer.all_special_ids) | frozenset(ends)
             for number, score in enumerate(self.scores(examples, template)):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
                 scored[number] = {
@@ -132,19 +141,17 @@ class Asked:
             )
         ]  # fmt: skip
 
-    def scores(self, examples: Sequence[Example], template: PromptTemplate) -> list[AnswerScore]:
+    def scores(self, examples: Sequence[Example], template: Template) -> list[AnswerScore]:
         """Scores each Example's response by its likelihood."""
         tokenized = tokenize_examples(
             examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
         )
-        pad = self.tokenizer.pad_token_id or 0
-        return answer_scores(
-            self.model, tokenized.sequences, pad, self.settings.batch_size,
-            self.tokenizer.eos_token_id if template.append_eos else None,
-        )  # fmt: skip
+        pad = padding_token(self.tokenizer)
+        end = next(iter(template.end_tokens(self.tokenizer)), None)
+        return answer_scores(self.model, tokenized.sequences, pad, self.settings.batch_size, end)
 
     def alternatives(
-        self, examples: Sequence[Example], template: PromptTemplate
+        self, examples: Sequence[Example], template: Template
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
         """Scores each Example's alternatives by their likelihood."""
         places = [

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlearning.quantities import QuantityFunction, TokenQuantity
+from unlearning.ranges import Positive
 
 Reduction = Literal["mean", "sum"]
 Need = Literal["kl", "reference_nll", "hidden", "reference_hidden"] | QuantityFunction
@@ -139,7 +140,7 @@ def gradient_ascent(tokens: TokenLosses) -> Tensor:
 
 
 @separable_in("nll")
-def bounded_ascent(tokens: TokenLosses, cap: float = 10.0) -> Tensor:
+def bounded_ascent(tokens: TokenLosses, cap: Positive = 10.0) -> Tensor:
     """Gradient ascent that stops for a token once its NLL has reached `cap` nats.
 
     L = -mean(min(nll, cap)). A token above the cap adds a constant and no gradient, so that weights
@@ -191,7 +192,7 @@ def nll(tokens: TokenLosses) -> Tensor:
 
 
 @needs("reference_nll")
-def npo(tokens: TokenLosses, beta: float = 0.1) -> Tensor:
+def npo(tokens: TokenLosses, beta: Positive = 0.1) -> Tensor:
     """Negative preference optimisation (arXiv 2404.05868, Eq. 3): 2/beta log(1 + (p/p_ref)^beta).
 
     Sums over a sequence's tokens, as its paper does, whatever the declared reduction.

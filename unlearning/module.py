@@ -26,6 +26,7 @@ from unlearning.models.policy import prepare_policy
 from unlearning.models.trained import choose_trained
 from unlearning.models.trial import check_model, check_train_mode, why_no_tree_rows
 from unlearning.objective import PAPER_TERMS, Objective
+from unlearning.ranges import Count, Positive, Whole
 from unlearning.reference import Mode, Reference
 from unlearning.reference.choose import choose_reference
 from unlearning.training.base import OptimizedModule
@@ -96,13 +97,13 @@ class UnlearningModule(OptimizedModule):
         cache_dir: str | Path | None = None,
         reduction: Reduction = "mean",
         optimizer: str = "adamw",
-        learning_rate: float = 2e-6,
+        learning_rate: Positive = 2e-6,
         optimizer_options: Mapping[str, Any] | None = None,
         schedule: Schedule = "linear",
-        warmup_steps: int = 0,
+        warmup_steps: Whole = 0,
         keep_dropout: bool = False,
         gradient_checkpointing: bool = False,
-        chunk_size: int | None = None,
+        chunk_size: Count | None = None,
         trained: Sequence[str] | None = None,
         rule: StepRule | Mapping[str, Any] | None = None,
     ) -> None:

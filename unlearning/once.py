@@ -64,6 +64,8 @@ def problem(path: Path) -> str | None:
     """Explains how a kept file or folder differs from its checksums; None where it does not."""
     if path.is_dir():
         return problem_of_folder(path)
+    if not _sum_beside(path).is_file():
+        return f"its {_sum_beside(path).name} is missing"
     try:
         expected = _sum_beside(path).read_text(encoding="utf-8").split()[:1]
         found = sum_of_file(path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -64,7 +66,7 @@ class Term:
                 f"A term's weight must be 0 or a positive number, got {self.weight}. Gradient "
                 "ascent is in the loss's sign (gradient_ascent is minus the NLL), not the weight."
             )
-        self.function = import_object(self.loss) if isinstance(self.loss, str) else self.loss
+        self.function = _imported(self.loss) if isinstance(self.loss, str) else self.loss
         self.is_quantity: bool = declared(self.function, "token_quantity", False)
         self._check_options()
         self._declare()
@@ -137,3 +139,31 @@ class Term:
         if self.is_quantity:
             return tokens[0].reduce(tokens[0][TokenQuantity.of(self.function, self.options)])
         return self.function(*tokens, **self.options)
+
+
+def _imported(path: str) -> LossFunction:
+    """Imports a loss by its path, which may come from a configuration of somebody else's.
+
+    Tests call it, hence it has to be one: declared as a loss, or with a parameter of the type
+    TokenLosses, or a plain function of no library.
+    """
+    function = import_object(path)
+    hints = getattr(function, "__annotations__", {})
+    takes = any("TokenLosses" in str(hint) for hint in hints.values())
+    says = any(declared(function, name) for name in ("needs", "separable_in", "token_quantity"))
+    plain = inspect.isfunction(function) and not _of_a_library(function)
+    if not (takes or says or plain):
+        raise ConfigError(
+            f"{path} is no loss, and was not called: expected a function of TokenLosses. Declare "
+            "yours with unlearning.losses.needs, or annotate its parameter as TokenLosses."
+        )
+    return function
+
+
+def _of_a_library(function: Any) -> bool:
+    """Whether a function is of Python's own modules or of an installed package."""
+    package = function.__module__.partition(".")[0]
+    installed = {"site-packages", "dist-packages"}
+    return package in sys.stdlib_module_names or bool(
+        installed & set(Path(function.__code__.co_filename).parts)
+    )

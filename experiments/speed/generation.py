@@ -35,6 +35,7 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from unlearning.generation import decoding
 from unlearning.generation.generate import Completion, generate
+from unlearning.generation.stopping import StopRule
 
 RESULTS = Path(__file__).parent / "results" / "generation.json"
 ALONE = "one at a time"
@@ -145,9 +146,9 @@ def ending(model: OPTForCausalLM, endings: Endings | None) -> Iterator[None]:
 
 
 class NeverEnough(decoding.Ended):
-    def __init__(self, end: int, rows_BL: Tensor) -> None:
-        super().__init__(end, rows_BL)
-        self.enough = len(rows_BL) + 1
+    def __init__(self, stop: StopRule, rows: int, width: int, together: bool = True) -> None:
+        super().__init__(stop, rows, width, together)
+        self.enough = rows + 1
 
 
 @contextmanager

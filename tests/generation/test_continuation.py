@@ -56,9 +56,9 @@ def test_the_true_text_ends_where_the_model_has_to(fitting, tokenizer):
 def test_no_token_is_generated_in_vain(fitting, tokenizer, monkeypatch, limit, asked):
     seen = []
 
-    def spy(*arguments):
+    def spy(*arguments, **options):
         seen.append(arguments[3])
-        return generate(*arguments)
+        return generate(*arguments, **options)
 
     monkeypatch.setattr(continuation, "generate", spy)
     complete(fitting, tokenizer, PASSAGES, TEXT, limit)

@@ -7,12 +7,13 @@ import torch
 from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
 from unlearning.generation import decoding
-from unlearning.generation.decoding import Ended
 from unlearning.generation.generate import generate
+from unlearning.generation.stopping import Ended, StopRule
 
 WORDS = ["what is the", "how", "where does the sun", "a cat says meow", "dog", "sky is blue ,"]
 PROMPTS = [f"{a} {b}" for a in WORDS for b in ("capital", "old old cold")] + WORDS[:4]
 END, TOKENS = 2, 16
+RULE = StopRule((END,), (), None)  # type: ignore[arg-type]  # no text
 
 
 def ending_now_and_then(model):
@@ -99,7 +100,7 @@ def test_rows_are_kept_where_dropping_them_is_not_known_to_be_good(
 def test_a_batch_stops_when_a_quarter_has_ended_by_hand():
     """Of 20 rows five; which have ended is remembered."""
     ids = torch.full((20, 3), 9)
-    ended = Ended(END, ids)
+    ended = Ended(RULE, 20, width=0)
     ids[:4, -1] = END
     assert not ended(ids, None).any()
     ids[:4, -1], ids[4, -1] = 1, END
@@ -109,9 +110,10 @@ def test_a_batch_stops_when_a_quarter_has_ended_by_hand():
 
 def test_of_a_few_rows_four_have_to_end():
     ids = torch.tensor([[END], [END], [END], [9], [9]])
-    assert not Ended(END, ids)(ids, None).any()
+    assert not Ended(RULE, 5, 0)(ids, None).any()
+    assert Ended(RULE, 3, 0)(ids[:3], None).all()  # of three all
     ids[3] = END
-    assert Ended(END, ids)(ids, None).all()
+    assert Ended(RULE, 5, 0)(ids, None).all()
 
 
 def test_only_keys_and_values_are_taken_apart():

@@ -306,6 +306,19 @@ def test_an_interrupted_write_keeps_the_old_page(metrics, make_run, monkeypatch,
     assert "another day" in read(folder)  # and it still counts as ours
 
 
+def test_a_page_of_version_0_5_is_written_again_and_anything_else_is_not(metrics, make_run):
+    """It has no record; what makes it ours is its head."""
+    folder = make_run(metrics)
+    page = read(folder)
+    (folder / "made.json").unlink()
+    assert read(folder) == page  # recognised, and recorded from now on
+    for theirs in ("<!doctype html><title>Unlearning report: x</title>", "notes", page + " "):
+        (folder / "report.html").write_text(theirs, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"report\.html was not written by unlearning, or"):
+            write_report(folder)
+        assert (folder / "report.html").read_text(encoding="utf-8") == theirs
+
+
 def test_the_page_is_the_same_each_time(metrics, make_run):
     folder = make_run(metrics)
     assert read(folder) == read(folder)

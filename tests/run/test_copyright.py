@@ -31,7 +31,8 @@ def runs(compose_config, tmp_path_factory):
     """Two runs that differ in the model that the KL is to."""
     root = tmp_path_factory.mktemp("copyright")
     for of in ("finetuned", "base"):
-        config = compose_config(*DEMO, f"reference.of={of}", f"cache_dir={root}/cache")
+        stop = f"callbacks.bleu.stop={'true' if of == 'base' else 'false'}"
+        config = compose_config(*DEMO, f"reference.of={of}", stop, f"cache_dir={root}/cache")
         run(config, root / of)
     return root
 
@@ -99,7 +100,16 @@ def test_adapter_and_merged_model_are_both_saved(runs):
     assert (folder / "adapter/adapter_config.json").is_file()
     AutoModelForCausalLM.from_pretrained(folder / "merged")
     kept = list((runs / "cache/answers").glob("*/inputs.json"))
-    assert len(kept) == 2  # of the base and of the fine-tuned model, shared by both runs
+    assert len(kept) == 3  # of the base and of the fine-tuned model, shared by both runs
+
+
+@pytest.mark.slow
+def test_the_early_stop_goes_by_passages_that_are_not_scored(runs):
+    """The base model's answers to them, beside those to all prompt sets of two models."""
+    kept = [read_generations(path) for path in (runs / "cache/answers").glob("*/*.jsonl")]
+    (watched,) = (rows for rows in kept if {g.prompt_set for g in rows} == {"watched/book_train"})
+    scored = {g.prompt for g in read_generations(runs / "base/generations.jsonl")}
+    assert len(watched) == 32 and not {g.prompt for g in watched} & scored
 
 
 # --- bad input, before anything is loaded or trained -------------------------------------------

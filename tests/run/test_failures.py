@@ -177,3 +177,18 @@ def test_outside_the_main_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_a_folder_that_was_removed_while_it_was_written(run_folder):
+    from unlearning.files import atomic_write, remove
+
+    def write() -> None:
+        with atomic_write(run_folder / "model") as aside:
+            aside.mkdir()
+            remove(run_folder)
+            (aside / "weights").write_text("x")
+
+    told = explain(raised(write), run_folder)
+    assert told is not None and "was removed while it was written" in told
+    assert ".model.partial/weights" in told and "unlearn resume=" in told
+    assert explain(FileNotFoundError(2, "no such file", "book.txt"), run_folder) is None

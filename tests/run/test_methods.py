@@ -107,7 +107,7 @@ def test_a_task_vector_goes_on_after_its_model_was_saved(runs, compose_config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("method._target_=torch.nn.Linear",), "must be a LightningModule"),
+        (("method._target_=torch.nn.Linear",), "LightningModule or .*WeightEdit"),
         (("method._target_=unlearning.NoSuchModule",), "has no 'NoSuchModule'"),
         (("method=sam", "method.rule.terms=[forgt]"), "SAM perturbs the terms"),
         (("method=sam", "method.rule.rho=0"), "rho=0 must be"),

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.run.checks.places import check_losses, check_places
+from unlearning.run.checks.places import check_losses, check_places, make_cache
 
 
 @pytest.fixture
@@ -47,6 +47,20 @@ def test_a_folder_without_permission(demo, tmp_path, monkeypatch):
         check_places(demo(shut / "cache"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"The run folder .*no permission to write"):
         check_places(demo(tmp_path), shut)
+
+
+def test_a_disk_that_takes_nothing_is_known_when_the_run_begins(demo, tmp_path, monkeypatch):
+    make_cache(demo(tmp_path / "a/cache"))
+    assert list((tmp_path / "a/cache").iterdir()) == []
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(ConfigError, match=r"cache_dir=.*cannot be written: .*No space left"):
+        make_cache(demo(tmp_path / "a/cache"))
+    with pytest.raises(ConfigError, match=r"cache_dir=/proc/none/cache cannot be written"):
+        make_cache(demo("/proc/none/cache"))  # which takes no folders, whatever the rights
 
 
 @pytest.mark.parametrize("inside", ["", "/model", "/checkpoints/cache"])

@@ -147,6 +147,16 @@ def test_a_run_of_version_0_4_goes_on_in_the_run_of_its_unlearning(tmp_path):
     assert part.run.run_id == "two"
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_damaged_record_of_the_run_is_refused(tmp_path, text):
+    (tmp_path / "wandb.json").write_text(text)
+    with (
+        pytest.raises(ConfigError, match=r"wandb\.json .*damaged.*Remove it"),
+        Tracking(config(WANDB), tmp_path),
+    ):
+        pass
+
+
 def test_csv_and_tensorboard_have_folders_by_stage(tmp_path):
     with Tracking(config({**CSV, **BOARD}), tmp_path) as tracking:
         log(tracking, "classifier", step=1, loss=1.5)

@@ -72,7 +72,7 @@ def test_it_stands_before_the_checkpoints(compose_config, tmp_path):
         "experiment=demo", f"+callbacks.mine={{_target_: {MINE}, file: {tmp_path}/x}}",
         "+callbacks.off=null",
     )  # fmt: skip
-    found = callbacks(config, tmp_path, None, [], None, None)
+    found = callbacks(config, tmp_path, None, None, None)
     assert list(found) == ["guard", "losses", "mine", "checkpoint", "interrupt"]
     assert isinstance(found["mine"], Recorder)
 
@@ -112,7 +112,10 @@ def test_validation_counts_them(compose_config, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([f"+callbacks.mine={{_target_: {__name__}.NotOne}}"], r"gives NotOne, which is no lightn"),
+        (
+            [f"+callbacks.mine={{_target_: {__name__}.NotOne}}"],
+            "Callback. It was not called",
+        ),
         (
             ["+callbacks.mine={file: x}"],
             r"callbacks\.mine\._target_ is missing, the import path",

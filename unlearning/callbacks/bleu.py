@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
 from unlearning.generation.continuation import complete
@@ -42,6 +42,7 @@ class BleuEvaluation(StepCallback):
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too. That evaluation never ends the training.
+        stop_strings: texts before which a completion ends.
 
     Attributes:
         reason: why the training was ended, in words; None where it was not.
@@ -54,13 +55,14 @@ class BleuEvaluation(StepCallback):
         self,
         examples: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
-        template: PromptTemplate,
+        template: Template,
         every_n_steps: int = 50,
         stop_at: float | None = None,
         patience: int = 1,
         max_new_tokens: int = 64,
         batch_size: int | None = None,
         at_start: bool = True,
+        stop_strings: Sequence[str] = (),
     ) -> None:
         super().__init__(every_n_steps, at_start)
         if not examples:
@@ -75,6 +77,7 @@ class BleuEvaluation(StepCallback):
         self.examples, self.tokenizer, self.template = list(examples), tokenizer, template
         self.stop_at, self.patience = stop_at, patience
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.stop_strings = tuple(stop_strings)
         self._reset()
 
     def _reset(self) -> None:
@@ -106,7 +109,7 @@ class BleuEvaluation(StepCallback):
         with gathered(trainer, pl_module) as policy, forward:
             answers = complete(
                 policy, self.tokenizer, [self.examples[i] for i in mine], self.template,
-                self.max_new_tokens, self.batch_size,
+                self.max_new_tokens, self.batch_size, stop_strings=self.stop_strings,
             )  # fmt: skip
         texts = ((said.text, true.text) for said, true in answers)
         pairs = gather(dict(zip(mine, texts, strict=True)), trainer)

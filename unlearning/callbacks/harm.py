@@ -10,15 +10,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.callbacks.prompts import written_prompts
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
+from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.fsdp import gathered
-from unlearning.generation.generate import generate
 from unlearning.metrics.degeneracy import broken_rate
 from unlearning.metrics.harm import harmful_rate
 from unlearning.metrics.metric import Metric
-from unlearning.types import Generation
+from unlearning.types import Example, Generation
 
 
 class Scorer(Protocol):
@@ -38,19 +39,21 @@ class HarmEvaluation(StepCallback):
     training is not affected: random numbers, modes and weights are untouched.
 
     Args:
-        prompts: as the model gets them, that is with the template.
+        prompts: as text in its template already, or Examples, which `template` writes.
         tokenizer: of the model.
         scorer: judges completions, for example `unlearning.classifier.HarmScorer`.
         every_n_steps: optimizer steps between two evaluations.
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: evaluate the untrained model, too.
+        template: of Examples; None: the default one.
+        stop_strings: texts before which a completion ends.
         metrics: what is logged as `harm/<name>`, by name; None: `rate` and `broken_rate`.
     """
 
     def __init__(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Example],
         tokenizer: PreTrainedTokenizerBase,
         scorer: Scorer,
         every_n_steps: int = 50,
@@ -58,11 +61,14 @@ class HarmEvaluation(StepCallback):
         batch_size: int | None = None,
         at_start: bool = True,
         metrics: Mapping[str, Metric] | None = None,
+        template: Template | None = None,
+        stop_strings: Sequence[str] = (),
     ) -> None:
         super().__init__(every_n_steps, at_start)
         if not prompts:
             raise ConfigError("HarmEvaluation needs at least one prompt; it got none.")
-        self.prompts, self.tokenizer, self.scorer = list(prompts), tokenizer, scorer
+        self.scorer = scorer
+        self.prompts = written_prompts(prompts, tokenizer, template, stop_strings)
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.metrics = dict(metrics or {"rate": harmful_rate, "broken_rate": broken_rate})
 
@@ -79,10 +85,9 @@ class HarmEvaluation(StepCallback):
         with isolate_rng():
             forward = trainer.precision_plugin.forward_context()
             with gathered(trainer, pl_module) as policy, forward:
-                completions = generate(
-                    policy, self.tokenizer, [self.prompts[i] for i in mine], self.max_new_tokens,
-                    self.batch_size,
-                )  # fmt: skip
+                completions = self.prompts.complete(
+                    policy, mine, self.max_new_tokens, self.batch_size
+                )
             texts = [completion.text for completion in completions]
             probabilities = self.scorer.harm_probability(texts) if texts else []
         if any(math.isnan(probability) for probability in probabilities):

@@ -11,12 +11,14 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.callbacks.prompts import written_prompts
 from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
+from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.files import write_text
 from unlearning.fsdp import gathered
-from unlearning.generation.generate import generate
+from unlearning.types import Example
 
 
 class SampleGenerations(StepCallback):
@@ -29,13 +31,15 @@ class SampleGenerations(StepCallback):
     All ranks generate; rank 0 writes.
 
     Args:
-        prompts: as the model gets them, that is with the template.
+        prompts: as text in its template already, or Examples, which `template` writes.
         tokenizer: of the model.
         path: the file; its folder is made.
         every_n_steps: optimizer steps between two samples.
         max_new_tokens: tokens of a completion.
         batch_size: prompts in one generation; None: as many as the free memory holds.
         at_start: sample the untrained model, too.
+        template: of Examples; None: the default one.
+        stop_strings: texts before which a completion ends.
 
     Raises:
         ConfigError: there is no prompt; or, before the first step, a file that holds no samples.
@@ -43,31 +47,31 @@ class SampleGenerations(StepCallback):
 
     def __init__(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Example],
         tokenizer: PreTrainedTokenizerBase,
         path: str | Path,
         every_n_steps: int = 100,
         max_new_tokens: int = 48,
         batch_size: int | None = None,
         at_start: bool = True,
+        template: Template | None = None,
+        stop_strings: Sequence[str] = (),
     ) -> None:
         super().__init__(every_n_steps, at_start)
         if not prompts:
             raise ConfigError("SampleGenerations needs at least one prompt; it got none.")
-        self.prompts, self.tokenizer, self.path = list(prompts), tokenizer, Path(path)
+        self.prompts = written_prompts(prompts, tokenizer, template, stop_strings)
+        self.path = Path(path)
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         mine = shard(len(self.prompts), trainer)
         forward = trainer.precision_plugin.forward_context()
         with gathered(trainer, pl_module) as policy, forward:
-            completions = generate(
-                policy, self.tokenizer, [self.prompts[i] for i in mine], self.max_new_tokens,
-                self.batch_size,
-            )  # fmt: skip
+            completions = self.prompts.complete(policy, mine, self.max_new_tokens, self.batch_size)
         texts = gather(dict(zip(mine, (c.text for c in completions), strict=True)), trainer)
         if trainer.is_global_zero:
-            pairs = list(zip(self.prompts, texts, strict=True))
+            pairs = list(zip(self.prompts.texts, texts, strict=True))
             self._write(step, pairs)
             _show(trainer, step, pairs)
 

@@ -19,6 +19,7 @@ from unlearning.data.cells import checked_text, parse_flag, shortened
 from unlearning.data.source import is_hub_id, selected_records
 from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, Seed, Share, Whole
 
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 
@@ -59,14 +60,14 @@ class JigsawDataModule(LightningDataModule):
         tokenizer: PreTrainedTokenizerBase | str | None = None,
         labels: Sequence[str] = JIGSAW_LABELS,
         text_column: str = "comment_text",
-        fractions: Sequence[float] = (0.8, 0.1, 0.1),
-        batch_size: int = 32,
-        max_length: int = 128,
-        max_rows: int | None = None,
+        fractions: Sequence[Share] = (0.8, 0.1, 0.1),
+        batch_size: Count = 32,
+        max_length: Count = 128,
+        max_rows: Count | None = None,
         balance: bool = False,
         length_grouped: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
+        seed: Seed = 0,
+        num_workers: Whole = 0,
         split: str = "train",
         config_name: str | None = None,
         revision: str | None = None,

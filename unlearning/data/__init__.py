@@ -7,6 +7,7 @@ from typing import Any
 
 _HOME = {
     "BookCorpusDataModule": "unlearning.data.bookcorpus",
+    "ChatTemplate": "unlearning.data.chat_template",
     "ExampleDataModule": "unlearning.data.examples",
     "FinetuningDataModule": "unlearning.data.finetuning",
     "JsonlDataModule": "unlearning.data.jsonl",

@@ -2,6 +2,7 @@
 
 from unlearning.data.book.datamodule import LOTRDataModule as LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule as BookCorpusDataModule
+from unlearning.data.chat_template import ChatTemplate as ChatTemplate
 from unlearning.data.datamodule import UnlearningDataModule as UnlearningDataModule
 from unlearning.data.examples import ExampleDataModule as ExampleDataModule
 from unlearning.data.finetuning import FinetuningDataModule as FinetuningDataModule

@@ -24,6 +24,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.window_corpus import WindowCorpus
 from unlearning.data.windows import Records
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, InnerShare, Whole
 from unlearning.types import Example
 
 
@@ -64,14 +65,14 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         source: str = "bookcorpus/bookcorpus",
         records: Records | None = None,
         text_column: str = "text",
-        window_words: int = 100,
-        prompt_share: float = 0.2,
+        window_words: Count = 100,
+        prompt_share: InnerShare = 0.2,
         streaming: bool = True,
-        buffer_size: int = 10_000,
-        mismatch_pool: int | None = None,
-        held_out_limit: int = 200,
-        section_windows: int = 50,
-        num_workers: int = 0,
+        buffer_size: Count = 10_000,
+        mismatch_pool: Count | None = None,
+        held_out_limit: Count = 200,
+        section_windows: Count = 50,
+        num_workers: Whole = 0,
         records_split: str = "train",
         config_name: str | None = None,
         revision: str | None = None,
@@ -218,7 +219,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         return f"{self.seed}\n{example.prompt}{example.response}"
 
 
-def _check_settings(records: Any, prompt_share: float, **sizes: int) -> None:
+def _check_settings(records: Any, prompt_share: InnerShare, **sizes: int) -> None:
     if records is not None and records not in get_args(Records):
         raise ConfigError(f"records={records!r}: expected one of {', '.join(get_args(Records))}.")
     if not 0 < prompt_share <= 0.5:

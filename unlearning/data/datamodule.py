@@ -23,7 +23,7 @@ from unlearning.data.source import fingerprint
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.errors import ConfigError
@@ -67,7 +67,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         forget: ExampleSource,
         retain: ExampleSource,
         tokenizer: PreTrainedTokenizerBase | str,
-        template: PromptTemplate | None = None,
+        template: Template | None = None,
         mismatch_per_prompt: int = 5,
         batch_size: int = 2,
         retain_batch_size: int | None = None,

@@ -21,9 +21,10 @@ from unlearning.data.overlap import drop_duplicates
 from unlearning.data.source import fingerprint
 from unlearning.data.split import SPLITS, Split, checked_fractions, split_by_prompt
 from unlearning.data.stored_examples import store
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, Seed, Share
 from unlearning.types import Batch, Example, TokenizedExample
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ log = logging.getLogger(__name__)
 class ExampleSettings(TypedDict, total=False):
     """Arguments that every data set passes on to `ExampleDataModule`."""
 
-    fractions: Sequence[float]
-    seed: int
+    fractions: Sequence[Share]
+    seed: Seed
     tokenizer: PreTrainedTokenizerBase | None
-    template: PromptTemplate | None
-    batch_size: int
-    max_length: int
+    template: Template | None
+    batch_size: Count
+    max_length: Count
     cache_dir: str | None
     skip_empty: bool
 
@@ -69,12 +70,12 @@ class ExampleDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
-        fractions: Sequence[float] = (0.7, 0.1, 0.2),
-        seed: int = 0,
+        fractions: Sequence[Share] = (0.7, 0.1, 0.2),
+        seed: Seed = 0,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        template: PromptTemplate | None = None,
-        batch_size: int = 8,
-        max_length: int = 512,
+        template: Template | None = None,
+        batch_size: Count = 8,
+        max_length: Count = 512,
         cache_dir: str | None = None,
         skip_empty: bool = False,
     ) -> None:

@@ -12,7 +12,7 @@ from unlearning.data.examples import ExampleDataModule
 from unlearning.data.layout import Answer, Tree, make_batch, pack
 from unlearning.data.split import Split
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Example, TokenizedExample
@@ -66,7 +66,7 @@ class FinetuningDataModule(BatchStreamDataModule):
         batch_size: int = 2,
         packing: bool = True,
         seed: int = 0,
-        template: PromptTemplate | None = None,
+        template: Template | None = None,
         cache_dir: str | Path | None = None,
     ) -> None:
         super().__init__(tokenizer)
@@ -121,7 +121,7 @@ def tokenize_source(
     source: FinetuningSource,
     tokenizer: PreTrainedTokenizerBase,
     context_length: int,
-    template: PromptTemplate | None = None,
+    template: Template | None = None,
     split: Split = "train",
     cache_dir: str | Path | None = None,
 ) -> Tokenized:

@@ -18,6 +18,7 @@ from unlearning.data.template import PromptTemplate
 from unlearning.data.text import read_text, text_files, text_windows
 from unlearning.data.token_store import token_counts
 from unlearning.data.tokenize import tokenize_examples
+from unlearning.ranges import BelowOne, Count, Seed
 from unlearning.types import Batch, Example, TokenizedExample
 
 
@@ -37,10 +38,10 @@ class PretrainingDataModule(LightningDataModule):
         self,
         examples: Sequence[ExampleDataModule] = (),
         text: str | None = None,
-        window: int = 128,
-        held_out_fraction: float = 0.02,
-        batch_tokens: int = 2048,
-        seed: int = 0,
+        window: Count = 128,
+        held_out_fraction: BelowOne = 0.02,
+        batch_tokens: Count = 2048,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.sources, self.text, self.window = list(examples), text, window
@@ -67,7 +68,7 @@ class PretrainingDataModule(LightningDataModule):
     def texts(self) -> Iterator[str]:
         """Returns everything as text, to train a tokenizer on."""
         for example in self.examples():
-            yield self.template.prompt(example.prompt) + self.template.answer(example.response)
+            yield self.template.prompt(example) + self.template.answer(example.response)
         for passage in self.passages():
             yield from passage.split("\n\n")
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.data.example_stream import ExampleStream, Numbered
 from unlearning.data.layout import padded_batch
 from unlearning.data.stream import unfinished_batches
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import Template
 from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.types import Batch, Example
 
@@ -25,7 +25,7 @@ class BatchMaker:
     tokenizer, to the list of Examples."""
 
     tokenizer: PreTrainedTokenizerBase | None
-    template: PromptTemplate
+    template: Template
     max_length: int
 
     def __call__(self, numbered: list[Numbered], index: int) -> Batch | list[Example]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearning.data.template import PromptTemplate
+from unlearning.data.encode import encode_answers, encode_prompts
+from unlearning.data.template import Template
 from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
 from unlearning.once import made_once
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-FORMAT = 2  # raise it when the cached file's meaning changes
+FORMAT = 3  # raise it when the cached file's meaning changes
 BLOCK = 1000
 """Examples that are tokenised at a time: enough for the tokenizer's threads, little to hold."""
 
@@ -42,16 +43,15 @@ class Tokenized:
 def tokenize_examples(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_length: int,
     cache_dir: str | Path | None = None,
 ) -> Tokenized:
-    """Tokenises prompts (with the tokenizer's own start tokens) and answers, separately.
+    """Tokenises prompts and answers, separately; see `unlearning.data.encode`.
 
-    Separately, because a prompt that is tokenised together with its answer can merge with it, and
-    then the prompts of a tree row's branches would differ. An Example that is too long loses the
-    end of its answer, never of its prompt; how many did is counted and logged. The sequences lie in
-    a file of 4 bytes a token and 16 a sequence; one is in memory when it is asked for.
+    An Example that is too long loses the end of its answer, never of its prompt; how many did is
+    counted and logged. The sequences lie in a file of 4 bytes a token and 16 a sequence; one is in
+    memory when it is asked for.
 
     Args:
         max_length: tokens of prompt and answer together, at most the model's context.
@@ -59,7 +59,7 @@ def tokenize_examples(
             takes a file without a name in the temporary folder, which goes with its last reader.
 
     Raises:
-        ConfigError: a prompt alone fills `max_length`, or an answer has no token.
+        ConfigError: a prompt alone fills `max_length`, or a prompt or an answer has no token.
     """
 
     def blocks() -> Iterator[tuple[Sequence[TokenizedExample], int]]:
@@ -93,7 +93,7 @@ def tokenize_examples(
 def to_sequences(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_length: int,
     first: int = 0,
 ) -> Tokenized:
@@ -103,28 +103,26 @@ def to_sequences(
         first: the number of the first Example, for errors.
 
     Raises:
-        ConfigError: a prompt alone fills `max_length`, or an answer has no token.
+        ConfigError: a prompt alone fills `max_length`, or a prompt or an answer has no token.
     """
     if not examples:
         return Tokenized([], 0)
-    ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
-    prompts = tokenizer([template.prompt(e.prompt) for e in examples], **ids_alone)["input_ids"]
-    answers = tokenizer(
-        [template.answer(e.response) for e in examples], add_special_tokens=False, **ids_alone
-    )
-    end = (
-        [tokenizer.eos_token_id]
-        if template.append_eos and tokenizer.eos_token_id is not None
-        else []
-    )
+    prompts = encode_prompts(examples, tokenizer, template)
+    answers = encode_answers(examples, tokenizer, template)
+    end = template.end_tokens(tokenizer)
     sequences: list[TokenizedExample] = []
     truncated = 0
-    for number, (prompt, answer) in enumerate(zip(prompts, answers["input_ids"], strict=True)):
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         # The text too: byte-level BPE makes a token of the space before an empty answer.
         if not answer or not examples[number].response.strip():
             raise ConfigError(
                 f"Example {first + number} has an answer without a single token: "
                 f"{examples[number].response!r}. Remove it or set skip_empty=true."
+            )
+        if not prompt:
+            raise ConfigError(
+                f"The prompt of Example {first + number} has no token: "
+                f"{examples[number].prompt[:60]!r}. Remove it, or give it a template with text."
             )
         room = max_length - len(prompt)
         if room < 1:
@@ -143,16 +141,10 @@ def to_sequences(
 def _key(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_length: int,
 ) -> str:
-    settings = [
-        FORMAT,
-        template.prompt_format,
-        template.answer_prefix,
-        max_length,
-        template.append_eos,
-    ]
+    settings = [FORMAT, repr(template), max_length]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
         content = [example.prompt, example.response, *([example.turns] if example.turns else [])]
@@ -168,6 +160,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     )
     special = [
         str(tokenizer.special_tokens_map),
+        str(tokenizer.chat_template),
         tokenizer("a b", add_special_tokens=True)["input_ids"],
     ]
     return hashlib.sha256((content + json.dumps(special)).encode()).hexdigest()[:16]

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.data.template import PromptTemplate
+from unlearning.data.encode import encode_prompts
+from unlearning.data.template import Template
 from unlearning.data.tokenize import Tokenized, to_sequences
 from unlearning.data.windows import shorter_prompt
 from unlearning.types import Example
@@ -19,7 +20,7 @@ from unlearning.types import Example
 def tokenize_windows(
     examples: Iterable[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_length: int,
 ) -> Tokenized:
     """Tokenises windows; also returns how many answers were cut to fit."""
@@ -27,10 +28,10 @@ def tokenize_windows(
     def fitting(example: Example) -> Example:
         while len(example.prompt) > 1:
             # A text has at most as many tokens as bytes, and then some for the start.
-            text = template.prompt(example.prompt)
+            text = template.prompt_text(example, tokenizer)
             if len(text.encode()) + 8 < max_length:
                 break
-            if len(tokenizer(text)["input_ids"]) < max_length:
+            if len(encode_prompts([example], tokenizer, template)[0]) < max_length:
                 break
             example = shorter_prompt(example)
         return example

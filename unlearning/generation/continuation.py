@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.data.template import PromptTemplate
+from unlearning.data.encode import encode_answers, encode_prompts
+from unlearning.data.template import Template
 from unlearning.generation.generate import Completion, decoded, generate
 from unlearning.models.decoder import CausalLM
 from unlearning.types import Example
@@ -35,10 +36,11 @@ def complete(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    template: PromptTemplate,
+    template: Template,
     max_new_tokens: int = 64,
     batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
+    stop_strings: Sequence[str] = (),
 ) -> list[tuple[Completion, Target]]:
     """Generates a completion of each Example's prompt, and the target to compare it with.
 
@@ -46,6 +48,7 @@ def complete(
         template: one without an end token (`append_eos=False`) makes the examples running text.
         batch_size: see `generate`.
         on_answered: see `generate`.
+        stop_strings: see `generate`.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
@@ -53,8 +56,11 @@ def complete(
     true = targets(examples, tokenizer, template, max_new_tokens)
     if not template.append_eos:  # nothing beyond the longest is looked at
         max_new_tokens = max((len(target.ids) for target in true), default=1) or 1
-    prompts = [template.prompt(example.prompt) for example in examples]
-    said = generate(model, tokenizer, prompts, max_new_tokens, batch_size, on_answered)
+    prompts = encode_prompts(examples, tokenizer, template)
+    said = generate(
+        model, tokenizer, prompts, max_new_tokens, batch_size, on_answered, stop_strings,
+        template.end_tokens(tokenizer),
+    )  # fmt: skip
     if not template.append_eos:
         pairs = zip(said, true, strict=True)
         said = [cut(completion, len(target.ids), tokenizer) for completion, target in pairs]
@@ -64,15 +70,14 @@ def complete(
 def targets(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
+    template: Template,
     max_new_tokens: int,
 ) -> list[Target]:
     """Returns the answers; of running text, their first `max_new_tokens` tokens."""
     if not examples:
         return []
-    texts = [template.answer(example.response) for example in examples]
     found = []
-    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    rows = encode_answers(examples, tokenizer, template)
     for example, ids in zip(examples, rows, strict=True):
         target = Target(example.response, tuple(ids))
         if not template.append_eos and len(ids) > max_new_tokens:

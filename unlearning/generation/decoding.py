@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, StoppingCriteria
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from unlearning.generation.kv_cache import PreallocatedLayer, preallocated_cache
+from unlearning.generation.stopping import Ended, StopRule
 from unlearning.models.decoder import CausalLM, unwrap
 
 DROPS_ROWS = ("cpu",)
@@ -23,10 +24,10 @@ def continuations(
     mask_BL: Tensor,
     max_new_tokens: int,
     pad: int,
-    end: int | None,
+    stop: StopRule,
     options: dict[str, Any],
 ) -> list[list[int]]:
-    """Generates the new tokens of each row; what follows an end token is arbitrary.
+    """Generates the new tokens of each row; what follows its end is arbitrary.
 
     Hugging Face computes ended rows until the last one has ended. Here the batch stops when a part
     of its rows has ended, and the others continue without them from their keys and values.
@@ -34,21 +35,23 @@ def continuations(
     width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
     greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
     # Other ways to decode may count from where they start, or draw for all rows at once.
-    dropping = not options and end is not None and rows_BL.device.type in DROPS_ROWS
+    ends = bool(stop.tokens or stop.strings)
+    dropping = not options and ends and rows_BL.device.type in DROPS_ROWS
     numbers = list(range(len(rows_BL)))  # of the rows still in the batch
     said: dict[int, list[int]] = {}
     # Other ways to decode may need another cache; the last token said is not read.
     cache: Cache | None = None if options else preallocated_cache(unwrap(model), limit - 1)
     while True:
-        ended = Ended(end, rows_BL) if dropping and end is not None else None
+        ended = Ended(stop, len(rows_BL), width, together=dropping)
         output = model.generate(  # type: ignore[operator]
             input_ids=rows_BL, attention_mask=mask_BL, max_new_tokens=limit - rows_BL.shape[1],
-            pad_token_id=pad, eos_token_id=end, stopping_criteria=[ended] if ended else None,
+            pad_token_id=pad, eos_token_id=list(stop.tokens) or None,
+            stopping_criteria=[ended] if dropping or stop.strings else None,
             return_dict_in_generate=True, **{**greedy, **_going_on(cache), **options},
         )  # fmt: skip
         rows_BL = output.sequences
         said |= zip(numbers, rows_BL[:, width:].tolist(), strict=True)
-        if ended is None or rows_BL.shape[1] >= limit or ended.rows_B.all():
+        if not dropping or rows_BL.shape[1] >= limit or ended.rows_B.all():
             return [said[number] for number in range(len(said))]
         left = (~ended.rows_B).nonzero()[:, 0]
         numbers = [numbers[i] for i in left.tolist()]
@@ -70,20 +73,3 @@ def _of_rows(cache: Any, rows: Tensor) -> Cache | None:
         return None
     cache.batch_select_indices(rows)
     return cache
-
-
-class Ended(StoppingCriteria):
-    """Stopping criterion: a quarter of the rows have ended, and at least four. Records which.
-
-    Restarting without them costs about as much as a step of a few rows.
-    """
-
-    def __init__(self, end: int, rows_BL: Tensor) -> None:
-        self.end = end
-        self.rows_B = torch.zeros(len(rows_BL), dtype=torch.bool, device=rows_BL.device)
-        self.enough = max(4, len(rows_BL) // 4)
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
-        self.rows_B |= input_ids[:, -1] == self.end
-        # No `if`: on a GPU, the host would have to wait for the step to know.
-        return (self.rows_B.sum() >= self.enough).expand(len(input_ids))

@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from unlearning.data.encode import encode_prompt_texts
 from unlearning.data.layout import padded_batch
+from unlearning.data.template import unescaped
 from unlearning.errors import ConfigError
 from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batches, rows_that_fit
 from unlearning.generation.decoding import continuations
+from unlearning.generation.stopping import StopRule, as_tokens, before_stop, stop_tokens
 from unlearning.head.logits import Head, softcapped_
 from unlearning.head.token_losses import token_losses
 from unlearning.models.decoder import (
@@ -81,10 +84,12 @@ def inference_mode(model: CausalLM) -> Iterator[None]:
 def generate(
     model: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     max_new_tokens: int = 64,
     batch_size: int | None = None,
     on_answered: Callable[[int], None] | None = None,
+    stop_strings: Sequence[str] = (),
+    end_tokens: Sequence[int] = (),
     **options: Any,
 ) -> list[Completion]:
     """Completes templated prompts in batches, greedily unless `options` (of `model.generate`) say
@@ -92,21 +97,31 @@ def generate(
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
     would be for each prompt alone. Where pads would change it, only prompts of one length share a
-    batch (it is tried).
+    batch (it is tried). A completion ends with an end token of the tokenizer or of the model's
+    `generation_config`, or of `end_tokens`.
 
     Args:
+        prompts: as text in its template, or as tokens, see `encode_prompts`.
         batch_size: prompts at once; None: as many as the free memory holds. Fewer where CUDA runs
             out of memory all the same.
         on_answered: told after each batch how many prompts it had.
+        stop_strings: a completion also ends before the first of these texts in it.
+        end_tokens: more tokens that end a completion, such as a chat template's end of a turn.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
     """
-    pad, end = _pad_and_end(tokenizer)
-    ids = [list(i) for i in tokenizer(list(prompts))["input_ids"]] if prompts else []
+    ends = stop_tokens(model, tokenizer, end_tokens)
+    if "eos_token_id" in options:
+        ends = tuple(sorted(as_tokens(options.pop("eos_token_id"))))
+    stop = StopRule(ends, tuple(map(unescaped, stop_strings)), tokenizer)
+    pad = padding_token(tokenizer)
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    encoded = iter(encode_prompt_texts(texts, tokenizer))
+    ids = [next(encoded) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
     if ids:
-        _check_context(model, prompts[order[0]], len(ids[order[0]]), max_new_tokens)
+        _check_context(model, tokenizer, ids[order[0]], max_new_tokens)
     found: dict[int, Completion] = {}
 
     def answer(numbers: list[int]) -> None:
@@ -114,9 +129,9 @@ def generate(
         rows = torch.tensor([[pad] * (width - len(ids[n])) + ids[n] for n in numbers])
         mask = torch.tensor([[0] * (width - len(ids[n])) + [1] * len(ids[n]) for n in numbers])
         rows, mask = rows.to(model.device), mask.to(model.device)
-        said = continuations(model, rows, mask, max_new_tokens, pad, end, options)
+        said = continuations(model, rows, mask, max_new_tokens, pad, stop, options)
         for number, row in zip(numbers, said, strict=True):
-            found[number] = _completion(row, end, tokenizer)
+            found[number] = _completion(row, stop)
         if on_answered is not None:
             on_answered(len(numbers))
 
@@ -144,22 +159,29 @@ def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
     return rows_that_fit(row, free_memory(base.device))  # type: ignore[arg-type]
 
 
-def _check_context(model: CausalLM, prompt: str, length: int, max_new_tokens: int) -> None:
+def _check_context(
+    model: CausalLM, tokenizer: PreTrainedTokenizerBase, ids: list[int], max_new_tokens: int
+) -> None:
     """Checks prompt lengths before the first batch: past its context, a model fails with an
     IndexError."""
     context = context_length(model)
-    if context is not None and length + max_new_tokens > context:
+    if context is not None and len(ids) + max_new_tokens > context:
+        prompt = str(tokenizer.decode(ids[:60], skip_special_tokens=True))
         raise ConfigError(
-            f"A prompt has {length} tokens and max_new_tokens={max_new_tokens}, together more than "
-            f"the model's context of {context}. Lower max_new_tokens or remove the prompt, which "
-            f"begins {prompt[:60]!r}."
+            f"A prompt has {len(ids)} tokens and max_new_tokens={max_new_tokens}, together more "
+            f"than the model's context of {context}. Lower max_new_tokens or remove the prompt, "
+            f"which begins {prompt[:60]!r}."
         )
 
 
-def _completion(row: list[int], end: int | None, tokenizer: PreTrainedTokenizerBase) -> Completion:
-    finished = end is not None and end in row
-    kept = row[: row.index(end) + 1] if finished else row  # type: ignore[arg-type]
-    return Completion(decoded(kept, tokenizer), tuple(kept), finished)
+def _completion(row: list[int], stop: StopRule) -> Completion:
+    place = next((n for n, token in enumerate(row) if token in stop.tokens), None)
+    said = row[:place]  # without the end token, which not every tokenizer calls special
+    cut = before_stop(said, stop.tokenizer, stop.strings)
+    if cut is not None:
+        return Completion(cut[0].strip(), tuple(cut[1]), True)
+    text = decoded(said, stop.tokenizer)
+    return Completion(text, tuple(said if place is None else row[: place + 1]), place is not None)
 
 
 def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -167,10 +189,10 @@ def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
-def _pad_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int | None]:
-    end = tokenizer.eos_token_id
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns a token to pad with; padding is masked, so that any does."""
     pad = tokenizer.pad_token_id
-    return (pad if pad is not None else end or 0), end
+    return int(pad if pad is not None else tokenizer.eos_token_id or 0)
 
 
 def answer_scores(

@@ -19,6 +19,7 @@ from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses, needs
 from unlearning.models.decoder import CausalLM
 from unlearning.module import UnlearningModule
+from unlearning.ranges import Positive, Seed, Whole
 
 OUTPUTS = r"(mlp\.c_proj|down_proj|fc2|dense_4h_to_h|fc_out|w2)\."
 """The last linear map of an MLP, as architectures call it."""
@@ -30,7 +31,7 @@ RMU_TERMS: dict[str, dict[str, Any]] = {
 
 
 @needs("hidden")
-def steer(tokens: TokenLosses, scale: float = 6.5, seed: int = 0) -> Tensor:
+def steer(tokens: TokenLosses, scale: Positive = 6.5, seed: Seed = 0) -> Tensor:
     """Computes the mean squared distance of the hidden states to a random vector of length
     `scale` (Eq. 1)."""
     assert tokens.hidden is not None
@@ -80,9 +81,9 @@ class RMU(UnlearningModule):
     def __init__(
         self,
         model: CausalLM | str,
-        layer: int = 7,
-        scale: float = 6.5,
-        seed: int = 0,
+        layer: Whole = 7,
+        scale: Positive = 6.5,
+        seed: Seed = 0,
         terms: Mapping[str, Mapping[str, Any]] | None = None,
         trained: Sequence[str] | None = None,
         **settings: Any,

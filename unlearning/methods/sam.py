@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 from unlearning.errors import ConfigError
+from unlearning.ranges import Positive
 from unlearning.training.step_rule import Gradient, StepRule, TermGradients, norm
 
 
@@ -32,7 +33,7 @@ class SAM(StepRule):
 
     moves_weights = True
 
-    def __init__(self, rho: float = 0.01, terms: Sequence[str] = ("forget",)) -> None:
+    def __init__(self, rho: Positive = 0.01, terms: Sequence[str] = ("forget",)) -> None:
         if not (rho > 0 and math.isfinite(rho)) or not terms:
             raise ConfigError(
                 f"SAM: rho={rho} must be a number above 0, and terms={list(terms)} at least one."

@@ -15,6 +15,7 @@ import torch
 from unlearning.errors import ConfigError
 from unlearning.methods.weight_edit import ModelNeed, WeightEdit
 from unlearning.models.decoder import CausalLM
+from unlearning.ranges import Positive
 
 
 class TaskVector(WeightEdit):
@@ -32,7 +33,7 @@ class TaskVector(WeightEdit):
 
     def __init__(
         self,
-        alpha: float = 1.0,
+        alpha: Positive = 1.0,
         tuned: str | None = None,
         tuning: Mapping[str, Any] | None = None,
     ) -> None:

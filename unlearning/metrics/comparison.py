@@ -12,7 +12,7 @@ from typing import Any
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.aggregate import Aggregate, joint
-from unlearning.metrics.bootstrap import Resampling, difference
+from unlearning.metrics.bootstrap import Change, Resampling, difference
 from unlearning.metrics.estimate import estimate, estimate_change
 from unlearning.metrics.generations import by_prompt_set
 from unlearning.metrics.metric import Metric
@@ -64,6 +64,49 @@ def compare(
         ConfigError: the models do not answer the same prompts, a prompt set has no entry in `sets`,
             or two metrics have one name.
     """
+    return compared(answers, sets, settings, aggregates).to_json()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The statistics of every metric, by `<prompt_set>/<metric>`.
+
+    Args:
+        names: of the models, in order.
+        measured: a metric with its statistic for each model.
+        settings: thresholds, and how intervals are made.
+    """
+
+    names: list[str]
+    measured: Mapping[str, Measured]
+    settings: ComparisonSettings
+
+    @property
+    def changes(self) -> dict[str, tuple[str, str]]:
+        """The names of the sections of changes, with the models that each is between."""
+        return _changes(self.names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Estimates everything, as `compare` returns it."""
+        result: dict[str, Any] = {part: {} for part in (*self.names, *self.changes)}
+        for key, each in self.measured.items():
+            _write(result, key, each, self.changes, self.settings.resampling)
+        return {
+            **result,
+            "models": self.names,
+            "metrics": _declarations(self.measured),
+            "signatures": dict.fromkeys(("bleu_to_original", "bleu_to_target"), bleu_signature()),
+            "settings": asdict(self.settings),
+        }
+
+
+def compared(
+    answers: Answers,
+    sets: Mapping[str, Sequence[Metric]],
+    settings: ComparisonSettings | None = None,
+    aggregates: Mapping[str, Aggregate] | None = None,
+) -> Comparison:
+    """Computes the statistics that `compare` estimates from; arguments and errors are the same."""
     settings = settings or ComparisonSettings()
     names = list(answers)
     _check_models(names)
@@ -72,8 +115,6 @@ def compare(
         raise ConfigError(
             f"prompt sets without metrics: {missing}; expected an entry for each of {list(rows)}."
         )
-    changes = _changes(names)
-    result: dict[str, Any] = {part: {} for part in (*names, *changes)}
     context = {
         **{name: getattr(settings, name) for name in ("harm_threshold", "rouge_threshold")},
         "known_words": known_words(answers[names[-1]]),
@@ -89,19 +130,10 @@ def compare(
     for name, aggregate in (aggregates or {}).items():
         sides = joint(name, aggregate, measured, names, context)
         measured[f"{AGGREGATES}/{name}"] = Measured(aggregate.metric, sides)
-    for key, each in measured.items():
-        _write(result, key, each, changes, settings.resampling)
-    return {
-        **result,
-        "models": names,
-        "metrics": _declarations(measured),
-        "signatures": dict.fromkeys(("bleu_to_original", "bleu_to_target"), bleu_signature()),
-        "settings": asdict(settings),
-    }
+    return Comparison(names, measured, settings)
 
 
 def _changes(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Returns the names of the sections of changes, with the models that each is between."""
     found = {"change": (names[-2], names[-1])} if len(names) > 1 else {}
     if len(names) > 2:
         found[f"change_from_{names[0]}"] = (names[0], names[-1])
@@ -150,16 +182,19 @@ def _write(
         hidden = metric.against == "previous" and isinstance(statistic, Fixed)
         if not hidden:
             result[name][key] = estimate(statistic, how, metric.interval).to_json()
-    prompt_set = key.rpartition("/")[0]
     for change, (first, last) in changes.items():
         if first not in sides or last not in sides:
             continue
-        stated = {key: difference} | {
-            f"{prompt_set}/{name}": each.function for name, each in metric.changes.items()
-        }
-        for name, function in stated.items():
+        for name, function in stated_changes(key, metric).items():
             found = estimate_change(sides[first], sides[last], function, how, metric.interval)
             result[change][name] = found.to_json()
+
+
+def stated_changes(key: str, metric: Metric) -> dict[str, Change]:
+    """Returns the changes of a metric by the key of each: the difference, and those it declares."""
+    prompt_set = key.rpartition("/")[0]
+    named = {f"{prompt_set}/{name}": each.function for name, each in metric.changes.items()}
+    return {key: difference, **named}
 
 
 def _declarations(measured: Mapping[str, Measured]) -> dict[str, Any]:

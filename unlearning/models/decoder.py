@@ -94,7 +94,11 @@ _LOGIT_MAPS: WeakKeyDictionary[nn.Module, LogitMap] = WeakKeyDictionary()
 
 
 def _logit_map(base: PreTrainedModel) -> LogitMap:
-    """Returns what the model does to its logits; found out once per model, and checked."""
+    """Returns what the model does to its logits; found out once per model, and checked. One
+    without weights, on `meta`, has no logits to look at: the run itself will."""
+    if base.device.type == "meta":
+        _linear_head(base)
+        return LogitMap()
     if base not in _LOGIT_MAPS:
         _linear_head(base)  # else there is nothing to look at
         ids = probe_ids(base)

@@ -29,6 +29,7 @@ from unlearning.models.decoder import (
     unwrap,
 )
 from unlearning.models.fingerprint import base_fingerprint
+from unlearning.models.gguf import check_gguf, is_gguf, load_gguf, load_gguf_tokenizer
 from unlearning.weight_files import check_weight_files
 
 CAUSAL = "AutoModelForCausalLM"
@@ -42,12 +43,16 @@ vocabularies are padded, and ids kept for later (gpt-oss: 1,069 of 201,088; Deep
 
 
 def check_model_folder(name_or_path: str | Path) -> None:
-    """Checks that a local folder holds a model with whole weight files; no weight is read.
+    """Checks that a local folder holds a model with whole weight files, or that a GGUF file is
+    whole; no weight is read.
 
     Raises:
         ConfigError: it is a path that does not exist, or a folder without config or weights, or
             with damaged ones.
     """
+    if is_gguf(name_or_path):
+        check_gguf(name_or_path)
+        return
     folder = Path(name_or_path)
     looks_local = folder.is_absolute() or str(name_or_path).startswith((".", "~"))
     if not folder.exists():
@@ -70,7 +75,7 @@ def check_local_model(name_or_path: str | Path) -> PreTrainedModel | None:
     """
     check_model_folder(name_or_path)
     if not Path(name_or_path).is_dir():
-        return None
+        return None  # a GGUF file, too
     model: PreTrainedModel = load_pretrained(CAUSAL, name_or_path, device_map="meta")
     return model
 
@@ -81,7 +86,7 @@ def load_model(
     eight_bit: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
-    """Loads a causal language model, in train mode with dropout off.
+    """Loads a causal language model by hub id, folder or GGUF file, in train mode with dropout off.
 
     In fp32 by default whatever the stored dtype is: OPT is stored in fp16, in which AdamW diverges,
     and at the paper's learning rate pure bf16 rounds most updates away. Use `bf16-mixed` for speed.
@@ -95,12 +100,22 @@ def load_model(
             would run code of its own; or 8 bits cannot be had here.
     """
     check_model_folder(name_or_path)
+    model: PreTrainedModel
+    if is_gguf(name_or_path):
+        if eight_bit:
+            raise ConfigError(
+                f"{name_or_path} is a GGUF file, whose weights are loaded in full. Save it as a "
+                "folder with save_model, and load that in 8 bits."
+            )
+        model = load_gguf(name_or_path, dtype)
+        disable_dropout(model)
+        return model.train()
     if eight_bit:
         check_eight_bit()
         device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
         quantised = BitsAndBytesConfig(load_in_8bit=True)
         options = {"quantization_config": quantised, "device_map": {"": device}, **options}
-    model: PreTrainedModel = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
+    model = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
     disable_dropout(model)
     return model.train()  # from_pretrained returns eval mode, which Lightning would keep
 
@@ -131,11 +146,14 @@ def full_precision(model: CausalLM) -> PreTrainedModel:
 
 
 def load_tokenizer(name_or_path: str | Path, **options: Any) -> Tokenizer:
-    """Loads the tokenizer of a model folder or hub id.
+    """Loads the tokenizer of a model folder, GGUF file or hub id.
 
     Raises:
         ConfigError: there is none, or it would run code of its own.
     """
+    if is_gguf(name_or_path):
+        of_file: Tokenizer = load_gguf_tokenizer(name_or_path)
+        return of_file
     found: Tokenizer = load_any_tokenizer(name_or_path, **options)
     return found
 

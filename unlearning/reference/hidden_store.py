@@ -16,6 +16,8 @@ from unlearning.data.token_store import token_counts
 from unlearning.once import made_once
 from unlearning.types import TokenizedExample
 
+FORMAT = 2  # raise it when the kept file's meaning changes; 1 had no checksum
+
 
 class HiddenStore:
     """Hidden states [total tokens, D] of all answers, found by sequence number.
@@ -87,7 +89,7 @@ def _map(path: Path, shape: tuple[int, int], dtype: torch.dtype, writable: bool)
 
 
 def _key(sequences: Iterable[TokenizedExample], dtype: torch.dtype) -> str:
-    digest = hashlib.sha256(str(dtype).encode())
+    digest = hashlib.sha256(f"{FORMAT} {dtype}".encode())
     for sequence in sequences:
         digest.update(repr((sequence.prompt_ids, sequence.response_ids)).encode())
     return digest.hexdigest()[:24]

@@ -96,5 +96,9 @@ def start(metrics: Mapping[str, Any]) -> str:
 
 def since_start(metrics: Mapping[str, Any], prompt_set: str, metric: str) -> Figure:
     """Returns the change of a metric since that model, with its interval."""
-    changes = "change_from_original" if has_original(metrics) else "change"
-    return lookup(metrics, changes, prompt_set, metric)
+    return lookup(metrics, changes(metrics), prompt_set, metric)
+
+
+def changes(metrics: Mapping[str, Any]) -> str:
+    """Returns the section of the changes since that model."""
+    return "change_from_original" if has_original(metrics) else "change"

@@ -12,10 +12,11 @@ from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.files import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
-from unlearning.run.checks.places import check_losses, check_places
+from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
+from unlearning.run.config.gguf import with_gguf
 from unlearning.run.config.schema import check_schema
 from unlearning.run.output.claim import claim
 from unlearning.run.output.console import console
@@ -30,7 +31,7 @@ from unlearning.run.stages.answers import evaluate_kept, evaluate_loaded
 from unlearning.run.stages.context import RunContext, run_context
 from unlearning.run.stages.evaluated import adapter_base, makes_base
 from unlearning.run.stages.finetune import finetune
-from unlearning.run.stages.models import Judge, judges_harm, make_base, train_judge
+from unlearning.run.stages.models import Judge, judges_harm, make_base, ordinary_folder, train_judge
 from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
 from unlearning.run.stages.report import report, report_evaluation
@@ -50,7 +51,7 @@ def unlearning_run(run: RunContext) -> int:
     finetuned = finetune(run, base)
     oracle = evaluate_oracle(run, judge, base)
     before = evaluate_kept(run, judge, finetuned.model, "before")
-    unlearned = unlearn_or_find(run, judge, finetuned.model, base, original)
+    unlearned = unlearn_or_find(run, judge, finetuned.model, base)
     if unlearned.signal is not None:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
@@ -77,6 +78,7 @@ def evaluation_run(run: RunContext) -> int:
         model = name or made
         assert model is not None  # check_evaluation() saw to it
         base = adapter_base(config, model, made)
+        model, base = ordinary_folder(run.store, model), base and ordinary_folder(run.store, base)
         answers[stage] = evaluate_kept(run, judge, model, stage, base)
     report_evaluation(run, judge, answers)
     return 0
@@ -88,7 +90,7 @@ def effective_config(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: the task is unknown, or a value does not resolve.
     """
-    found = limited(evaluation_config(config)).copy()
+    found = limited(evaluation_config(with_gguf(config))).copy()
     try:
         OmegaConf.resolve(found)  # a run goes by what is saved for its resume
     except OmegaConfBaseException as error:
@@ -165,8 +167,13 @@ def check(config: DictConfig, folder: Path, resume: bool = False, world: int = 1
 
 
 def prepare(config: DictConfig, folder: Path, resume: bool = False) -> None:
-    """Makes the run folder, with the configuration that a resumed run goes by; clears what a
-    killed run left half written in it. For the process that holds the folder."""
+    """Makes cache and run folder, with the configuration that a resumed run goes by; clears what
+    a killed run left half written there. For the process that holds the folder.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+    """
+    make_cache(config)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     if resume:

@@ -49,6 +49,8 @@ def start(
             folder = _shared_folder(folder, ranks)
             console.quiet = not ranks.leads
             quiet_libraries()
+            if not checked:
+                check_secrets([], config)  # first: other errors repeat values
             if compare:
                 check_config(folder, effective_config(config))
             # A folder is held by whoever started its run, and by rank 0 where that was not us.
@@ -74,7 +76,6 @@ def start(
 
 def _run(config: DictConfig, folder: Path, resume: bool, checked: bool, ranks: Ranks) -> int:
     if not checked:
-        check_secrets([], config)
         world = check(config, folder, resume, ranks.world)
         if config.validate:
             return 0

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 
 from unlearning.errors import ConfigError
 from unlearning.run.config.schema import check_schema
+from unlearning.run.tracking.secrets import check_secrets
 from unlearning.sweep.devices import Wish, assign_devices
 from unlearning.sweep.messages import tell
 from unlearning.sweep.runner import Plan, Runner
@@ -119,6 +120,7 @@ def _check_all(configs: Sequence[DictConfig], job_overrides: Sequence[Sequence[s
         with open_dict(own):
             own.pop("hydra", None)
         try:
+            check_secrets([], own)  # first: other errors repeat values
             check_schema(own)
         except ConfigError as error:
             raise ConfigError(f"The job with {' '.join(overrides)}: {error}") from error

@@ -45,12 +45,17 @@ def build_optimizer(
         )
     if "." not in path:
         raise ConfigError(f"Unknown optimizer {name!r}; give adamw, adamw_8bit or an import path.")
-    optimizer = import_object(path)
+    optimizer: Any = import_object(path)
+    if not _is_optimizer(optimizer):
+        raise ConfigError(f"optimizer={path} must be a torch.optim.Optimizer. It was not called.")
     try:
-        inspect.signature(optimizer).bind(trainable, lr=learning_rate, **options)
-    except TypeError as error:
+        return optimizer(trainable, lr=learning_rate, **options)
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{path} cannot take the options {options}: {error}.") from error
-    return optimizer(trainable, lr=learning_rate, **options)
+
+
+def _is_optimizer(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)
 
 
 def build_schedule(

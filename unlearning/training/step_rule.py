@@ -8,6 +8,7 @@ Lightning and DDP see, so that clipping, accumulation, callbacks and optimizers 
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -164,13 +165,13 @@ def make_rule(rule: StepRule | Mapping[str, Any] | None) -> StepRule | None:
         return rule
     arguments = {name: value for name, value in rule.items() if name != "_target_"}
     target = str(rule.get("_target_"))
+    found = import_object(target)
+    if not (inspect.isclass(found) and issubclass(found, StepRule)):
+        raise ConfigError(f"rule: {target} is no StepRule.")
     try:
-        made = import_object(target)(**arguments)
+        return found(**arguments)
     except TypeError as error:
         raise ConfigError(f"rule: {target} cannot take {arguments}: {error}.") from error
-    if not isinstance(made, StepRule):
-        raise ConfigError(f"rule: {target} is no StepRule.")
-    return made
 
 
 def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:

@@ -17,7 +17,7 @@ from unlearning.data import LOTRDataModule
 from unlearning.data.book import CleaningRules, PromptLength
 from unlearning.data.template import PromptTemplate
 from unlearning.errors import ConfigError
-from unlearning.run.config.build import build
+from unlearning.run.config.targets import build
 from unlearning.types import Batch
 
 SPLITS = ("train", "validation", "test")
@@ -305,7 +305,7 @@ def test_its_configuration(book: str) -> None:
     config = OmegaConf.create({"seed": 3, "data": OmegaConf.load(CONF / "lotr_bookcorpus.yaml")})
     config.data.forget.source = book
     config.data.forget.prompt.fraction, config.data.forget.prompt.characters = None, 30
-    data = build(config.data.forget)
+    data = build(config.data.forget, LOTRDataModule, "data.forget")
     expected = LOTRDataModule(book, prompt={"characters": 30}, fractions=(0.8, 0, 0.2), seed=3)
     assert data.fingerprint() == expected.fingerprint()
     assert PromptTemplate(**config.data.template) == data.template

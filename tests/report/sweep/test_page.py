@@ -215,3 +215,29 @@ def test_a_reverted_job_is_said_to_be_one_and_stands_for_nothing(tmp_path):
     sure = page(tmp_path / "without", jobs[:5])
     figures = r'data-rise="([^"]*)" data-rise-high="([^"]*)"'
     assert re.findall(figures, html) == re.findall(figures, sure)  # means without them
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "summary.csv", "sweep.html"])
+def test_a_file_of_somebody_else_is_never_overwritten(tmp_path, name):
+    """Nor one that was edited; and then none of the others is written either."""
+    folder = write_sweep(tmp_path, grid())
+    (folder / name).write_text("date,amount\nMonday,3\n")
+    with pytest.raises(ConfigError, match=f"{name} was not written by unlearning"):
+        write_sweep_report(folder)
+    assert {p.name for p in folder.iterdir() if p.is_file()} == {name, "sweep.json"}
+    (folder / name).unlink()
+    write_sweep_report(folder)
+    with (folder / name).open("a") as file:
+        file.write("a note")
+    with pytest.raises(ConfigError, match=f"{name} was not written by unlearning, or was changed"):
+        write_sweep_report(folder)
+
+
+def test_tables_and_page_of_version_0_5_are_written_again(tmp_path):
+    folder = write_sweep(tmp_path, grid())
+    page = write_sweep_report(folder).read_text(encoding="utf-8")
+    for name in ("made.json", "summary.csv"):  # which 0.5 did not write
+        (folder / name).unlink()
+    (folder / "metrics.csv").write_text("job,status,exit_code,seconds,seed\n0,finished,0,1,0\n")
+    assert write_sweep_report(folder).read_text(encoding="utf-8") == page
+    assert (folder / "metrics.csv").read_text().count("\n") > 2

@@ -25,8 +25,8 @@ def test_mean_and_t_interval_by_hand():
 
 
 def test_intervals_end_where_the_measure_does():
-    mean = mean_over_seeds([Figure(0.0), Figure(0.2)], HARM)
-    assert mean.figure.low == 0.0 and mean.figure.high == 1.0  # 0.1 +- 1.27
+    mean = mean_over_seeds([Figure(0.0), Figure(0.6), Figure(0.9)], HARM)
+    assert mean.figure.low == 0.0 and mean.figure.high == 1.0  # 0.5 +- 1.14
 
 
 def test_a_single_run_keeps_its_interval_over_prompts():
@@ -36,9 +36,14 @@ def test_a_single_run_keeps_its_interval_over_prompts():
     assert mean_over_seeds([Figure(0.1)], HARM).over == ""
 
 
-def test_seeds_that_agree_to_the_digit_have_no_interval():
+def test_seeds_that_agree_to_the_digit_have_the_widest_interval_over_prompts():
     mean = mean_over_seeds([Figure(0.0), Figure(0.0), Figure(0.0)], HARM)
     assert mean.figure == Figure(0.0, None, None, 3) and mean.over == ""
+    agreed = [Figure(0.0, 0.0, high, 84) for high in (0.0, 0.044, 0.03)]
+    mean = mean_over_seeds(agreed, HARM)
+    assert (mean.figure, mean.over) == (Figure(0.0, 0.0, 0.044, 3), "prompts")
+    no_width = [Figure(0.0, 0.0, 0.0, 84)] * 3  # as version 0.5 wrote it
+    assert mean_over_seeds(no_width, HARM).figure == Figure(0.0, None, None, 3)
 
 
 def test_what_is_missing_is_left_out_and_what_is_infinite_stays():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count
 
 Paragraphs = Literal["auto", "blank_lines", "lines", "line_width"]
 Lines = list[str]
@@ -52,7 +53,7 @@ class CleaningRules:
     start: str | None = None
     end: str | None = None
     drop_lines: Sequence[str] = PAGE_NUMBERS
-    repeated_lines: int | None = 3
+    repeated_lines: Count | None = 3
     paragraphs: Paragraphs = "auto"
     join_hyphens: bool = True
 

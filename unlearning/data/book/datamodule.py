@@ -29,6 +29,7 @@ from unlearning.data.split import SPLITS, Split
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import text_windows
 from unlearning.errors import ConfigError
+from unlearning.ranges import Count, Whole
 from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class LOTRDataModule(ExampleDataModule):
         text_column: str = "text",
         cleaning: CleaningRules | Mapping[str, Any] | None = None,
         chapter_pattern: str | None = "auto",
-        chapter_paragraphs: int = 40,
-        chapters: Sequence[int] | None = None,
-        passage_words: int = 100,
+        chapter_paragraphs: Count = 40,
+        chapters: Sequence[Count] | None = None,
+        passage_words: Count = 100,
         prompt: PromptLength | Mapping[str, Any] | None = None,
-        overlap_words: int = 13,
+        overlap_words: Whole = 13,
         finetune_on: Literal["chapters", "passages"] = "chapters",
         where: Mapping[str, Any] | None = None,
         **settings: Unpack[ExampleSettings],

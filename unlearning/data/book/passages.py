@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unlearning.data.sentences import sentences
 from unlearning.errors import ConfigError
 from unlearning.loading import load_tokenizer
+from unlearning.ranges import Count, InnerShare
 from unlearning.types import Example
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class PromptLength:
         ConfigError: none or several are given, or a value makes no sense.
     """
 
-    fraction: float | None = None
-    characters: int | None = None
-    tokens: int | None = None
+    fraction: InnerShare | None = None
+    characters: Count | None = None
+    tokens: Count | None = None
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from unlearning.data.book import LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule
 from unlearning.data.examples import ExampleSettings
 from unlearning.data.synthetic.texts import prose_file, story_text
+from unlearning.ranges import Count
 
 STORY_FRACTIONS = (0.8, 0.0, 0.2)
 
@@ -24,8 +25,8 @@ class StoryDataModule(LOTRDataModule):
 
     def __init__(
         self,
-        passage_words: int = 60,
-        chapters: Sequence[int] | None = None,
+        passage_words: Count = 60,
+        chapters: Sequence[Count] | None = None,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         settings.setdefault("fractions", STORY_FRACTIONS)
@@ -50,9 +51,9 @@ class ProseDataModule(BookCorpusDataModule):
 
     def __init__(
         self,
-        window_words: int = 40,
+        window_words: Count = 40,
         streaming: bool = False,
-        section_windows: int = 4,
+        section_windows: Count = 4,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(

@@ -47,6 +47,16 @@ class Block:
     repeated: tuple[str, ...]
 
     @property
+    def over(self) -> set[str]:
+        """What the intervals of the means are over."""
+        return {s.mean(measure).over for s in self.settings for measure in self.measures}
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a setting has two seeds, which are too few for an interval."""
+        return any(len(setting.runs) == 2 for setting in self.settings)
+
+    @property
     def seeds(self) -> tuple[int, int]:
         """The smallest and the largest number of runs of a setting."""
         counts = [len(setting.runs) for setting in self.settings]

@@ -35,6 +35,7 @@ class Job:
         written: `metrics.json` of any job.
         problem: why one of its files could not be read, or "".
         files: the names of the files that the page may link to.
+        folder: of the run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Job:
     objectives: tuple[float | None, ...] = ()
     problem: str = ""
     files: frozenset[str] = frozenset()
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _job(path: Path, record: Mapping[str, Any]) -> Job:
     code, objectives = number(record.get("exit_code")), record.get("objectives")
     return Job(
         name=path.name,
+        folder=path,
         overrides=tuple(map(str, record.get("overrides") or ())),
         status=status,
         exit_code=None if code is None else int(code),

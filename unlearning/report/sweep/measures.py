@@ -16,7 +16,7 @@ from unlearning.report.checks import ROUNDING
 from unlearning.report.figures import Figure, Unit, lookup, prompt_sets, section
 from unlearning.report.sets import finetuned, held_out
 from unlearning.report.specs import front, spec
-from unlearning.report.stages import has_book, since_start, start
+from unlearning.report.stages import changes, has_book, since_start, start
 
 Metrics = Mapping[str, Any]
 
@@ -33,6 +33,7 @@ class Measure:
         high: what it cannot go above, likewise.
         sets: the prompt sets of a run that it is read from.
         figure: its figure on one of them.
+        stored: under which name the run folder has that figure's resampled values.
         difference: since before unlearning, or since the model before fine-tuning on a book.
         more_is_better: which way is up.
         name: the label where there is little room.
@@ -45,6 +46,7 @@ class Measure:
     high: float
     sets: Callable[[Metrics], list[str]]
     figure: Callable[[Metrics, str], Figure]
+    stored: Callable[[Metrics, str], str]
     difference: bool = False
     more_is_better: bool = False
     name: str = ""
@@ -62,6 +64,10 @@ class Measure:
         """Returns the figure of the worst of its sets; empty where any of them has none."""
         names = self.sets(metrics)
         return self._worst([self.figure(metrics, name) for name in names])
+
+    def stored_names(self, metrics: Metrics) -> list[str]:
+        """Returns the names of the resampled values of each of its sets."""
+        return [self.stored(metrics, name) for name in self.sets(metrics)]
 
     def at(self, metrics: Metrics, stage: str) -> float | None:
         """Returns the same metric of another model of the run, where the measure is no change."""
@@ -83,6 +89,14 @@ class Measure:
 
 def _after(metric: str) -> Callable[[Metrics, str], Figure]:
     return lambda metrics, name: lookup(metrics, "after", name, metric)
+
+
+def _stored_after(metric: str) -> Callable[[Metrics, str], str]:
+    return lambda metrics, name: f"after/{name}/{metric}"
+
+
+def _stored_change(metric: str) -> Callable[[Metrics, str], str]:
+    return lambda metrics, name: f"{changes(metrics)}/{name}/{metric}"
 
 
 def _rise(metrics: Metrics, name: str) -> Figure:
@@ -116,25 +130,28 @@ def _held_out_retain(metrics: Metrics) -> list[str]:
 HARM = Measure(
     "harmful_rate", "Harmful answers", "rate", 0.0, 1.0,
     lambda metrics: held_out(metrics, "harmful"), _after("harmful_rate"),
+    _stored_after("harmful_rate"),
 )  # fmt: skip
 BOOK = Measure(
     "bleu_to_target", "BLEU to the book", "bleu", 0.0, 100.0,
     lambda metrics: finetuned(metrics, "copyright"), _after("bleu_to_target"),
+    _stored_after("bleu_to_target"),
 )  # fmt: skip
 FORGETTING = (HARM, BOOK)
 
 RISE = Measure(
     "perplexity_rise", "Retain perplexity, change", "percent", -100.0, math.inf,
-    _held_out_retain, _rise, difference=True,
+    _held_out_retain, _rise, _stored_change("perplexity_relative"), difference=True,
 )  # fmt: skip
 ALIKE = Measure(
     "bleu_to_original", "BLEU of retain answers to the original model's", "bleu", 0.0, 100.0,
-    _held_out_retain, _after("bleu_to_original"), more_is_better=True,
-    name="BLEU of retain answers",
+    _held_out_retain, _after("bleu_to_original"), _stored_after("bleu_to_original"),
+    more_is_better=True, name="BLEU of retain answers",
 )  # fmt: skip
 BROKEN = Measure(
     "broken_rise", "Broken answers, change", "rate", -1.0, 1.0,
-    lambda metrics: list(prompt_sets(metrics)), _broken, difference=True, name="Broken, change",
+    lambda metrics: list(prompt_sets(metrics)), _broken, _stored_change("broken_rate"),
+    difference=True, name="Broken, change",
 )  # fmt: skip
 MEASURES = (HARM, BOOK, RISE, ALIKE, BROKEN)
 
@@ -168,6 +185,7 @@ def _own_measure(metrics: Metrics, name: str, metric: str) -> Measure:
     return Measure(
         f"{name}/{metric}", f"{shown.label}, {name}", shown.unit, low, high,
         lambda run: [name] if name in prompt_sets(run) else [], _after(metric),
+        _stored_after(metric),
         more_is_better=shown.wanted.startswith("higher"),
     )  # fmt: skip
 

@@ -75,7 +75,7 @@ def describe(setting: Setting, cost: Measure) -> str:
 
 def _told(label: str, mean: Mean, unit: Unit, difference: bool) -> str:
     interval = write_interval(mean.figure, unit, difference)
-    inside = f" ({interval} over {mean.over})" if interval and mean.over else ""
+    inside = f" ({interval} over {mean.told})" if interval and mean.over else ""
     return f"{label} {write_number(mean.value, unit, difference)}{inside}"
 
 

@@ -7,21 +7,23 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, cast
 
 from unlearning.report.figures import Figure
 from unlearning.report.sweep.folder import Job
 from unlearning.report.sweep.measures import BROKEN, RISE, Measure, applies, least_useful
 from unlearning.report.sweep.students_t import two_sided
 from unlearning.report.sweep.swept import Key, Swept
+from unlearning.report.sweep.two_level import FEWEST_SEEDS, crossed_resamples, half_width
 from unlearning.report.sweep.words import show
 
-Over = Literal["seeds", "prompts", ""]
+Over = Literal["both", "seeds", "prompts", ""]
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A figure of a setting, and what its interval is over: seeds, or one run's prompts."""
+    """A figure of a setting, and what its interval is over: seeds and prompts, seeds taken as they
+    are, or one run's prompts."""
 
     figure: Figure
     over: Over = ""
@@ -30,6 +32,11 @@ class Mean:
     @property
     def value(self) -> float | None:
         return self.figure.value
+
+    @property
+    def told(self) -> str:
+        """What the interval is over, in words."""
+        return "seeds and prompts" if self.over == "both" else self.over
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +73,18 @@ class Setting:
         """Returns the setting's value of a key."""
         return next(v for k, v in zip(self.keys, self.values, strict=True) if k.path == key.path)
 
+    @cached_property
+    def _means(self) -> dict[str, Mean]:
+        return {}
+
     def mean(self, measure: Measure) -> Mean:
         """Returns the mean of a measure over the seeds."""
-        return mean_over_seeds([measure.read(job.metrics) for job in self.runs], measure)
+        if measure.key not in self._means:
+            figures = [measure.read(job.metrics) for job in self.runs]
+            self._means[measure.key] = mean_over_seeds(
+                figures, measure, crossed_resamples(self.runs, measure)
+            )
+        return self._means[measure.key]
 
     @cached_property
     def forgetting(self) -> Mean:
@@ -92,25 +108,49 @@ class Setting:
         return max(self.forgetting.value, statistics.fmean(floors))
 
 
-def mean_over_seeds(figures: Iterable[Figure], measure: Measure) -> Mean:
-    """Computes mean and 95 % t interval over the seeds that have a figure.
+def mean_over_seeds(figures: Sequence[Figure], measure: Measure, resampled: Any = None) -> Mean:
+    """Computes the mean over the seeds that have a figure, and its 95 % interval.
 
-    A single one keeps its own interval, which is over the prompts of that run. One that is
-    infinite makes the mean so. Seeds that all gave the same number, as zero harmful answers of
-    fifty, would have an interval of no width, which nobody should believe: there is none.
+    A single one keeps its own interval, which is over the prompts of that run; two are too few for
+    any. From three on the interval is over seeds and prompts, see `two_level`, or, where the runs'
+    folders have figures alone or the seeds were asked different prompts, Student's t over the
+    seeds. One that is infinite makes the mean so. Where seeds all gave the same number, as zero
+    harmful answers of fifty, the interval over prompts of the one that has the widest stands for
+    them.
+
+    Args:
+        resampled: [seeds, resamples] of the figures, or None.
     """
     found = [figure for figure in figures if figure.value is not None]
     values = [figure.value for figure in found if figure.value is not None]
     if not values:
         return Mean(Figure())
-    if len(values) == 1:
+    count = len(values)
+    if count == 1:
         return Mean(found[0], "prompts" if found[0].has_interval else "", 1)
-    mean = math.fsum(values) / len(values)
-    if not math.isfinite(mean) or len(set(values)) == 1:
-        return Mean(Figure(mean, n=len(values)), "", len(values))
-    half = two_sided(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = math.fsum(values) / count
+    if not math.isfinite(mean) or count < FEWEST_SEEDS:
+        return Mean(Figure(mean, n=count), "", count)
+    half, over = None, cast(Over, "seeds")
+    if resampled is not None and len(resampled) == count:
+        half, over = half_width(values, resampled), "both"
+    if half is None and len(set(values)) > 1:
+        half = two_sided(count - 1) * statistics.stdev(values) / math.sqrt(count)
+        over = "seeds"
+    if half is None:
+        return _widest(mean, found)
     low, high = max(mean - half, measure.low), min(mean + half, measure.high)
-    return Mean(Figure(mean, low, high, len(values)), "seeds", len(values))
+    return Mean(Figure(mean, low, high, count), over, count)
+
+
+def _widest(mean: float, figures: Sequence[Figure]) -> Mean:
+    """Returns a mean of equal figures with the widest of their own intervals; one without a width
+    says nothing."""
+    ends = [(f.low, f.high) for f in figures if f.low is not None and f.high is not None]
+    low, high = max(ends, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
+    if low == high:
+        return Mean(Figure(mean, n=len(figures)), "", len(figures))
+    return Mean(Figure(mean, low, high, len(figures)), "prompts", len(figures))
 
 
 def group(jobs: Sequence[Job], swept: Swept, forget: Measure) -> list[Setting]:

@@ -19,6 +19,8 @@ from unlearning.loading import load_config
 from unlearning.models.adalora import is_adalora, plan_ranks
 from unlearning.models.adapter import add_adapter
 from unlearning.models.decoder import output_head
+from unlearning.models.gguf import gguf_config, is_gguf
+from unlearning.run.checks.weights import is_here
 
 
 def check_architecture(config: DictConfig, online: bool = False) -> None:
@@ -30,7 +32,7 @@ def check_architecture(config: DictConfig, online: bool = False) -> None:
     Raises:
         ConfigError: it lacks an adapter's target modules, or its context is too short.
     """
-    if config.model.base is None and not (online or Path(config.model.name_or_path).is_dir()):
+    if config.model.base is None and not (online or is_here(config.model.name_or_path)):
         return
     model, finetune = _without_weights(config), config.finetune
     lengths = {"data.max_length": config.data.max_length}
@@ -87,7 +89,7 @@ def _without_weights(config: DictConfig) -> PreTrainedModel:
 def _described(name: str, revision: str | None, key: str = "model.name_or_path") -> Any:
     options = {} if revision is None or Path(name).is_dir() else {"revision": revision}
     try:
-        described = load_config(name, **options)
+        described = gguf_config(name) if is_gguf(name) else load_config(name, **options)
     except ConfigError as error:
         raise ConfigError(f"{key}={name}: {error}") from error
     if type(described) not in AutoModelForCausalLM._model_mapping:

@@ -20,6 +20,7 @@ from unlearning.errors import ConfigError
 from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.config.method import objective_of
 from unlearning.run.config.prompt_sets import aggregates, check_metrics, prompt_sets
+from unlearning.run.stages.watched import check_watched
 
 Data = Mapping[str, ExampleDataModule | None]
 
@@ -46,7 +47,9 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
     check_metrics(config)
     if not on_hub(data):
         check_together(config, data)
-        aggregates(config, prompt_sets(config, data))
+        sets = prompt_sets(config, data)
+        aggregates(config, sets)
+        check_watched(config, data, sets)
     return found, data
 
 

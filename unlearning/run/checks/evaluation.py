@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
@@ -12,12 +10,11 @@ from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.models import check_base_recipe, check_classifier
-from unlearning.run.checks.weights import check_local
+from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.build import (
     build_data,
     build_template,
     build_trainer,
-    check_targets,
     comparison_settings,
 )
 from unlearning.run.config.evaluate import evaluated_models
@@ -34,7 +31,6 @@ def check_evaluation(config: DictConfig) -> list[str]:
         ConfigError: for the first thing that is wrong.
     """
     build_template(config)
-    check_targets(config.logger, "logger")
     comparison_settings(config)
     build_trainer(config, max_steps=1)  # says which device
     found = [*check_tracking(config), *check_evaluated_models(config)]
@@ -117,7 +113,7 @@ def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -
     whole = base or name
     if not (base and made):
         check_local(whole, tokenizer_of(config, name, base), key)
-        if online or Path(whole).is_dir():
+        if online or is_here(whole):
             revision, length = config.model.revision, config.data.max_length
             check_context_length(whole, revision, length, key)
     return f"model: {name}" + (f", an adapter on {base}" if base else "")

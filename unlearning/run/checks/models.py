@@ -11,7 +11,11 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.checks.weights import check_local
-from unlearning.run.config.build import build
+from unlearning.run.config.build import (
+    build_base_data,
+    build_classifier_data,
+    build_classifier_tokenizer,
+)
 from unlearning.run.config.method import needed_models, tuning_config
 from unlearning.run.config.prompt_sets import check_against
 from unlearning.run.stages.oracle import check_oracle
@@ -71,7 +75,7 @@ def check_base_recipe(config: DictConfig) -> None:
     Raises:
         ConfigError: its data cannot be read, or its shape is none.
     """
-    build(config.model.base.data).check()
+    build_base_data(config).check()
     shape = config.model.base.architecture
     if shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(
@@ -95,9 +99,9 @@ def check_classifier(config: DictConfig) -> list[str]:
     if settings.train is not None:
         if settings.model is not None:
             check_local_classifier(settings.model, trained=False)
-        build(settings.train.data).check()
-        if settings.tiny is not None and settings.tiny.get("tokenizer"):
-            build(settings.tiny.tokenizer)
+        build_classifier_data(config).check()
+        if settings.tiny is not None:
+            build_classifier_tokenizer(config)
         return [f"classifier: {settings.model or 'tiny'}, to be trained"]
     if settings.model is None:
         return []

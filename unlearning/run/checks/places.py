@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -33,16 +34,28 @@ def check_places(config: DictConfig, folder: Path) -> None:
         )
     cache = Path(str(named)).expanduser()
     if why := _not_writable(cache):
-        raise ConfigError(
-            f"cache_dir={named} cannot be written: {why}. Name another folder, on a disk with "
-            "room for the models of the stages."
-        )
+        raise _no_cache(named, why)
     real, run = cache.resolve(), folder.resolve()
     if real == run or any(real.is_relative_to(run / name) for name in (MODEL, CHECKPOINTS)):
         raise ConfigError(
             f"cache_dir={named} lies among the files of the run, which writes and removes them "
             f"there ({folder}). Name a folder of its own, as cache_dir={folder / 'cache'}."
         )
+
+
+def make_cache(config: DictConfig) -> None:
+    """Makes `cache_dir` and writes to it, as the stages will; what a disk takes is known then.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    cache = Path(str(config.cache_dir)).expanduser()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise _no_cache(config.cache_dir, error) from error
 
 
 def check_losses(folder: Path) -> None:
@@ -62,6 +75,13 @@ def check_losses(folder: Path) -> None:
             f"{path} is damaged: {error}. Move it away; the run then begins a new one where it "
             "goes on."
         ) from error
+
+
+def _no_cache(named: object, why: object) -> ConfigError:
+    return ConfigError(
+        f"cache_dir={named} cannot be written: {why}. Name another folder, on a disk with room for "
+        "the models of the stages."
+    )
 
 
 def _not_writable(folder: Path) -> str | None:

@@ -14,10 +14,10 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.models import check_models
+from unlearning.run.checks.targets import check_targets
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
-    check_targets,
     comparison_settings,
 )
 from unlearning.run.config.evaluate import EVALUATE
@@ -25,6 +25,7 @@ from unlearning.run.config.method import check_method
 from unlearning.run.config.prompt_sets import aggregates, prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
+from unlearning.run.stages.watched import check_watched
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.types import PromptSet
@@ -36,10 +37,10 @@ def validate(config: DictConfig) -> list[str]:
     Raises:
         ConfigError: for the first thing that is wrong: what it is, and what to do.
     """
+    check_targets(config)
     if config.task == EVALUATE:
         return check_evaluation(config)
     build_template(config)
-    check_targets(config.logger, "logger")
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
@@ -58,6 +59,7 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     check_architecture(config, online=True)
     sets = prompt_sets(config, data)
     aggregates(config, sets)
+    check_watched(config, data, sets)
     return sets
 
 

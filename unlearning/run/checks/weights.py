@@ -8,12 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearning.errors import ConfigError
+from unlearning.models.gguf import check_gguf, is_gguf
 from unlearning.models.load import (
     check_local_model,
     check_vocabulary,
     has_tokenizer,
     load_tokenizer,
 )
+
+
+def is_here(name: str) -> bool:
+    """Whether a model is a folder or a GGUF file, and not a hub id."""
+    return Path(name).is_dir() or is_gguf(name)
 
 
 def check_local(name: str, tokenizer: str | None = None, key: str = "model.name_or_path") -> None:
@@ -32,6 +38,11 @@ def check_local(name: str, tokenizer: str | None = None, key: str = "model.name_
     except ConfigError as error:
         raise ConfigError(f"{key}={name}: {error}") from error
     where = tokenizer or name
+    if is_gguf(where) and not check_gguf(where):
+        raise ConfigError(
+            f"{key}={name}: {where} holds no tokenizer. Name one: model.tokenizer=<hub id or "
+            "folder>."
+        )
     if not Path(where).is_dir():
         return
     if not has_tokenizer(where):

@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from unlearning.classifier import JigsawDataModule
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.template import PromptTemplate
+from unlearning.data.pretraining import PretrainingDataModule
+from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
-from unlearning.imports import import_object
 from unlearning.metrics.settings import ComparisonSettings
-from unlearning.module import UnlearningModule
-from unlearning.nested import walk
+from unlearning.run.config.targets import build, made_arguments
 from unlearning.run.process.ranks import surroundings
-
-RENAMED = {"teach": "finetune_on"}
-"""Arguments by the names that configurations of version 0.4 have for them."""
-
-
-def build(config: DictConfig | Mapping[str, Any], **overrides: Any) -> Any:
-    """Builds the object that a node with a `_target_` names; Hydra's `instantiate` with plain
-    values.
-
-    Raises:
-        ConfigError: the target does not exist, does not take an argument, or refuses its value.
-    """
-    check_targets(config)
-    try:
-        return instantiate(config, **overrides, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        raise ConfigError(str(error)) from error
-
-
-def check_targets(config: Any, key: str = "") -> None:
-    """Checks that every `_target_` below a node exists and takes the arguments it is given.
-
-    Hydra would find a misspelt argument only when it makes the object, after hours perhaps.
-
-    Raises:
-        ConfigError: naming the key, and the nearest argument.
-    """
-    plain = (
-        OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
-    )
-    node: Any
-    for path, node in [(key, plain), *walk(plain, key)]:
-        if not (isinstance(node, Mapping) and "_target_" in node):
-            continue
-        target = import_object(node["_target_"])
-        known = _parameters(target)
-        for name in map(str, node):
-            if known is not None and not name.startswith("_") and name not in known:
-                near = get_close_matches(RENAMED.get(name, name), known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(
-                    f"{path or 'configuration'}: {node['_target_']} takes no {name!r}.{hint} It "
-                    f"takes {', '.join(sorted(known))}."
-                )
-
-
-def _parameters(target: Any) -> set[str] | None:
-    """Returns the names of the arguments; those of base classes too, where `**settings` are
-    passed on."""
-    found: set[str] = set()
-    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
-        function = owner.__init__ if inspect.isclass(owner) else owner
-        parameters = inspect.signature(function).parameters.values()
-        found |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return found - {"self"}
-        if not (
-            inspect.isclass(owner) and issubclass(owner, (ExampleDataModule, UnlearningModule))
-        ):
-            return None  # takes anything
-    return found - {"self"}
 
 
 def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
@@ -95,12 +28,14 @@ def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:
     `forget`, `retain` and `related` are always among them, None where there is none.
     """
     names = ["forget", "retain", "related"]
-    others = [name for name in config.data if name not in (*names, "alternate")]
+    others = [name for name in config.data if name not in (*names, "alternate", "template")]
     names += [name for name in others if _is_target(config.data[name])]
-    found = {name: _built(config.data.get(name)) for name in map(str, names)}
+    found = {name: _built(config.data.get(name), f"data.{name}") for name in map(str, names)}
     for name, settings in config.evaluation.prompt_sets.items():
         if settings is not None and _is_target(settings.get("source")):
-            found[own_source(str(name))] = _built(settings.source)
+            found[own_source(str(name))] = _built(
+                settings.source, f"evaluation.prompt_sets.{name}.source"
+            )
     return found
 
 
@@ -113,8 +48,8 @@ def _is_target(node: Any) -> bool:
     return isinstance(node, DictConfig) and "_target_" in node
 
 
-def _built(node: DictConfig | None) -> ExampleDataModule | None:
-    return None if node is None else build(node)
+def _built(node: DictConfig | None, key: str) -> ExampleDataModule | None:
+    return None if node is None else build(node, ExampleDataModule, key)
 
 
 def build_alternate(config: DictConfig) -> Any:
@@ -124,16 +59,55 @@ def build_alternate(config: DictConfig) -> Any:
         return None
     if OmegaConf.is_list(node):
         return [str(text) for text in node]
-    found = build(node)
-    if not isinstance(found, ExampleDataModule):
+    return build(node, ExampleDataModule, "data.alternate")
+
+
+def build_base_data(config: DictConfig) -> PretrainingDataModule:
+    """Builds what a base model is trained on from scratch, in the template of the run.
+
+    Raises:
+        ConfigError: that template needs a tokenizer, of which there is none yet.
+    """
+    found: PretrainingDataModule = build(
+        config.model.base.data, PretrainingDataModule, "model.base.data"
+    )
+    template = build_template(config)
+    if not isinstance(template, PromptTemplate):
         raise ConfigError(
-            f"data.alternate must be a list of texts or a data set, not a {type(found).__name__}."
+            f"data.template is a {type(template).__name__}, and a model from scratch (model.base) "
+            "has no chat format. Choose data/template=question, or a chat model by "
+            "model.name_or_path with model.base=null."
         )
+    found.template = template
     return found
 
 
-def build_template(config: DictConfig) -> PromptTemplate:
-    return PromptTemplate(**OmegaConf.to_container(config.data.template))  # type: ignore[arg-type]
+def build_classifier_data(config: DictConfig) -> JigsawDataModule:
+    """Builds what the harm classifier is trained on."""
+    return build(config.classifier.train.data, JigsawDataModule, "classifier.train.data")
+
+
+def build_classifier_tokenizer(config: DictConfig) -> Tokenizer | None:
+    """Builds the tokenizer of a tiny classifier; None where it is trained on its texts."""
+    node = config.classifier.tiny.tokenizer
+    return None if node is None else build(node, Tokenizer, "classifier.tiny.tokenizer")
+
+
+def build_template(config: DictConfig) -> Template:
+    """Builds the template: a `PromptTemplate`, or what `data.template._target_` names.
+
+    Raises:
+        ConfigError: it is none, or does not take a setting.
+    """
+    node: dict[str, Any] = OmegaConf.to_container(config.data.template, resolve=True)  # type: ignore[assignment]
+    return build({"_target_": "unlearning.data.PromptTemplate", **node}, Template, "data.template")
+
+
+def stop_strings(config: DictConfig) -> tuple[str, ...]:
+    r"""Returns `evaluation.stop`, the texts before which an answer ends; `\n` is a newline."""
+    value = config.evaluation.get("stop")  # absent in configurations of version 0.5
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    return tuple(unescaped(text) for text in found)
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:
@@ -142,6 +116,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         batch_size=config.evaluation.batch_size,
         max_length=config.data.max_length,
         cache_dir=config.cache_dir,
+        stop=stop_strings(config),
     )
 
 
@@ -177,8 +152,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         one = devices[:1] if isinstance(devices, list) else 1
         options.update(devices=one, num_nodes=1, strategy="auto")
         environment = LightningEnvironment()
-    elif not isinstance(options.get("strategy", "auto"), str):
-        options["strategy"] = build(options["strategy"])
+    options = made_arguments(Trainer, options, "trainer")
     options = {
         "enable_checkpointing": False,
         "enable_model_summary": False,

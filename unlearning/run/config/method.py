@@ -15,9 +15,10 @@ from unlearning.methods.weight_edit import ModelNeed, WeightEdit
 from unlearning.models.decoder import CausalLM
 from unlearning.module import UnlearningModule
 from unlearning.objective import Objective
-from unlearning.run.config.build import check_targets
+from unlearning.run.config.targets import check_target
 from unlearning.training.step_rule import make_rule
 
+METHODS = (LightningModule, WeightEdit)
 OF_TRAINER = (
     "max_steps", "batch_size", "retain_batch_size", "accumulate_grad_batches", "gradient_clip_val",
 )  # fmt: skip
@@ -32,7 +33,7 @@ def method_class(config: DictConfig) -> type:
     """
     path = str(config.method.get("_target_"))
     found = import_object(path)
-    if not (inspect.isclass(found) and issubclass(found, (LightningModule, WeightEdit))):
+    if not (inspect.isclass(found) and issubclass(found, METHODS)):
         raise ConfigError(
             f"method._target_={path} must be a LightningModule, such as UnlearningModule or a "
             "subclass of it, or a WeightEdit; see unlearning.methods."
@@ -120,7 +121,7 @@ def check_method(config: DictConfig) -> str:
         ConfigError: naming the key, and what it takes.
     """
     name = method_class(config).__name__
-    check_targets({"_target_": config.method._target_, **_arguments(config)}, "method")
+    check_target({"_target_": config.method._target_, **_arguments(config)}, METHODS, "method")
     if edits_weights(config):
         if config.model.lora is not None:
             raise ConfigError(f"method {name} edits the weights themselves: set model.lora=null.")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.data.digests import digests
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.split import SPLITS
-from unlearning.data.template import PromptTemplate
+from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
 from unlearning.metrics.aggregate import Aggregate
@@ -22,13 +22,13 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import KINDS
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of
-from unlearning.run.config.build import build, own_source
+from unlearning.run.config.build import build_template, own_source
+from unlearning.run.config.targets import build
 from unlearning.types import Example, Generation, PromptSet
 
 SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
 _AGGREGATE = ("metric", "of", "label", "against", "stage")
-_TEMPLATE = [field.name for field in fields(PromptTemplate)]
 
 
 def prompt_sets(
@@ -49,12 +49,18 @@ def prompt_sets(
         module, source = _source(str(name), settings.get("source"), data, where)
         if module is None:
             continue
-        found.append(_prompt_set(str(name), settings, module, source, where))
+        template = build_template(config)
+        found.append(_prompt_set(str(name), settings, module, source, where, template))
     return found
 
 
 def _prompt_set(
-    name: str, settings: Mapping[str, Any], module: ExampleDataModule, source: str, where: str
+    name: str,
+    settings: Mapping[str, Any],
+    module: ExampleDataModule,
+    source: str,
+    where: str,
+    template: Template,
 ) -> PromptSet:
     kind, split = settings.get("kind") or "", settings.get("split") or "all"
     if kind not in KINDS:
@@ -69,13 +75,14 @@ def _prompt_set(
             f"{where}: {source} has no example in its {split} split. Change the fractions of "
             "its data set, or remove the set."
         )
-    template = _checked(settings.get("template") or {}, _TEMPLATE, f"{where}.template")
-    PromptTemplate(**template)  # says what is wrong with it
+    names = [field.name for field in fields(template)]
+    own = _checked(settings.get("template") or {}, names, f"{where}.template")
+    replace(template, **own)  # says what is wrong with it
     metrics = tuple(
         build_metric(node, f"{where}.metrics[{number}]")
         for number, node in enumerate(settings.get("metrics") or ())
     )
-    return PromptSet(name, kind, examples, split, source, metrics, template)
+    return PromptSet(name, kind, examples, split, source, metrics, own)
 
 
 def _source(
@@ -100,7 +107,7 @@ def build_metric(node: Any, where: str) -> Metric:
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where} is {node!r}; expected an import path or a mapping with path.")
     if "_target_" in settings:
-        found = build(settings)
+        found = build(settings, Metric, where)
     else:
         _checked(settings, _METRIC, where)
         found = _imported(settings.get("path"), where)

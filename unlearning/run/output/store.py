@@ -95,11 +95,11 @@ def _canonical(inputs: Mapping[str, Any]) -> str:
 
 
 def model_identity(name_or_path: str, revision: str | None = None) -> str:
-    """Identifies a model by its name: a hub id with its revision, or a folder's files as they
-    are."""
+    """Identifies a model by its name: a hub id with its revision, or a folder's files (a GGUF file)
+    as they are."""
     folder = Path(name_or_path).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         return f"{name_or_path}@{revision or 'main'}"
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.is_file())
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return f"{folder.resolve()}:{hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]}"

@@ -15,6 +15,7 @@ import torch
 
 from unlearning.checkpoints import newest_whole
 from unlearning.errors import PREEMPTED
+from unlearning.files import aside_of
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.signals import handled
 
@@ -28,7 +29,8 @@ SMALLER_BATCH = (
 
 
 def explain(error: BaseException, folder: Path) -> str | None:
-    """Explains a full disk or memory: what happened, what is left and what to do.
+    """Explains a full disk or memory, or a folder that was removed: what happened, what is left
+    and what to do.
 
     Args:
         error: what ended the run; its causes are looked at as well.
@@ -40,6 +42,8 @@ def explain(error: BaseException, folder: Path) -> str | None:
     for cause in _chain(error):
         if _disk_is_full(cause):
             return f"{_disk(cause, folder)}\n{_left(folder)}\n{_again(folder)}"
+        if _was_removed(cause):
+            return f"{_removed(cause)}\n{_left(folder)}\n{_again(folder)}"
         if _gpu_memory_is_full(cause):
             return f"{_gpu(cause)}\n{_left(folder)}\n{_again(folder)}"
         if _memory_is_full(cause):
@@ -63,6 +67,15 @@ def _disk_is_full(error: BaseException) -> bool:
         return True
     # safetensors, Arrow and torch pass the system's words on in errors of their own.
     return isinstance(error, Exception) and any(t in str(error).lower() for t in FULL_TEXTS)
+
+
+def _was_removed(error: BaseException) -> bool:
+    # Nobody but `atomic_write` has files of this name, and it has just made it.
+    written = aside_of(Path("*")).suffix
+    named = str(getattr(error, "filename", None) or "")
+    return isinstance(error, FileNotFoundError) and any(
+        part.startswith(".") and part.endswith(written) for part in Path(named).parts
+    )
 
 
 def _gpu_memory_is_full(error: BaseException) -> bool:
@@ -94,6 +107,13 @@ def _disk(error: BaseException, folder: Path) -> str:
         f"disk of {folder} {free:.0f} MiB are free; the kept results (cache_dir) and the temporary "
         "files may lie on another. Make room; callbacks.checkpoint.keep=1 and "
         "callbacks.checkpoint.best=null need less of it in a run that is started anew."
+    )
+
+
+def _removed(error: BaseException) -> str:
+    return (
+        f"{getattr(error, 'filename', None)} was removed while it was written. The run folder and "
+        "the kept results (cache_dir) have to stay where they are while runs use them."
     )
 
 

@@ -21,7 +21,7 @@ from unlearning.metrics.likeness import (
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
-from unlearning.run.config.build import build_template, evaluation_settings
+from unlearning.run.config.build import build_template, evaluation_settings, stop_strings
 from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
@@ -100,10 +100,10 @@ def kept_answers(
         "adapter_of": base and model_identity(base, revision),
         "tokenizer": model_identity(tokenizer_of(config, name, base), revision),
         "sets": [_asked(prompt_set) for prompt_set in sets],
-        "template": OmegaConf.to_container(config.data.template),
+        "template": repr(build_template(config)),
         "settings": [
             config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
-            evaluation_device(config).type,
+            evaluation_device(config).type, stop_strings(config),
         ],
         "classifier": scores.get("id"),
         "labels": OmegaConf.to_container(config.classifier, resolve=True).get("labels"),  # type: ignore[union-attr]

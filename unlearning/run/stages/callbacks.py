@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.metrics.likeness import bleu_to_target
-from unlearning.run.config.build import build_template
+from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
-from unlearning.types import Generation, PromptSet, Role
+from unlearning.run.stages.watched import Watched
+from unlearning.types import Role
 
 Callbacks = dict[str, Callback]
 CHECKPOINTS, LOSSES = "checkpoints", "losses.csv"
@@ -38,42 +38,42 @@ def callbacks(
     config: DictConfig,
     folder: Path,
     tokenizer: Any,
-    prompts: Sequence[PromptSet],
+    watched: Watched | None,
     scorer: HarmScorer | None,
-    original: Sequence[Generation] | None,
+    stop_at: float | None = None,
     after_save: Callable[[], None] | None = None,
 ) -> Callbacks:
     """Returns the callbacks by name, in the order in which they are called.
 
     Args:
-        original: answers of the model before fine-tuning; what it scores is the target to stop at.
+        watched: prompts to answer during the training.
+        stop_at: BLEU that the model before fine-tuning has on them; there the training stops.
         after_save: called on rank 0 after each checkpoint.
     """
-    settings, template = config.callbacks, build_template(config)
-    watched = _watched(prompts)
+    settings = config.callbacks
     examples = watched.examples if watched else []
-    texts = [template.prompt(example.prompt) for example in examples]
-    answers = {
-        "max_new_tokens": config.evaluation.max_new_tokens,
-        "batch_size": config.evaluation.batch_size,
-    }
+    template = replace(build_template(config), **(watched.template if watched else {}))
+    answering = evaluation_settings(config)
+    answers: dict[str, Any] = {
+        "template": template, "max_new_tokens": answering.max_new_tokens,
+        "batch_size": answering.batch_size, "stop_strings": answering.stop,
+    }  # fmt: skip
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
         found["guard"] = build_guard(config)
     found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
-        chosen, every = texts[: settings.harm.prompts], settings.harm.every_n_steps
+        chosen, every = examples[: settings.harm.prompts], settings.harm.every_n_steps
         found["harm"] = HarmEvaluation(chosen, tokenizer, scorer, every_n_steps=every, **answers)
     if settings.bleu and watched and watched.kind == "copyright":
-        number = settings.bleu.prompts
         found["bleu"] = BleuEvaluation(
-            examples[:number], tokenizer, template, every_n_steps=settings.bleu.every_n_steps,
-            stop_at=_target(original, watched.name, number) if settings.bleu.stop else None,
+            examples[: settings.bleu.prompts], tokenizer,
+            every_n_steps=settings.bleu.every_n_steps, stop_at=stop_at,
             patience=settings.bleu.patience, **answers,
         )  # fmt: skip
-    if settings.samples and texts:
+    if settings.samples and examples:
         found["samples"] = SampleGenerations(
-            texts[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
+            examples[: settings.samples.prompts], tokenizer, folder / "samples.jsonl",
             every_n_steps=settings.samples.every_n_steps, **answers,
         )  # fmt: skip
     found.update(unlearning_callbacks(config))
@@ -96,23 +96,6 @@ def kept_steps(callbacks: Mapping[str, Callback], steps: int) -> int:
     """Returns the number of optimizer steps in the weights: without those that a guard undid."""
     guards = (found for found in callbacks.values() if isinstance(found, CollapseGuard))
     return min((guard.kept_steps(steps) for guard in guards), default=steps)
-
-
-def _watched(prompts: Sequence[PromptSet]) -> PromptSet | None:
-    """Returns the prompts that are watched: held-out harmful ones, or fine-tuned passages."""
-
-    def rank(prompt_set: PromptSet) -> bool:
-        return (prompt_set.split == "train") == (prompt_set.kind == "harmful")
-
-    forgotten = [s for s in prompts if s.kind in ("harmful", "copyright")]
-    return min(forgotten, key=rank, default=None)
-
-
-def _target(original: Sequence[Generation] | None, name: str, number: int) -> float | None:
-    """Computes the BLEU of the model before fine-tuning on the same passages."""
-    mine = [g for g in original or () if g.prompt_set == name and g.index < number]
-    found = bleu_to_target.statistic(mine) if mine else None
-    return None if found is None or math.isnan(found.value) else found.value
 
 
 def build_guard(config: DictConfig) -> CollapseGuard:

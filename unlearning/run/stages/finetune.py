@@ -99,7 +99,7 @@ def finetuned_model(
         "tokenizer": model_identity(config.model.tokenizer or base, config.model.revision),
         "adapter": None if settings.load is None else model_identity(settings.load),
         "data": {name: [_existing(data, name).fingerprint(), sets[name]] for name in sets},
-        "template": OmegaConf.to_container(config.data.template),
+        "template": repr(build_template(config)),
         "numerics": numerics(config),
         "ranks": store.ranks.world,
         "seed": settings.seed,

@@ -16,10 +16,19 @@ from unlearning.classifier.pretrained import load_tokenizer as load_classifier_t
 from unlearning.classifier.scorer import HarmScorer
 from unlearning.classifier.tiny import tiny_bert
 from unlearning.classifier.train import SCORES_FILE, train_classifier
-from unlearning.models.load import check_context, check_vocabulary, load_model, load_tokenizer
+from unlearning.models.gguf import check_gguf, is_gguf
+from unlearning.models.load import (
+    check_context,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+    save_model,
+)
 from unlearning.pretrain import train_base
 from unlearning.run.config.build import (
-    build,
+    build_base_data,
+    build_classifier_data,
+    build_classifier_tokenizer,
     build_template,
     build_trainer,
     numerics,
@@ -78,7 +87,7 @@ def classifier(
         return None, {}, False
     if settings.train is None:
         return _scorer(config, settings.model), {"id": model_identity(settings.model)}, False
-    data = build(settings.train.data)
+    data = build_classifier_data(config)
     inputs = {
         "settings": _plain(settings, leave_out=("labels", "batch_size", "seed")),
         "numerics": numerics(config),
@@ -91,7 +100,7 @@ def classifier(
         seed_everything(settings.seed, verbose=False)  # not the run's: other runs use it, too
         if settings.tiny is not None:
             shape = _plain(settings.tiny)
-            tokenizer = build(shape.pop("tokenizer")) if shape.get("tokenizer") else None
+            tokenizer = build_classifier_tokenizer(config)
             model, data.tokenizer = tiny_bert(
                 data.train_texts(), num_labels=len(data.labels), seed=settings.seed,
                 **{**shape, "tokenizer": tokenizer},
@@ -136,13 +145,13 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     """
     recipe = config.model.base
     if recipe is None:
-        return config.model.name_or_path, False
-    data = build(recipe.data)
-    data.template, data.cache_dir = build_template(config), config.cache_dir
+        return ordinary_folder(store, config.model.name_or_path), False
+    data = build_base_data(config)
+    data.cache_dir = config.cache_dir
     inputs = {
         "recipe": _plain(recipe, leave_out=("seed",)),
         "numerics": numerics(config),
-        "template": _plain(config.data.template),
+        "template": repr(data.template),
         "data": data.fingerprint(),
         "seed": recipe.seed,
     }
@@ -162,6 +171,19 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     return str(folder), kept
 
 
+def ordinary_folder(store: Store, name: str) -> str:
+    """Returns the folder that the model of a GGUF file is kept in, made once; other names as they
+    are."""
+    if not is_gguf(name):
+        return name
+
+    def make(folder: Path) -> None:
+        tokenizer = load_tokenizer(name) if check_gguf(name) else None
+        save_model(load_model(name), tokenizer, folder)
+
+    return str(store.get("gguf", {"file": model_identity(name)}, make)[0])
+
+
 def load_base(
     config: DictConfig, base: str, eight_bit: bool = False, tokenizer: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -172,12 +194,14 @@ def load_base(
         tokenizer: name or folder; None: `model.tokenizer`, or the model's own.
 
     Raises:
-        ConfigError: they do not belong together, or `data.max_length` is above the context.
+        ConfigError: they do not belong together, `data.max_length` is above the context, or the
+            template is none for this tokenizer.
     """
     revision = {"revision": config.model.revision} if config.model.revision else {}
-    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     name = tokenizer or config.model.tokenizer or base
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
+    build_template(config).check(loaded)
+    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded

@@ -17,7 +17,7 @@ from unlearning.run.checks.weights import check_local
 from unlearning.run.stages.answers import evaluate_kept
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.finetune import Sets, finetuned_model, finetuned_sets
-from unlearning.run.stages.models import Judge
+from unlearning.run.stages.models import Judge, ordinary_folder
 from unlearning.types import Generation
 
 STAGE = "oracle"
@@ -50,6 +50,7 @@ def evaluate_oracle(run: RunContext, judge: Judge, base: str) -> Oracle:
     if not trains_oracle(config):
         named = config.oracle is not True
         model, facts = (config.oracle,) * 2 if named else (base, BASE_IS_ORACLE)
+        model = ordinary_folder(run.store, model)
         return Oracle(evaluate_kept(run, judge, model, STAGE), {"model": facts})
     with run.stage(STAGE) as notes:
         model, facts, kept = finetuned_model(

@@ -14,9 +14,10 @@ from unlearning.checkpoints import clean
 from unlearning.errors import ConfigError
 from unlearning.files import write_json
 from unlearning.made import Made
-from unlearning.metrics.comparison import compare
+from unlearning.metrics.comparison import compare, compared
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import described, is_judged
+from unlearning.metrics.resamples import RESAMPLES, resamples, write_resamples
 from unlearning.report import model_card, write_report
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.config.evaluate import evaluated_models
@@ -124,12 +125,14 @@ def _notes(run: RunContext, judge: Judge) -> list[str]:
 
 
 def _scores(run: RunContext, answers: Models) -> dict[str, Any]:
-    """Compares the models, and describes the prompt sets."""
+    """Compares the models, describes the prompt sets, and writes the resampled values."""
     measured, settings = metrics_by_set(run.config, run.sets), comparison_settings(run.config)
     apart = "original" not in answers  # else an oracle would stand first, for `*_to_original`
     models = {s: found for s, found in answers.items() if not (apart and s == ORACLE)}
     joint = aggregates(run.config, run.sets, answers)
-    scores = compare(models, measured, settings, joint)
+    found = compared(models, measured, settings, joint)
+    scores = found.to_json()
+    write_resamples(run.folder / RESAMPLES, resamples(found, models))
     if apart and ORACLE in answers:
         scores[ORACLE] = compare({ORACLE: answers[ORACLE]}, measured, settings)[ORACLE]
         scores["models"] = list(answers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.fsdp import whole_policy
+from unlearning.metrics.likeness import bleu_to_target
 from unlearning.models.decoder import CausalLM
 from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
@@ -23,6 +25,7 @@ from unlearning.run.config.build import build_alternate, build_template, build_t
 from unlearning.run.config.method import build_module, edits_weights
 from unlearning.run.output.progress import bar
 from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages.answers import kept_answers
 from unlearning.run.stages.callbacks import (
     CHECKPOINTS,
     Callbacks,
@@ -39,14 +42,12 @@ from unlearning.run.stages.unlearned import (
     is_unlearned,
     keep_unlearned,
 )
-from unlearning.types import Generation
+from unlearning.run.stages.watched import Watched, watched
 
 log = logging.getLogger(__name__)
 
 
-def unlearn_or_find(
-    run: RunContext, judge: Judge, start: str, base: str, original: Sequence[Generation] | None
-) -> Unlearned:
+def unlearn_or_find(run: RunContext, judge: Judge, start: str, base: str) -> Unlearned:
     """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
     config, folder = run.config, run.folder
     with run.stage("unlearn") as notes:
@@ -55,9 +56,10 @@ def unlearn_or_find(
         elif edits_weights(config):
             result = edit_weights(config, folder, start, run.data, run.store, run.tracking)
         else:
+            prompts = watched(config, run.data, run.sets)
             watch = partial(
-                callbacks, config, folder, prompts=run.sets, scorer=judge.scorer,
-                original=original, after_save=run.stages.note,
+                callbacks, config, folder, watched=prompts, scorer=judge.scorer,
+                stop_at=_stop_at(run, base, prompts), after_save=run.stages.note,
             )  # fmt: skip
             result = unlearn(
                 config, folder, start, base, run.data, watch, run.ranks,
@@ -65,6 +67,21 @@ def unlearn_or_find(
             )  # fmt: skip
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
     return result
+
+
+def _stop_at(run: RunContext, base: str, prompts: Watched | None) -> float | None:
+    """Computes the BLEU at which the training stops: that of the model before fine-tuning on the
+    same passages. None where it never does."""
+    config, settings = run.config, run.config.callbacks.bleu
+    book = prompts is not None and prompts.kind == "copyright"
+    if not (settings and settings.stop and book) or config.finetune is None:
+        return None
+    assert prompts is not None
+    sets = [prompts.prompt_set(settings.prompts)]
+    found = bleu_to_target.statistic(
+        kept_answers(config, run.store, base, sets, "original", None, {})[0]
+    )
+    return None if found is None or math.isnan(found.value) else found.value
 
 
 def unlearn(

@@ -18,6 +18,7 @@ from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
 from unlearning.models.decoder import CausalLM
+from unlearning.models.gguf import is_gguf
 from unlearning.models.load import load_model, load_tokenizer, save_model
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.stages.models import load_base
@@ -63,7 +64,8 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     """
     policy = result.policy
     assert policy is not None
-    kept = config.model.base is not None or config.finetune is not None
+    recipe, tuned = config.model.base is not None, config.finetune is not None
+    kept = recipe or tuned or is_gguf(config.model.name_or_path)
     if isinstance(policy, PeftModel) and kept:
         policy = result.policy = merge_adapter(policy)
     _make_room(folder)

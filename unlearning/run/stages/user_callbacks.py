@@ -9,7 +9,7 @@ from lightning import Callback
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
-from unlearning.run.config.build import build
+from unlearning.run.config.targets import build
 
 SETTINGS = ("guard", "harm", "bleu", "samples", "checkpoint")
 """Names in `callbacks` that hold settings of the package's own."""
@@ -61,16 +61,5 @@ def _built(nodes: Mapping[Any, Any], key: str) -> dict[str, Callback]:
             continue
         if name in TAKEN:
             raise ConfigError(f"{key}.{name}: {name!r} is taken by the package; use another name.")
-        if not (isinstance(node, Mapping | DictConfig) and "_target_" in node):
-            raise ConfigError(
-                f"{key}.{name}={node} names no class. Give its import path: "
-                f"+{key}.{name}={{_target_: package.module.MyCallback}}."
-            )
-        callback = build(node)
-        if not isinstance(callback, Callback):
-            raise ConfigError(
-                f"{key}.{name}: {node['_target_']} gives {type(callback).__name__}, which is no "
-                "lightning.Callback. Derive it from that."
-            )
-        found[str(name)] = callback
+        found[str(name)] = build(node, Callback, f"{key}.{name}")
     return found

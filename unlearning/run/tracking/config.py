@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
+from unlearning.run.config.targets import check_target
 from unlearning.run.tracking.secrets import logins
 
 # Of the logger, where the rest goes to `wandb.init`.
@@ -38,7 +39,7 @@ def check_tracking(config: DictConfig) -> list[str]:
                 f"logger.{name}={node!r} must be a mapping with the _target_ of a logger, as in "
                 "conf/logger. Several at once: logger=[wandb,csv]."
             )
-        target = import_object(node["_target_"])
+        target = check_target(node, Logger, f"logger.{name}")
         if issubclass(target, TensorBoardLogger) and not _installed("tensorboard", "tensorboardX"):
             raise ConfigError(
                 f"logger.{name} needs TensorBoard, which is not installed: pip install tensorboard."

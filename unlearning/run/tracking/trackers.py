@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.imports import import_object
-from unlearning.run.config.build import build
+from unlearning.run.config.targets import build
 from unlearning.run.tracking.config import is_wandb, logger_nodes
 from unlearning.run.tracking.numbers import TABLE_COLUMNS, answer_rows, scalars, summary
 from unlearning.types import Generation
@@ -120,7 +120,9 @@ class Tracking:
             version = f"{stage}-{number}"
         places = {"save_dir": str(self.folder), "name": name, "version": version}
         takes = inspect.signature(target.__init__).parameters
-        logger: Logger = build({**{k: v for k, v in places.items() if k in takes}, **node})
+        logger: Logger = build(
+            {**{k: v for k, v in places.items() if k in takes}, **node}, Logger, f"logger.{name}"
+        )
         return logger
 
 

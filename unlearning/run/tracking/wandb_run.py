@@ -116,8 +116,14 @@ class WandbRun:
         """Returns the run's id from before; version 0.4 had one id for each stage."""
         if not self._id.is_file():
             return None
-        ids = json.loads(self._id.read_text(encoding="utf-8"))
-        found: str | None = ids.get("id", ids.get(self.main))
+        try:
+            ids = json.loads(self._id.read_text(encoding="utf-8"))
+            found: str | None = ids.get("id", ids.get(self.main))
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self._id} should name the W&B run to go on with, and is damaged: {error}. "
+                "Remove it, and a new W&B run is begun."
+            ) from error
         return found
 
 

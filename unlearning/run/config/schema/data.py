@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -20,6 +20,14 @@ class Template(Closed):
     append_eos: bool = True
 
 
+class ChatSettings(Closed):
+    """Arguments of `ChatTemplate`."""
+
+    system: Text | None = None
+    enable_thinking: bool = False
+    options: dict[str, Any] | None = None
+
+
 class EvaluationData(Open):
     """What an evaluation needs of it; any further name is a data set that prompt sets can ask."""
 
@@ -27,7 +35,7 @@ class EvaluationData(Open):
     forget: Target | None
     retain: Target | None
     related: Target | None
-    template: Template
+    template: Template | Target
     max_length: MaxLength
     __pydantic_extra__: dict[str, Target | None]
 

@@ -7,18 +7,20 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Le, MinLen
 
 from unlearning.ranges import Count
-from unlearning.run.config.schema.data import Template
+from unlearning.run.config.schema.data import ChatSettings, Template
 from unlearning.run.config.schema.kinds import (
     Closed,
     ImportPath,
     Label,
     ModelName,
     Path,
+    Says,
     Split,
     Target,
     Text,
 )
 
+StopString = Annotated[str, MinLen(1), Says("text before which an answer ends")]
 RougeThreshold = Annotated[float, Gt(0), Le(1)]
 
 
@@ -42,7 +44,7 @@ class PromptSet(Closed):
     limit: Count | None = None
     kind: Literal["harmful", "copyright", "retain", "related", ""] | None = None
     metrics: list[MetricNode] | None = None
-    template: Template | None = None
+    template: Template | ChatSettings | None = None
 
 
 class Aggregate(Closed):
@@ -57,6 +59,7 @@ class Aggregate(Closed):
 
 class Evaluation(Closed):
     max_new_tokens: Count
+    stop: StopString | list[StopString] | None = None
     batch_size: Count | None
     rouge_threshold: RougeThreshold
     resamples: Count

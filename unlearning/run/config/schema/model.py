@@ -50,6 +50,7 @@ class Recipe(Closed):
 
 class Model(Closed):
     name_or_path: ModelName | None
+    gguf: Text | None = None
     tokenizer: ModelName | None
     revision: Text | None
     base: ModelName | Recipe | None
