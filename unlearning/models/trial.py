@@ -27,6 +27,7 @@ from unlearning.models.decoder import (
     probe_ids,
     unwrap,
 )
+from unlearning.models.parts import decoder_of
 from unlearning.models.tree_masks import small_windows, why_no_mask
 from unlearning.types import Rows
 
@@ -49,6 +50,8 @@ def check_model(model: CausalLM) -> None:
     head = base.get_output_embeddings()
     if head is None:
         raise ConfigError(f"{name} has no output head. {REMEDY}")
+    if decoder_of(base) is base:
+        raise ConfigError(f"{name} has no decoder apart from its output head. {REMEDY}")
     ids = probe_ids(base)
     other = torch.cat([ids[:, :5], ids[:, :3]], dim=1)
     mask = torch.ones_like(ids).bool()
