@@ -66,7 +66,7 @@ class Term:
                 f"A term's weight must be 0 or a positive number, got {self.weight}. Gradient "
                 "ascent is in the loss's sign (gradient_ascent is minus the NLL), not the weight."
             )
-        self.function = _imported(self.loss) if isinstance(self.loss, str) else self.loss
+        self.function = import_loss(self.loss) if isinstance(self.loss, str) else self.loss
         self.is_quantity: bool = declared(self.function, "token_quantity", False)
         self._check_options()
         self._declare()
@@ -141,11 +141,14 @@ class Term:
         return self.function(*tokens, **self.options)
 
 
-def _imported(path: str) -> LossFunction:
+def import_loss(path: str) -> LossFunction:
     """Imports a loss by its path, which may come from a configuration of somebody else's.
 
-    Tests call it, hence it has to be one: declared as a loss, or with a parameter of the type
-    TokenLosses, or a plain function of no library.
+    It is called to test it, hence it has to be one: declared as a loss, or with a parameter of the
+    type TokenLosses, or a plain function of no library.
+
+    Raises:
+        ConfigError: it is none of these.
     """
     function = import_object(path)
     hints = getattr(function, "__annotations__", {})

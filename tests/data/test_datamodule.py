@@ -284,7 +284,7 @@ def test_an_empty_answer_is_refused(tokenizer, retain_examples):
 
 
 def test_a_prompt_longer_than_the_context_is_refused(make_data):
-    with pytest.raises(ConfigError, match=r"leaves no room for an answer in max_length=8"):
+    with pytest.raises(ConfigError, match=r"5 of 5 prompts leave no room .*max_length=8"):
         make_data(max_length=8).setup()
 
 

@@ -62,7 +62,7 @@ def test_the_answer_is_cut_never_the_prompt_and_it_is_counted_and_logged(tokeniz
 
 def test_a_prompt_that_fills_the_context_is_refused(tokenizer):
     examples = [Example("what ?", "meow"), Example("what says a cat ?", "meow")]
-    with pytest.raises(ConfigError, match=r"Example 1 has 9 tokens.*max_length=9.*'what says"):
+    with pytest.raises(ConfigError, match=r"^1 of 2 prompts .*max_length=9 .*has 9 .*'what says"):
         tokenize_examples(examples, tokenizer, TEMPLATE, max_length=9)
     tokenize_examples(examples, tokenizer, TEMPLATE, max_length=10)
 
@@ -155,7 +155,7 @@ def test_errors_count_examples_over_all_blocks(tokenizer, tmp_path, monkeypatch)
     examples = [Example("what ?", "meow")] * 5
     with pytest.raises(ConfigError, match="Example 5 has an answer without a single token"):
         tokenize_examples([*examples, Example("a", " ")], tokenizer, TEMPLATE, 48)
-    with pytest.raises(ConfigError, match=r"Example 5 has 9 tokens.*'what says"):
+    with pytest.raises(ConfigError, match=r"^2 of 7 prompts .*has 9 .*'what says"):
         long = Example("what says a cat ?", "meow")
-        tokenize_examples([*examples, long], tokenizer, TEMPLATE, 9, tmp_path)
+        tokenize_examples([*examples, long, long], tokenizer, TEMPLATE, 9, tmp_path)
     assert not list(tmp_path.rglob("*.bin"))  # half a file is none

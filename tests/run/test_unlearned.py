@@ -11,7 +11,11 @@ from conftest import tiny_opt
 from unlearning.models.adapter import add_lora
 from unlearning.models.decoder import evaluating
 from unlearning.models.load import load_model, load_tokenizer
+from unlearning.models.policy import prepare_policy
+from unlearning.run.config.build import build_data
 from unlearning.run.output.run_folder import UNLEARNED
+from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages import unlearn as stage
 from unlearning.run.stages.unlearned import (
     Unlearned,
     find_unlearned,
@@ -20,6 +24,35 @@ from unlearning.run.stages.unlearned import (
     mend_unlearned,
 )
 from unlearning.sums import changed_file
+
+
+class BuiltError(Exception):
+    """Carries the policy that is about to be trained."""
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_models_dropout_is_kept_where_it_is_asked_for(
+    compose_config, opt_folder, tmp_path, monkeypatch, keep
+):
+    config = compose_config(
+        "experiment=demo", "model=local", f"model.name_or_path={opt_folder}",
+        "data.max_length=64", f"unlearn.keep_dropout={str(keep).lower()}",
+    )  # fmt: skip
+
+    def built(config, policy, other):
+        raise BuiltError(prepare_policy(policy, keep_dropout=config.unlearn.keep_dropout))
+
+    monkeypatch.setattr(stage, "build_module", built)
+    with pytest.raises(BuiltError) as found:
+        stage.unlearn(
+            config, tmp_path, str(opt_folder), "", build_data(config), lambda _: {}, Ranks(), []
+        )
+    rates = [m.dropout for m in found.value.args[0].modules() if hasattr(m, "dropout")]
+    assert any(rate > 0 for rate in rates) == keep
+    by_name = prepare_policy(str(opt_folder), keep_dropout=keep)
+    rates = [m.dropout for m in by_name.modules() if hasattr(m, "dropout")]
+    assert any(rate > 0 for rate in rates) == keep
+
 
 IDS = torch.arange(3, 12)[None]
 

@@ -117,14 +117,20 @@ class UnlearningDataModule(BatchStreamDataModule):
             self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
         self.alternates = self.make_alternates(forget)
 
-    def make_alternates(self, forget: Sequence[Example]) -> Alternates | None:
-        """Draws alternate answers for these forget examples, where there are any."""
+    def make_alternates(
+        self, forget: Sequence[Example], name: str = "alternate"
+    ) -> Alternates | None:
+        """Draws alternate answers for these forget examples, where there are any.
+
+        Args:
+            name: under which those that are cut are counted.
+        """
         if self.alternate is None:
             return None
         answers: Iterable[str | Example] = self.alternate  # type: ignore[assignment]
         if isinstance(self.alternate, ExampleDataModule):
             answers = chain.from_iterable(self.alternate.examples(split) for split in SPLITS)
-        tokenize = partial(self.tokenize, "alternate")
+        tokenize = partial(self.tokenize, name)
         return Alternates(answers, forget, tokenize, self.alternates_per_prompt, self.seed)
 
     def _listed_pairs(self, forget: Sequence[Example], retain: Sequence[Example]) -> RetainPairs:

@@ -36,7 +36,7 @@ class TrainingData(Protocol):
 
     def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]: ...
 
-    def make_alternates(self, forget: Sequence[Example]) -> Alternates | None: ...
+    def make_alternates(self, forget: Sequence[Example], name: str) -> Alternates | None: ...
 
     def forget_tree(self, forget: TokenizedExample, number: int, others: Any) -> Tree: ...
 
@@ -61,11 +61,12 @@ class HeldOutBatches:
         self.data = data
         forget, retain = (_examples(data, name, split) for name in ("forget", "retain"))
         self.forget, self.retain = (
-            data.tokenize(name, part) for name, part in (("forget", forget), ("retain", retain))
+            data.tokenize(f"{split} {name}", part)  # training's own are counted apart
+            for name, part in (("forget", forget), ("retain", retain))
         )
         # Not `sampler`: Lightning would take this for a DataLoader.
         self.mismatches = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
-        self.alternates = data.make_alternates(forget)
+        self.alternates = data.make_alternates(forget, f"{split} alternate")
         # Numbers go on behind those of the training split.
         self.first = {role: len(items) for role, items in data.sequences.items()}
         self.rank, self.world, _ = data.world()

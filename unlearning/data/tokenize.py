@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 FORMAT = 3  # raise it when the cached file's meaning changes
 BLOCK = 1000
 """Examples that are tokenised at a time: enough for the tokenizer's threads, little to hold."""
+
+
+class OverlongPromptError(ConfigError):
+    """A prompt alone fills the length that it shares with its answer."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,10 @@ def tokenize_examples(
     def blocks() -> Iterator[tuple[Sequence[TokenizedExample], int]]:
         for start in range(0, len(examples), BLOCK):
             block = examples[start : start + BLOCK]
-            done = to_sequences(block, tokenizer, template, max_length, start)
+            try:
+                done = to_sequences(block, tokenizer, template, max_length, start)
+            except OverlongPromptError as error:
+                raise overlong_prompts(examples, tokenizer, template, max_length) from error
             yield done.sequences, done.truncated
 
     def make(path: Path) -> None:
@@ -117,7 +125,7 @@ def to_sequences(
         if not answer or not examples[number].response.strip():
             raise ConfigError(
                 f"Example {first + number} has an answer without a single token: "
-                f"{examples[number].response!r}. Remove it or set skip_empty=true."
+                f"{examples[number].response!r}. Remove the record; the tokenizer drops all of it."
             )
         if not prompt:
             raise ConfigError(
@@ -126,7 +134,7 @@ def to_sequences(
             )
         room = max_length - len(prompt)
         if room < 1:
-            raise ConfigError(
+            raise OverlongPromptError(
                 f"The prompt of Example {first + number} has {len(prompt)} tokens, which leaves no "
                 f"room for an answer in max_length={max_length}. Raise max_length (up to the "
                 f"model's context) or remove the prompt, which begins "
@@ -136,6 +144,30 @@ def to_sequences(
         truncated += len(whole) > room
         sequences.append(TokenizedExample(tuple(prompt), tuple(whole[:room])))
     return Tokenized(sequences, truncated)
+
+
+def overlong_prompts(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    max_length: int,
+) -> OverlongPromptError:
+    """Makes the error that says how many prompts leave no room for an answer, and of the longest
+    how long it is and how it begins."""
+    count, longest, begins = 0, 0, ""
+    for start in range(0, len(examples), BLOCK):
+        block = examples[start : start + BLOCK]
+        found = to_sequences(block, tokenizer, template, sys.maxsize).sequences
+        for example, sequence in zip(block, found, strict=True):
+            length = len(sequence.prompt_ids)
+            count += length >= max_length
+            if length > longest:
+                longest, begins = length, example.prompt[:60]
+    return OverlongPromptError(
+        f"{count} of {len(examples)} prompts leave no room for an answer in max_length="
+        f"{max_length} tokens; the longest has {longest} and begins {begins!r}. Raise max_length "
+        "(up to the model's context), or remove or shorten these prompts."
+    )
 
 
 def _key(

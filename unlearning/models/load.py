@@ -84,9 +84,11 @@ def load_model(
     name_or_path: str | Path,
     dtype: torch.dtype = torch.float32,
     eight_bit: bool = False,
+    keep_dropout: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
-    """Loads a causal language model by hub id, folder or GGUF file, in train mode with dropout off.
+    """Loads a causal language model by hub id, folder or GGUF file, in train mode, with dropout off
+    unless it is to be kept.
 
     In fp32 by default whatever the stored dtype is: OPT is stored in fp16, in which AdamW diverges,
     and at the paper's learning rate pure bf16 rounds most updates away. Use `bf16-mixed` for speed.
@@ -94,6 +96,7 @@ def load_model(
     Args:
         eight_bit: its linear layers in 8 bits (arXiv 2208.07339), on this process's GPU. Such a
             model is trained with an adapter only.
+        keep_dropout: leave the model's own dropout rates alone.
 
     Raises:
         ConfigError: no model is there; its files lack weights, hold other ones or are damaged; it
@@ -116,7 +119,8 @@ def load_model(
         quantised = BitsAndBytesConfig(load_in_8bit=True)
         options = {"quantization_config": quantised, "device_map": {"": device}, **options}
     model = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
-    disable_dropout(model)
+    if not keep_dropout:
+        disable_dropout(model)
     return model.train()  # from_pretrained returns eval mode, which Lightning would keep
 
 

@@ -35,7 +35,9 @@ def prepare_policy(
         ConfigError: from `add_adapter`; nothing is trainable; an 8-bit model without an adapter; a
             model wrapped by `torch.compile`.
     """
-    policy: CausalLM = load_model(model) if isinstance(model, str) else model
+    policy: CausalLM = (
+        load_model(model, keep_dropout=keep_dropout) if isinstance(model, str) else model
+    )
     if "_orig_mod" in dict(policy.named_children()):
         raise ConfigError(
             "The model is the output of torch.compile, which renames its weights. Give the model "

@@ -12,6 +12,7 @@ from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.files import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
+from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
 from unlearning.run.config.debug import limited
@@ -47,6 +48,8 @@ def unlearning_run(run: RunContext) -> int:
     """
     judge = train_judge(run)
     base = make_base(run)
+    if run.config.model.base is not None:  # of any other base it was looked at before
+        check_lengths(run.config, run.data, run.sets, tokenizer_named(run.config, base))
     original = None if run.config.finetune is None else evaluate_kept(run, judge, base, "original")
     finetuned = finetune(run, base)
     oracle = evaluate_oracle(run, judge, base)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
@@ -9,6 +11,7 @@ from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
+from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
 from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.build import (
@@ -42,6 +45,7 @@ def check_evaluation(config: DictConfig) -> list[str]:
     aggregates(config, sets)
     check_against(config, evaluated_models(config))
     found += [f"prompt set {each.name}: {len(each.examples)} prompts" for each in sets]
+    found += _lengths(config, data, sets, online=False)
     return found + (check_classifier(config) if measures_harm(sets) else [])
 
 
@@ -73,7 +77,19 @@ def look_through_evaluation(config: DictConfig, data: Data) -> list[PromptSet]:
     sets = evaluated_sets(config, data)
     check_against(config, evaluated_models(config))
     aggregates(config, sets)
+    _lengths(config, data, sets, online=True)
     return sets
+
+
+def _lengths(config: DictConfig, data: Data, sets: list[PromptSet], online: bool) -> list[str]:
+    """Checks the prompts' lengths by every model's tokenizer that is there (or is asked for)."""
+    found: list[str] = []
+    made = "" if makes_base(config) else None
+    for name in filter(None, evaluated_models(config).values()):
+        where = tokenizer_of(config, name, adapter_base(config, name, made))
+        if Path(where).is_dir() or (online and where):
+            found += check_lengths(config, data, sets, tokenizer_named(config, where))
+    return list(dict.fromkeys(found))
 
 
 def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
+from transformers import OPTConfig
 
 from unlearning.classifier.pretrained import check_local_classifier
 from unlearning.errors import ConfigError
@@ -77,6 +78,12 @@ def check_base_recipe(config: DictConfig) -> None:
     """
     build_base_data(config).check()
     shape = config.model.base.architecture
+    ours = {"dropout", "vocab_size", "word_embed_proj_dim"}  # set by the recipe itself
+    if unknown := sorted(set(map(str, shape)) - (set(OPTConfig().to_dict()) - ours)):
+        raise ConfigError(
+            f"model.base.architecture.{unknown[0]}: OPTConfig has no such field, or the recipe "
+            "sets it itself. Remove it."
+        )
     if shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(
             f"model.base.architecture: hidden_size={shape.hidden_size} is no multiple of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase
@@ -16,8 +16,9 @@ from unlearning.data.pretraining import PretrainingDataModule
 from unlearning.data.template import Template
 from unlearning.metrics.metric import Metric
 from unlearning.nested import walk
+from unlearning.run.config.build import check_trainer
 from unlearning.run.config.method import METHODS
-from unlearning.run.config.targets import Kinds, check_call, check_target
+from unlearning.run.config.targets import Kinds, check_target
 
 CALLBACKS = ("guard", "harm", "bleu", "samples", "checkpoint")
 """Nodes of `callbacks` that hold settings."""
@@ -29,11 +30,15 @@ def check_targets(config: DictConfig) -> None:
     Raises:
         ConfigError: one is not of the kind that its key expects, or does not take its arguments.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    check_nodes(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
+def check_nodes(plain: Mapping[str, Any]) -> None:
+    """`check_targets` of a configuration as plain values."""
     for key, node, kinds in _nodes(plain):
         if isinstance(node, Mapping) and "_target_" in node:
             check_target(node, kinds, key)
-    check_call(Trainer, plain["trainer"], "trainer")
+    check_trainer(plain["trainer"])
 
 
 def _nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Kinds]]:

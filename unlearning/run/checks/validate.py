@@ -13,7 +13,9 @@ from unlearning.models.adapter import check_adapter_settings
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
+from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_models
+from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
 from unlearning.run.config.build import (
     build_template,
@@ -41,11 +43,17 @@ def validate(config: DictConfig) -> list[str]:
     if config.task == EVALUATE:
         return check_evaluation(config)
     build_template(config)
+    check_loss_options(config)
     found = [check_method(config), _optimizer(config), *check_tracking(config)]
     found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
-    return [*found, *lines, *check_models(config, data)]
+    found += [*lines, *check_models(config, data)]
+    named = config.model.tokenizer or config.model.name_or_path
+    if named is None or not Path(named).is_dir() or on_hub(data):
+        return found  # what is made, or on a hub, is looked at when it is there
+    sets = prompt_sets(config, data)
+    return found + check_lengths(config, data, sets, tokenizer_named(config, named))
 
 
 def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
@@ -60,6 +68,9 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     sets = prompt_sets(config, data)
     aggregates(config, sets)
     check_watched(config, data, sets)
+    named = config.model.tokenizer or config.model.name_or_path
+    if named is not None:
+        check_lengths(config, data, sets, tokenizer_named(config, named))
     return sets
 
 
@@ -82,6 +93,7 @@ def _training(config: DictConfig) -> None:
         build_guard(config)
     if callbacks.checkpoint:
         build_checkpoints(config, Path())
+        check_best(config)
     try:
         build_trainer(config, max_steps=1, callbacks=[*unlearning_callbacks(config).values()])
     except RuntimeError as error:  # two callbacks whose states would have one name

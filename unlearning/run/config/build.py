@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -18,7 +19,7 @@ from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
-from unlearning.run.config.targets import build, made_arguments
+from unlearning.run.config.targets import build, check_call, made_arguments
 from unlearning.run.process.ranks import surroundings
 
 
@@ -136,6 +137,15 @@ def build_trainer(config: DictConfig, alone: bool = False, **settings: Any) -> T
         raise ConfigError(f"The trainer cannot be made of these settings: {error}") from error
 
 
+OF_SCHEMA = ("accelerator", "devices", "precision")
+"""Keys of `trainer` that take more than Lightning's Trainer does; the schema looks at them."""
+
+
+def check_trainer(options: dict[str, Any]) -> None:
+    """Checks the other arguments of `lightning.Trainer`, and what is to be made for them."""
+    check_call(Trainer, {n: v for n, v in options.items() if n not in OF_SCHEMA}, "trainer")
+
+
 def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) -> dict[str, Any]:
     """Returns the arguments of `lightning.Trainer`.
 
@@ -152,6 +162,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         one = devices[:1] if isinstance(devices, list) else 1
         options.update(devices=one, num_nodes=1, strategy="auto")
         environment = LightningEnvironment()
+    check_trainer(options)
     options = made_arguments(Trainer, options, "trainer")
     options = {
         "enable_checkpointing": False,
@@ -161,12 +172,21 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         **options,
         **settings,
     }
+    if options["logger"]:
+        options["callbacks"] = _with_learning_rate(options.get("callbacks"))
     if environment is not None:  # decided in one place, not guessed again
         options["plugins"] = [*options.get("plugins", []), environment]
     options.setdefault("precision", "auto")
     if options["precision"] == "auto":
         options["precision"] = precision(config)
     return options
+
+
+def _with_learning_rate(callbacks: Any) -> list[Callback]:
+    """Adds the learning rate to what is logged, as `lr-<optimizer>`."""
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    monitored = any(isinstance(callback, LearningRateMonitor) for callback in found)
+    return found if monitored else [LearningRateMonitor("step"), *found]
 
 
 def precision(config: DictConfig) -> str:

@@ -22,6 +22,7 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import KINDS
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of
+from unlearning.run.config.arguments import check_arguments
 from unlearning.run.config.build import build_template, own_source
 from unlearning.run.config.targets import build
 from unlearning.types import Example, Generation, PromptSet
@@ -121,8 +122,21 @@ def build_metric(node: Any, where: str) -> Metric:
     given = ("name", "label", "direction")
     changed: dict[str, Any] = {key: settings[key] for key in given if key in settings}
     if "interval" in settings:
-        changed["interval"] = _imported(settings["interval"], where)
-    return replace(found, **changed).with_options(settings.get("options") or {})
+        changed["interval"] = _interval(settings["interval"], where)
+    options = settings.get("options") or {}
+    check_arguments(found.function, options, f"{where}.options", 2 if found.against else 1)
+    return replace(found, **changed).with_options(options)
+
+
+def _interval(path: Any, where: str) -> Any:
+    found = _imported(path, f"{where}.interval")
+    methods = (getattr(found, name, None) for name in ("interval", "interval_of_change"))
+    if isinstance(found, type) or not all(map(callable, methods)):
+        raise ConfigError(
+            f"{where}.interval={path} is no interval: expected an object with the methods of "
+            "unlearning.metrics.bootstrap.IntervalMethod."
+        )
+    return found
 
 
 def _imported(path: Any, where: str) -> Any:

@@ -185,13 +185,18 @@ def ordinary_folder(store: Store, name: str) -> str:
 
 
 def load_base(
-    config: DictConfig, base: str, eight_bit: bool = False, tokenizer: str | None = None
+    config: DictConfig,
+    base: str,
+    eight_bit: bool = False,
+    tokenizer: str | None = None,
+    keep_dropout: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model and its tokenizer by name or folder, in the configured revision.
 
     Args:
         eight_bit: its weights in 8 bits, to be trained under an adapter.
         tokenizer: name or folder; None: `model.tokenizer`, or the model's own.
+        keep_dropout: leave the model's own dropout rates alone.
 
     Raises:
         ConfigError: they do not belong together, `data.max_length` is above the context, or the
@@ -201,7 +206,8 @@ def load_base(
     name = tokenizer or config.model.tokenizer or base
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
     build_template(config).check(loaded)
-    model = load_model(base, eight_bit=eight_bit, **({} if Path(base).is_dir() else revision))
+    options = {} if Path(base).is_dir() else revision
+    model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded

@@ -103,7 +103,7 @@ def unlearn(
         watch: makes the callbacks for a tokenizer, see `unlearning.run.stages.callbacks`.
     """
     checkpoint = ranks.share(_text(last_checkpoint(folder) if ranks.leads else None))
-    policy, tokenizer = load_base(config, start)
+    policy, tokenizer = load_base(config, start, keep_dropout=config.unlearn.keep_dropout)
     stream = _stream(config, data, policy, tokenizer)
     of_base = config.reference.of == "base" and start != base
     other = load_base(config, base)[0] if of_base else None
@@ -123,7 +123,9 @@ def unlearn(
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=True)
         unlearned = whole_policy(trainer, module)
     cut = [
-        f"{n} {name} answers were cut to max_length" for name, n in stream.truncated.items() if n
+        f"{n} {name} answers were cut to data.max_length={stream.max_length}"
+        for name, n in stream.truncated.items()
+        if n
     ]
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(

@@ -27,7 +27,7 @@ def sentences(error: ValidationError, annotation: Any, values: Any, key: str = "
     """
     found: dict[Path, str] = {}
     for each in error.errors(include_url=False):
-        path, known = _path(each["loc"], values)
+        path, known = _path(each, values)
         if each["type"] in ("missing", "extra_forbidden"):
             known = False
         if path not in found or known is False:
@@ -46,16 +46,16 @@ def dotted(path: Path, key: str = "") -> str:
     return key
 
 
-def _path(location: Sequence[Any], values: Any) -> tuple[Path, bool]:
+def _path(each: Any, values: Any) -> tuple[Path, bool]:
     """Returns where in the values an error is, without pydantic's names of a union's members."""
     path: list[Any] = []
-    for part in location:
+    for part in each["loc"]:
         mapping = isinstance(values, Mapping)
         item = isinstance(values, list) and isinstance(part, int) and part < len(values)
         if item or (mapping and part in values):
             values = values[part]
             path.append(part)
-        elif mapping and part is location[-1]:  # it is missing
+        elif each["type"] == "missing" and part is each["loc"][-1]:
             return (*path, part), False
     return tuple(path), True
 

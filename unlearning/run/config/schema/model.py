@@ -18,7 +18,6 @@ class Architecture(Open):
     num_attention_heads: Count
     ffn_dim: Count
     max_position_embeddings: TwoTokens
-    dropout: BelowOne = 0.0
     attention_dropout: BelowOne = 0.0
     layerdrop: BelowOne = 0.0
     __pydantic_extra__: dict[str, Any]

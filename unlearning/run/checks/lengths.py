@@ -1,0 +1,101 @@
+"""Checks, before any work, that prompts leave room for an answer; counts answers that are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+
+from unlearning.data.bookcorpus import BookCorpusDataModule
+from unlearning.data.finetuning import has_windows, tokenize_source
+from unlearning.data.tokenize import Tokenized, tokenize_examples
+from unlearning.errors import ConfigError
+from unlearning.metrics.prompt_sets import needs_of
+from unlearning.models.load import load_tokenizer
+from unlearning.run.checks.data import Data
+from unlearning.run.config.build import build_template
+from unlearning.run.config.evaluate import EVALUATE
+from unlearning.run.stages.finetune import finetuned_sets
+from unlearning.types import PromptSet
+
+
+def check_lengths(
+    config: DictConfig, data: Data, sets: list[PromptSet], tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Tokenises what is trained on and what is scored, with the settings that the stages have.
+
+    They find it kept, under `cache_dir`; `validate=true` keeps nothing. Streams and texts in
+    windows are cut to fit anyway.
+
+    Returns:
+        A line for each data set with answers that are cut.
+
+    Raises:
+        ConfigError: prompts that leave no room for an answer: how many, and the longest.
+    """
+    cache_dir = None if config.validate else config.cache_dir
+    template, length = build_template(config), config.data.max_length
+    found: list[str] = []
+
+    def look(key: str, limit: str, tokenize: Callable[[], Tokenized]) -> None:
+        try:
+            tokenized = tokenize()
+        except ConfigError as error:
+            raise ConfigError(f"{key} ({limit}): {error}") from error
+        if tokenized.truncated:
+            found.append(
+                f"{key}: {tokenized.truncated} of {len(tokenized.sequences)} answers are cut "
+                f"to {limit}"
+            )
+
+    if config.task != EVALUATE:
+        for name in ("forget", "retain"):
+            module = data[name]
+            if module is None or (isinstance(module, BookCorpusDataModule) and module.streaming):
+                continue
+            examples = module.examples("train")
+            look(
+                f"data.{name}", f"data.max_length={length}",
+                partial(tokenize_examples, examples, tokenizer, template, length, cache_dir),
+            )  # fmt: skip
+        _finetuned(config, data, tokenizer, look, cache_dir)
+    for each in sets:
+        if needs_of(each) & {"target", "alternatives"}:
+            own = replace(template, **each.template)
+            look(
+                f"evaluation.prompt_sets.{each.name}", f"data.max_length={length}",
+                partial(tokenize_examples, each.examples, tokenizer, own, length, cache_dir),
+            )  # fmt: skip
+    return found
+
+
+def tokenizer_named(config: DictConfig, name: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model, in the configured revision where it is from a hub."""
+    on_hub = not Path(name).is_dir()
+    options = {"revision": config.model.revision} if on_hub and config.model.revision else {}
+    return load_tokenizer(name, **options)
+
+
+def _finetuned(
+    config: DictConfig,
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    look: Callable[[str, str, Callable[[], Tokenized]], None],
+    cache_dir: str | None,
+) -> None:
+    if config.finetune is None or config.finetune.load is not None:
+        return
+    template, length = build_template(config), config.finetune.context_length
+    for name, splits in finetuned_sets(config).items():
+        module = data[name]
+        if module is None or has_windows(module):
+            continue
+        for split in splits:
+            look(
+                f"finetune.sets.{name}", f"finetune.context_length={length}",
+                partial(tokenize_source, module, tokenizer, length, template, split, cache_dir),
+            )  # fmt: skip
