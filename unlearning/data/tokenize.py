@@ -155,8 +155,8 @@ def overlong_prompts(
     """Makes the error that says how many prompts leave no room for an answer, and of the longest
     how long it is and how it begins."""
     count, longest, begins = 0, 0, ""
-    for start in range(0, len(examples), BLOCK):
-        block = examples[start : start + BLOCK]
+    for first in range(0, len(examples), BLOCK):
+        block = examples[first : first + BLOCK]
         found = to_sequences(block, tokenizer, template, sys.maxsize).sequences
         for example, sequence in zip(block, found, strict=True):
             length = len(sequence.prompt_ids)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
@@ -91,7 +89,7 @@ def _lengths(config: DictConfig, data: Data, sets: list[PromptSet], online: bool
     made = "" if makes_base(config) else None
     for name in filter(None, evaluated_models(config).values()):
         where = tokenizer_of(config, name, adapter_base(config, name, made))
-        if Path(where).is_dir() or (online and where):
+        if is_here(where) or (online and where):
             found += check_lengths(config, data, sets, tokenizer_named(config, where))
     return list(dict.fromkeys(found))
 

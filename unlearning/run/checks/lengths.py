@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +16,7 @@ from unlearning.errors import ConfigError
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.load import load_tokenizer
 from unlearning.run.checks.data import Data
+from unlearning.run.checks.weights import is_here
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.stages.finetune import finetuned_sets
@@ -76,7 +76,7 @@ def check_lengths(
 
 def tokenizer_named(config: DictConfig, name: str) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model, in the configured revision where it is from a hub."""
-    on_hub = not Path(name).is_dir()
+    on_hub = not is_here(name)
     options = {"revision": config.model.revision} if on_hub and config.model.revision else {}
     return load_tokenizer(name, **options)
 

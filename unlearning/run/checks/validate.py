@@ -19,6 +19,7 @@ from unlearning.run.checks.models import check_models
 from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
 from unlearning.run.checks.tokens import token_lines
+from unlearning.run.checks.weights import is_here
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -57,7 +58,7 @@ def validate(config: DictConfig) -> list[str]:
     if config.validate:
         found += token_lines(config, data, config.model.name_or_path)
     named = config.model.tokenizer or config.model.name_or_path
-    if named is None or not Path(named).is_dir() or on_hub(data):
+    if named is None or not is_here(named) or on_hub(data):
         return found  # what is made, or on a hub, is looked at when it is there
     return found + check_lengths(config, data, sets, tokenizer_named(config, named))
 
