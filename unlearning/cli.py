@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearning.errors import BAD_INPUT, ConfigError
+from unlearning.errors import BAD_INPUT, INTERRUPTED, ConfigError
 from unlearning.run.config.evaluate import EVALUATE, evaluation_overrides
 from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
@@ -38,6 +38,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         code = BAD_INPUT
+    except KeyboardInterrupt:  # while modules are imported or the configuration is composed
+        print("\nStopped before the run began.", file=sys.stderr)
+        code = INTERRUPTED
     if code:
         sys.exit(code)
 
@@ -145,7 +148,10 @@ def _report(arguments: list[str]) -> int:
     from unlearning.report import write_report
     from unlearning.report.sweep import is_sweep_folder, write_sweep_report
 
-    if len(arguments) != 1:
+    if set(arguments) & set(HELP):
+        print("unlearn report <run or sweep folder>: writes its report again.")
+        return 0
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
     folder = Path(arguments[0])
     if not folder.is_dir():
