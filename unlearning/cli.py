@@ -85,6 +85,7 @@ def _main(arguments: list[str]) -> int:
 
 def _resumed(folder: Path, others: list[str]) -> int:
     from unlearning.run.output.run_folder import load_config
+    from unlearning.run.tracking.secrets import check_no_environment
     from unlearning.sweep import is_sweep
     from unlearning.sweep.words import quoted
 
@@ -94,6 +95,7 @@ def _resumed(folder: Path, others: list[str]) -> int:
             f"{shlex.quote(str(folder))}; with one of its runs: unlearn resume=<its folder>."
         )
     config = load_config(folder)
+    check_no_environment(config, folder)
     if others:  # has to be the run's own configuration, which is looked at when it is composed
         return _composed([*others, f"hydra.run.dir={quoted(str(folder))}"], resume=True)
     return _start(config, folder, resume=True)

@@ -38,14 +38,14 @@ from .small import checked
         ("data.mismatch_per_prompt=2.5", r"^data\.mismatch_per_prompt=2\.5 must be a whole number"),
         ("data.mismatch_per_prompt=0", r"draws no mismatch answers, and objective\.mismatch"),
         ("data.max_length=8", r"^data\.max_length=8 must be a whole number of at least 16"),
-        ("objective.forget.options.cap=-1", r"^objective\.forget\.options\.cap=-1 must be .*above 0"),
+        ("objective.forget.options.cap=-1", r"^objective\.forget\.options\.cap=-1 must be a num"),
         ("objective.retain.weight=-1", r"^objective\.retain\.weight=-1 must be 0 or a positive"),
-        ("classifier.batch_size=0", r"^classifier\.batch_size=0 must be a whole number of at least 1"),
-        ("classifier.threshold=0", r"^classifier\.threshold=0 must be a number above 0 and below 1"),
+        ("classifier.batch_size=0", r"^classifier\.batch_size=0 must be a whole number of"),
+        ("classifier.threshold=0", r"^classifier\.threshold=0 must be a number above 0 and"),
         ("cache_dir=null", r"^cache_dir=null must be a path"),
         ("callbacks.checkpoint.best=foo", r"best='foo' is not logged.* There are .*train/total"),
         ("callbacks.checkpoint.best=train/forgt", r"Did you mean 'train/forget'"),
-        ("evaluation.prompt_sets.related.limit=-2", r"related\.limit=-2 must be .* at least 1 or null"),
+        ("evaluation.prompt_sets.related.limit=-2", r"limit=-2 must be .* at least 1 or null"),
         ("validate=no", r"^validate='no' must be true or false\. .* write validate=false"),
         ("unlearn.gradient_checkpointing=off", r"write unlearn\.gradient_checkpointing=false"),
         ("name=../..", r"^name='\.\./\.\.' must be a name without slashes"),
@@ -54,7 +54,7 @@ from .small import checked
         ("trainer.accelerator=tpu", r"must be one of auto, cpu, gpu, cuda, mps"),
         ("evaluation.rouge_threshold=2", r"must be a number above 0 and at most 1"),
         ("trainer.devices=0", r"^trainer\.devices=0 must be a whole number of at least 1"),
-        ("+trainer.max_epochs=3", r"^trainer\.max_epochs is set by each stage itself\. Use finetune"),
+        ("+trainer.max_epochs=3", r"^trainer\.max_epochs is set by each stage itself\. Use"),
         ("+trainer.limit_train_batchs=3", r"takes no 'limit_train_batchs'\. Did you mean"),
         ("+trainer.max_depth=3", r"takes no 'max_depth'"),
         ("+trainer.benchmark=3", r"^trainer\.benchmark=3 must be true or false"),
@@ -71,22 +71,22 @@ def test_what_is_wrong_and_what_to_do(compose_config, words, message):
 
 def test_all_that_is_wrong_is_said_at_once(compose_config):
     words = ("seed=-1", "unlearn.max_steps=0", "evaluation.batch_size=many")
-    with pytest.raises(ConfigError, match="^3 settings are wrong:\n  seed=-1") as refused:
+    with pytest.raises(ConfigError, match=r"^3 settings are wrong:\n  seed=-1") as refused:
         check_schema(compose_config("experiment=demo", *words))
     assert all(word.split("=")[0] in str(refused.value) for word in words)
 
 
 def test_a_run_of_an_earlier_version_is_still_read(compose_config):
-    config = compose_config("experiment=demo")
+    values = OmegaConf.to_container(compose_config("experiment=demo"))
     for key in ("alternate", "alternates_per_prompt"):  # younger than 0.4
-        del config.data[key]
-    check_schema(config)
+        del values["data"][key]
+    check_schema(OmegaConf.create(values))
 
 
 def test_the_configuration_of_a_run_has_no_part_of_hydras(compose_config):
-    config = OmegaConf.merge(compose_config("experiment=demo"), {"hydra": {"run": {"dir": "x"}}})
-    with pytest.raises(ConfigError, match="^hydra"):
-        check_schema(config)
+    values = OmegaConf.to_container(compose_config("experiment=demo"))
+    with pytest.raises(ConfigError, match=r"^hydra: a run's own configuration"):
+        check_schema(OmegaConf.create({**values, "hydra": {"run": {"dir": "x"}}}))
 
 
 def choices(model, key):

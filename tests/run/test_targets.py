@@ -150,7 +150,7 @@ def test_a_function_of_a_library_is_none(path):
     "text",
     [
         "hydra: {callbacks: {x: {_target_: os.system, command: 'true'}}}",
-        "hydra: {sweeper: {sampler: {_target_: subprocess.Popen}}}",
+        "hydra: {sweeper: {params: {x: {_target_: subprocess.Popen}}}}",
         "hydra: {job_logging: {version: 1, handlers: {x: {class: subprocess.Popen}}}}",
         "hydra: {hydra_logging: {version: 1, formatters: {x: {'()': builtins.eval}}}}",
     ],
@@ -174,6 +174,18 @@ def test_a_run_folder_from_elsewhere_is_checked_like_any_configuration(
         main()
     assert stopped.value.code == 2 and "callbacks.mine.inner" in capsys.readouterr().err
     assert CALLS == []
+
+
+def test_a_run_folder_from_elsewhere_reads_nothing_of_the_environment(
+    compose_config, tmp_path, monkeypatch, capsys
+):
+    config = compose_config("experiment=demo")
+    config.description = "${oc.env:SOMETHING_OWN}"
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    monkeypatch.setattr("sys.argv", ["unlearn", f"resume={tmp_path}"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and "description in" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
