@@ -12,9 +12,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from unlearning.errors import ConfigError
+from unlearning.locks import locked
 from unlearning.once import lock_of, made_once, remove_unfinished
 
 
@@ -151,7 +151,7 @@ def test_what_a_killed_process_had_begun_is_cleared_and_what_lives_is_not(tmp_pa
         (tmp_path / f".{name}.partial").mkdir()
         (tmp_path / f".{name}.partial/weights").touch()
     lock_of(tmp_path / "dead").touch()
-    with FileLock(lock_of(tmp_path / "alive")):
+    with locked(lock_of(tmp_path / "alive")):
         remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.glob(".*.partial")) == [
         ".alive.partial", ".foreign.partial",

@@ -23,10 +23,10 @@ from unlearning.models.decoder import (
     output_head,
     tied_gradient,
     unwrap,
-    why_no_tree_rows,
 )
 from unlearning.models.load import check_context, check_vocabulary
 from unlearning.models.policy import prepare_policy
+from unlearning.models.trial import check_model, why_no_tree_rows
 from unlearning.training.base import OptimizedModule
 from unlearning.training.optimizers import Schedule
 from unlearning.training.settings import plain_settings
@@ -84,6 +84,7 @@ class CausalLMModule(OptimizedModule):
         self.policy = prepare_policy(
             model, lora, keep_dropout=True, gradient_checkpointing=gradient_checkpointing
         )
+        check_model(self.policy)
         check_head(self.policy)
         tied_gradient(self.policy)  # tried now, not in the first step
 

@@ -19,12 +19,12 @@ from unlearning.models.decoder import (
     check_head,
     tied_gradient,
     unwrap,
-    why_no_tree_rows,
 )
 from unlearning.models.layers import check_layers, freeze_above
 from unlearning.models.load import check_context, check_vocabulary
 from unlearning.models.policy import prepare_policy
 from unlearning.models.trained import choose_trained
+from unlearning.models.trial import check_model, check_train_mode, why_no_tree_rows
 from unlearning.objective import PAPER_TERMS, Objective
 from unlearning.ranges import Count, Positive, Whole
 from unlearning.reference import Mode, Reference
@@ -131,6 +131,9 @@ class UnlearningModule(OptimizedModule):
         self.policy = prepare_policy(model, lora, keep_dropout, gradient_checkpointing)
         if trained is not None:
             choose_trained(self.policy, trained)
+        check_model(self.policy)
+        if not keep_dropout:
+            check_train_mode(self.policy)
         check_head(self.policy)
         layers = list(self.objective.layers)
         check_layers(self.policy, layers)

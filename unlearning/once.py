@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from unlearning.errors import ConfigError
 from unlearning.files import aside_of, atomic_write, remove, set_aside, write_text
+from unlearning.locks import locked, take
 from unlearning.sums import other_sum, problem_of_folder, sum_of_file
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def made_once(path: str | Path, make: Callable[[Path], None]) -> Path:
     if path.is_file() and problem(path) is None:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock_of(path)):
+    with locked(lock_of(path)):
         if not is_whole(path):
             with atomic_write(path) as aside:
                 make(aside)
@@ -84,9 +83,10 @@ def remove_unfinished(folder: Path) -> None:
     that nobody holds."""
     for aside in folder.glob(aside_of(folder / "*").name):
         lock = lock_of(folder / aside.name.removeprefix(".").removesuffix(".partial"))
-        if lock.is_file():
-            with suppress(Timeout), FileLock(lock, timeout=0):
-                remove(aside)
+        handle = take(lock, wait=False) if lock.is_file() else None
+        if handle is not None:
+            remove(aside)
+            os.close(handle)
 
 
 def _sum_beside(path: Path) -> Path:

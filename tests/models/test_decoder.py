@@ -17,9 +17,9 @@ from unlearning.models.decoder import (
     evaluating,
     frozen_copy,
     output_head,
-    takes_tree_rows,
     unwrap,
 )
+from unlearning.models.trial import takes_tree_rows
 from unlearning.types import TokenizedExample
 
 

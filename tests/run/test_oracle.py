@@ -166,7 +166,12 @@ def test_the_base_model_is_the_oracle_of_a_fine_tuning_on_the_forget_set_alone(
 
 
 def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy):
-    config = compose_pairs(f"oracle={opt_folder}", "finetune=none", f"cache_dir={tmp_path}/cache")
+    mean = "unlearning.metrics.harmonic_mean.harmonic_mean"
+    node = f"{{metric: {mean}, of: [retain_heldout/rouge_accuracy]}}"
+    config = compose_pairs(
+        f"oracle={opt_folder}", "finetune=none", f"cache_dir={tmp_path}/cache",
+        f"+evaluation.aggregates.utility={node}",
+    )  # fmt: skip
     run(config, tmp_path / "run")
     assert not spy
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
@@ -179,6 +184,8 @@ def test_a_retrained_model_can_be_named(compose_pairs, opt_folder, tmp_path, spy
         metrics["oracle"]["retain_heldout/perplexity"]
         == metrics["before"]["retain_heldout/perplexity"]
     )
+    utility = metrics["oracle"]["aggregates/utility"]
+    assert utility == metrics["before"]["aggregates/utility"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_stages_share_a_run(tmp_path):
     folder = tmp_path / "7"
     with Tracking(config(WANDB, sweep=sweep), folder) as tracking:
         log(tracking, "classifier", step=9, **{"train/loss": 1.0})
-        tracking.evaluated("classifier", {"accuracy": 0.75})
+        tracking.evaluated("classifier", {"accuracy": 0.75, "bins": {"a": 1.0}, "id": "x"})
         log(tracking, "unlearn", step=5, **{"train/forget": 2.0})
         report(tracking, folder)
     [run] = offline_parts(folder)
@@ -73,7 +73,9 @@ def test_the_stages_share_a_run(tmp_path):
     assert (judge["classifier/train/loss"], judge["trainer/global_step"]) == (1, 9)
     assert (main["train/forget"], main["trainer/global_step"]) == (2, 5)
     expected = {"after.s/harmful_rate.value": 0.25, "reference": "Cached", "steps": 3}
-    assert {**expected, "classifier.accuracy": 0.75}.items() <= run.summary.items()
+    expected |= {"classifier.accuracy": 0.75, "classifier.id": "x"}
+    assert expected.items() <= run.summary.items()
+    assert "classifier.bins.a" not in run.summary, "it has what one compares runs by"
     [artifact] = [a for a in run.of("artifact") if a.type == "report"]
     assert sorted(entry.path for entry in artifact.manifest.contents) == [
         "metrics.json",

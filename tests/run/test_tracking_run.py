@@ -63,6 +63,8 @@ def test_no_key_is_in_anything_that_was_written(tmp_path):
     assert main.run.run_group == "run" and main.config["objective"]["forget"]["weight"] == 0.25
     logged = {key for row in main.history for key in row}
     assert {"train/forget", "train/retain"} <= logged
+    assert {"lr-AdamW", "base/lr-AdamW", "classifier/lr-AdamW/pg1"} <= logged
+    assert len(main.summary) < 100
     assert {"classifier", "base"} <= {key.partition("/")[0] for key in logged}
     assert "after.harmful_heldout/harmful_rate.value" in main.summary
     assert {"report", "run_table"} <= {artifact.type for artifact in main.of("artifact")}

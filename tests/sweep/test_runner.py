@@ -12,6 +12,7 @@ import time
 import pytest
 
 from sweep.conftest import STAND_IN, calls
+from unlearning.locks import take
 from unlearning.sweep import processes
 from unlearning.sweep.runner import Plan, Runner
 from unlearning.sweep.state import Job, Sweep
@@ -119,7 +120,7 @@ def test_a_signal_reaches_every_job_and_nothing_new_starts(number, code, stand_i
 
 def test_a_job_that_still_runs_is_waited_for(stand_in, lines):
     (stand_in / "0").mkdir()
-    lock = processes.try_lock(stand_in / "0/.job.lock")
+    lock = take(stand_in / "0/.job.lock", wait=False)
     assert lock is not None
     earlier = subprocess.Popen(
         [sys.executable, str(STAND_IN), "objective.forget.weight=3", f"hydra.run.dir={stand_in}/0"],
@@ -147,11 +148,11 @@ def test_a_job_saves_and_ends_when_the_sweep_is_killed(stand_in):
     )
     sweep = subprocess.Popen([sys.executable, "-c", code], cwd=stand_in, stdout=subprocess.DEVNULL)
     wait_for(stand_in / "0/config.yaml")
-    assert processes.try_lock(stand_in / "0/.job.lock") is None
+    assert take(stand_in / "0/.job.lock", wait=False) is None
     sweep.kill()
     sweep.wait()
     deadline = time.monotonic() + 300
-    while (lock := processes.try_lock(stand_in / "0/.job.lock")) is None:
+    while (lock := take(stand_in / "0/.job.lock", wait=False)) is None:
         assert time.monotonic() < deadline, "the job outlived its sweep"
         time.sleep(0.05)
     os.close(lock)

@@ -96,7 +96,11 @@ def make_batch(
     trees = [replace(tree, number=number) for number, tree in enumerate(trees)]
     if layout == "padded":
         trees = [replace(tree, answers=(answer,)) for tree in trees for answer in tree.answers]
-    elif layout != "tree":
+    elif layout == "tree":
+        # Pads see pads alone there. The pad token's embedding may be all zeros, and the norm of a
+        # hidden state of zeros has no gradient (Gemma 3n takes one): any other token does.
+        pad_token_id = trees[0].prompt_ids[0]
+    else:
         raise ValueError(f"Unknown layout {layout!r}; choose 'tree' or 'padded'.")
     retain = [tree for tree in trees if tree.answers[0].role == "retain"]
     others = [tree for tree in trees if tree.answers[0].role != "retain"]

@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import nn
 
 from unlearning.models.decoder import CausalLM, unwrap
+from unlearning.models.parts import decoder_of
 
 WrapPolicy = Callable[[nn.Module, bool, int], bool]
 
@@ -35,7 +36,7 @@ def wrap_policy(policy: CausalLM) -> WrapPolicy:
 def decoder_layers(policy: CausalLM) -> list[nn.Module]:
     """Returns the repeated layers: the children of the module list that holds most of the
     weights."""
-    lists = [m for m in unwrap(policy).get_decoder().modules() if isinstance(m, nn.ModuleList)]
+    lists = [m for m in decoder_of(unwrap(policy)).modules() if isinstance(m, nn.ModuleList)]
     sizes = [sum(p.numel() for p in each.parameters()) for each in lists]
     return list(lists[sizes.index(max(sizes))]) if lists else []
 

@@ -33,20 +33,21 @@ def bytes_a_row(
     width = config.hidden_size
     heads = getattr(config, "num_attention_heads", None) or 1  # none in a state space model
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_size = getattr(config, "head_dim", None) or width // heads
-    inner = next(
-        (
-            size
-            for name in ("ffn_dim", "intermediate_size", "n_inner")
-            if (size := getattr(config, name, None)) is not None
-        ),
-        4 * width,
-    )
+    head_size = _size(config, "head_dim") or width // heads
+    inner = _size(config, "ffn_dim", "intermediate_size", "n_inner") or 4 * width
     tokens = prompt_tokens + new_tokens
     cache = config.num_hidden_layers * 2 * kv_heads * head_size * tokens * element
     logits = config.vocab_size * (element + 4)
     activations = prompt_tokens * (6 * width + 2 * inner) * element
     return int(cache + logits + activations)
+
+
+def _size(config: PretrainedConfig, *names: str) -> int:
+    """Returns the first of these sizes that is set, 0 if none is; the largest, where it differs
+    from layer to layer."""
+    settings = config.to_dict()
+    sizes = next((settings[name] for name in names if settings.get(name) is not None), 0)
+    return max(sizes) if isinstance(sizes, (list, tuple)) else int(sizes)
 
 
 def rows_that_fit(row_bytes: int, free_bytes: int, most: int = MOST_ROWS) -> int:

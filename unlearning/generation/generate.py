@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -22,7 +23,15 @@ from unlearning.generation.decoding import continuations
 from unlearning.generation.stopping import StopRule, as_tokens, before_stop, stop_tokens
 from unlearning.head.logits import Head, softcapped_
 from unlearning.head.token_losses import token_losses
-from unlearning.models.decoder import CausalLM, decode, evaluating, output_head, unwrap
+from unlearning.models.decoder import (
+    CausalLM,
+    context_length,
+    decode,
+    evaluating,
+    output_head,
+    unwrap,
+)
+from unlearning.models.trial import takes_left_pads
 from unlearning.types import TokenizedExample
 
 
@@ -87,8 +96,9 @@ def generate(
     otherwise.
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
-    would be for each prompt alone. A completion ends with an end token of the tokenizer or of the
-    model's `generation_config`, or of `end_tokens`.
+    would be for each prompt alone. Where pads would change it, only prompts of one length share a
+    batch (it is tried). A completion ends with an end token of the tokenizer or of the model's
+    `generation_config`, or of `end_tokens`.
 
     Args:
         prompts: as text in its template, or as tokens, see `encode_prompts`.
@@ -128,8 +138,19 @@ def generate(
     if ids:
         size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
         with inference_mode(model):
-            in_batches(order, size, answer)
+            for numbers in _side_by_side(model, order, ids):
+                in_batches(numbers, size, answer)
     return [found[number] for number in range(len(ids))]
+
+
+def _side_by_side(
+    model: CausalLM, order: list[int], ids: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Groups prompts, longest first, into those that may share a batch: all of them, or those of
+    one length where a model does not take pads before a prompt."""
+    if len({len(ids[n]) for n in order}) == 1 or takes_left_pads(model):
+        return [order]
+    return [list(group) for _, group in groupby(order, key=lambda n: len(ids[n]))]
 
 
 def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
@@ -143,7 +164,7 @@ def _check_context(
 ) -> None:
     """Checks prompt lengths before the first batch: past its context, a model fails with an
     IndexError."""
-    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    context = context_length(model)
     if context is not None and len(ids) + max_new_tokens > context:
         prompt = str(tokenizer.decode(ids[:60], skip_special_tokens=True))
         raise ConfigError(

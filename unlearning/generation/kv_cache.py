@@ -6,6 +6,7 @@ static cache does not, but attends to all the room there is, and cannot select r
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +67,8 @@ def preallocated_cache(model: PreTrainedModel, tokens: int) -> DynamicCache | No
     supported = getattr(model, "_supports_default_dynamic_cache", None)
     settings = getattr(model, "generation_config", None)
     if supported is None or not supported() or settings is None or settings.cache_implementation:
+        return None
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
         return None
     cache = DynamicCache(config=model.config)
     if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):

@@ -2,9 +2,8 @@
 
 The losses call the decoder, pick the positions that carry loss, and apply the head there only.
 That is right only where the model's own logits are `head(decoder(x))`, at most scaled or
-soft-capped (`logit_map`), and tree rows only where its attention takes a 4-D mask and explicit
-positions. Both are *tried* on a few tokens rather than looked up in a list of architectures;
-windows are made small for that.
+soft-capped (`logit_map`). It is *tried* on a few tokens rather than looked up in a list of
+architectures, and so is what a model does to rows (`trial`).
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unlearning.data.layout import Answer, Tree, make_batch
 from unlearning.errors import ConfigError
 from unlearning.head.logits import Head, logits_of
 from unlearning.head.tied_gradient import TiedGradient, only_looks_up
 from unlearning.models.logit_map import LogitMap, find_logit_map
-from unlearning.models.tree_masks import attention_masks, small_windows, why_no_mask
+from unlearning.models.parts import decoder_of
+from unlearning.models.tree_masks import attention_masks
 from unlearning.types import Rows
 
 CausalLM = PreTrainedModel | PeftModel
@@ -43,20 +42,22 @@ def decode(model: CausalLM, rows: Rows, tied: TiedGradient | None = None) -> Ten
     Args:
         tied: embeds the tokens in place of the embedding layer, see `tied_gradient`.
     """
-    tokens = (
-        {"input_ids": rows.input_ids}
-        if tied is None
-        else {"inputs_embeds": tied.embed(rows.input_ids)}
-    )
     base = unwrap(model)
-    output = base.get_decoder()(
-        **tokens,
-        position_ids=rows.position_ids,
-        attention_mask=attention_masks(base, rows),
-        use_cache=False,
-    )
+    hidden = last_hidden(base, rows, tied)
     scale = _logit_map(base).scale
-    return output.last_hidden_state if scale == 1 else output.last_hidden_state * scale
+    return hidden if scale == 1 else hidden * scale
+
+
+def last_hidden(base: PreTrainedModel, rows: Rows, tied: TiedGradient | None = None) -> Tensor:
+    """Computes the last hidden states [R, L, D] as the decoder gives them, see `decode`."""
+    inputs: dict[str, object] = {"attention_mask": attention_masks(base, rows), "use_cache": False}
+    if tied is None:
+        inputs["input_ids"] = rows.input_ids
+    else:
+        inputs["inputs_embeds"] = tied.embed(rows.input_ids)
+    if rows.attention_mask.ndim == 4:  # padded rows count from 0, in whatever way the model counts
+        inputs["position_ids"] = rows.position_ids
+    return decoder_of(base)(**inputs).last_hidden_state
 
 
 def output_head(model: CausalLM) -> Head:
@@ -100,7 +101,7 @@ def _logit_map(base: PreTrainedModel) -> LogitMap:
         return LogitMap()
     if base not in _LOGIT_MAPS:
         _linear_head(base)  # else there is nothing to look at
-        ids = _probe_ids(base)
+        ids = probe_ids(base)
         with torch.no_grad(), torch.autocast(base.device.type, enabled=False), evaluating(base):
             found = find_logit_map(base, ids)
             _check_logits(base, ids, found)
@@ -128,8 +129,8 @@ _TAKES_EMBEDDINGS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def _takes_embeddings(base: PreTrainedModel) -> bool:
     """Whether hidden states from embedded tokens equal those from tokens; tried once per model."""
     if base not in _TAKES_EMBEDDINGS:
-        ids = _probe_ids(base)
-        decoder, embedding = base.get_decoder(), base.get_input_embeddings()
+        ids = probe_ids(base)
+        decoder, embedding = decoder_of(base), base.get_input_embeddings()
         with evaluating(base):
             wanted = decoder(input_ids=ids, use_cache=False).last_hidden_state
             try:
@@ -151,6 +152,16 @@ def embedded_tokens(model: CausalLM) -> int:
     weight = unwrap(model).get_input_embeddings().weight
     assert isinstance(weight, Tensor)
     return weight.shape[0]
+
+
+def context_length(model: CausalLM) -> int | None:
+    """Returns how many tokens the model has positions for; None where there is no limit."""
+    config = unwrap(model).config.get_text_config(decoder=True)
+    limits = (getattr(config, name, None) for name in CONTEXT_NAMES)
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
+CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 
 
 @contextmanager
@@ -177,7 +188,7 @@ def check_head(model: CausalLM) -> None:
 def _check_logits(base: PreTrainedModel, ids: Tensor, found: LogitMap) -> None:
     """Compares the model's logits with those that the losses make."""
     head = _linear_head(base)
-    states = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+    states = decoder_of(base)(input_ids=ids, use_cache=False).last_hidden_state[0]
     bias = None if head.bias is None else head.bias * found.of_bias
     states = (states * found.scale).to(head.weight.dtype)
     ours = logits_of(states, Head(head.weight, bias, found.softcap), torch.float32)
@@ -197,41 +208,8 @@ def _check_logits(base: PreTrainedModel, ids: Tensor, found: LogitMap) -> None:
         )
 
 
-def takes_tree_rows(model: CausalLM) -> bool:
-    """Tests whether hidden states of a tree row equal those of padded rows."""
-    return not why_no_tree_rows(model)
-
-
-@torch.no_grad()
-def why_no_tree_rows(model: CausalLM) -> str:
-    """Says why a model takes no tree rows; empty where it does.
-
-    Tried on a few tokens, with windows and chunks smaller than these.
-    """
-    base = unwrap(model)
-    if why := why_no_mask(base):
-        return why
-    ids = tuple(_probe_ids(base)[0].tolist())
-    tree = Tree(ids[:4], (Answer("forget", 0, ids[2:6]), Answer("mismatch", 0, ids[3:8])))
-    other = Tree(ids[5:7], (Answer("forget", 1, ids[2:5]),))  # a second in the row
-    found = []
-    with evaluating(model), small_windows(base):
-        for layout in ("padded", "tree"):
-            batch = make_batch([tree, other], layout, ids[0]).to(base.device)  # type: ignore[arg-type]
-            try:
-                hidden = decode(model, batch.rows).flatten(0, 1)
-            except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
-                return "its decoder takes no 4-D mask with position ids"
-            found.append(torch.cat([hidden[a.loss_index] for a in batch.answers.values()]).float())
-    # In 8 bits, which inputs are computed in full depends on the rows beside.
-    exact = base.dtype == torch.float32 and not is_eight_bit(base)
-    error = ((found[0] - found[1]).norm(dim=-1) / found[0].norm(dim=-1).clamp(min=1e-6)).max()
-    if not error <= (1e-4 if exact else 5e-2):
-        return f"its hidden states in a tree row are others than in padded rows, by {error:.1g}"
-    return ""
-
-
-def _probe_ids(base: PreTrainedModel) -> Tensor:
+def probe_ids(base: PreTrainedModel) -> Tensor:
+    """Returns eight tokens [1, 8] to try a model with."""
     vocabulary = embedded_tokens(base)
     return torch.arange(8, device=base.device)[None] * 7 % vocabulary
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unlearning.errors import ConfigError
 from unlearning.models.decoder import CausalLM, decode, embedded_tokens, evaluating, unwrap
+from unlearning.models.parts import decoder_of
 from unlearning.terms import Layer
 from unlearning.types import Rows
 
@@ -23,7 +24,7 @@ def blocks(model: CausalLM) -> nn.ModuleList:
     """
     base = unwrap(model)
     number = getattr(base.config, "num_hidden_layers", None)
-    for module in base.get_decoder().modules():
+    for module in decoder_of(base).modules():
         if isinstance(module, nn.ModuleList) and len(module) == number:
             return module
     raise ConfigError(

@@ -21,7 +21,13 @@ from unlearning.errors import ConfigError
 from unlearning.files import atomic_write
 from unlearning.loading import load_pretrained
 from unlearning.loading import load_tokenizer as load_any_tokenizer
-from unlearning.models.decoder import CausalLM, embedded_tokens, is_eight_bit, unwrap
+from unlearning.models.decoder import (
+    CausalLM,
+    context_length,
+    embedded_tokens,
+    is_eight_bit,
+    unwrap,
+)
 from unlearning.models.fingerprint import base_fingerprint
 from unlearning.models.gguf import check_gguf, is_gguf, load_gguf, load_gguf_tokenizer
 from unlearning.weight_files import check_weight_files
@@ -30,8 +36,10 @@ CAUSAL = "AutoModelForCausalLM"
 BASE_FILE = "base_model.json"
 """Beside a saved adapter: on which weights it was trained."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-PADDING_OF_VOCABULARY = 1024
-"""So many more rows than the tokenizer has tokens may be embedded: vocabularies are padded."""
+PADDING_OF_VOCABULARY = 1024, 0.05
+"""So many more rows than the tokenizer has tokens may be embedded, or this share of the rows:
+vocabularies are padded, and ids kept for later (gpt-oss: 1,069 of 201,088; DeepSeek-V2: 2,385 of
+102,400). A tokenizer of another family is off by a quarter and more."""
 
 
 def check_model_folder(name_or_path: str | Path) -> None:
@@ -163,10 +171,12 @@ def check_vocabulary(model: CausalLM, tokenizer: Tokenizer) -> None:
     """Checks that a tokenizer can be this model's.
 
     Raises:
-        ConfigError: it has more tokens than the model has embeddings, or far fewer.
+        ConfigError: it has ids that the model has no embedding for, or far fewer tokens.
     """
     rows, tokens = embedded_tokens(model), len(tokenizer)
-    if tokens > rows or rows - tokens > PADDING_OF_VOCABULARY:
+    few, share = PADDING_OF_VOCABULARY
+    largest = max(tokenizer.get_vocab().values(), default=-1)  # ids may have gaps
+    if max(tokens, largest + 1) > rows or rows - tokens > max(few, share * rows):
         raise ConfigError(
             f"The tokenizer has {tokens} tokens and the model embeds {rows}: they do not belong "
             "together. Use the tokenizer that was saved with the model."
@@ -179,7 +189,7 @@ def check_context(model: CausalLM, max_length: int) -> None:
     Raises:
         ConfigError: `max_length` is above the context.
     """
-    context = getattr(unwrap(model).config, "max_position_embeddings", None)
+    context = context_length(model)
     if context is not None and max_length > context:
         raise ConfigError(f"max_length={max_length} is above the model's context, {context}.")
 
@@ -194,6 +204,8 @@ def disable_dropout(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in path:
             module.p = 0.0
+        if any("jitter" in name for name in vars(module)):
+            module.training = False  # a router that draws experts, or noise, in train mode
         for name, value in vars(module).items():
             if "drop" in name and isinstance(value, float):
                 setattr(module, name, 0.0)

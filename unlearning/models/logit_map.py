@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unlearning.errors import ConfigError
+from unlearning.models.parts import decoder_of
 
 SMALL, LARGE = 2.0**-20, 2.0**60
 """Products of the head at which a soft cap is a plain line, and at which it has flattened out."""
@@ -67,7 +68,7 @@ def _try(base: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor, Tensor] | 
     """Returns what the head is given for hidden states of 1 [L, D], what the model makes of known
     products [L, V], and these; None where the model does not call its parts as modules."""
     head: Any = base.get_output_embeddings()
-    decoder = base.get_decoder()
+    decoder = decoder_of(base)
     states: list[Tensor] = []
     products: list[Tensor] = []
 

@@ -6,7 +6,7 @@ PEFT's choice for the architecture or, where it has none, the linear layers of t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from peft.utils import (
     TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING,
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, its weigh
 
 from unlearning.errors import ConfigError
 from unlearning.models.layers import blocks
+from unlearning.models.parts import decoder_of
 
 Targets = list[str] | str | None
 
@@ -49,11 +50,13 @@ def default_targets(model: PreTrainedModel, kind: str) -> list[str] | str:
     prefix = {id(module): path for path, module in model.named_modules()}
     mixers = {id(parent) for parent in model.modules() if hasattr(parent, "conv1d")}
     fused, found = has_fused_experts(model), []
-    for block in blocks(model):
+    for block in _blocks(model):
         for path, module in block.named_modules():
             parent, _, name = path.rpartition(".")
             if not isinstance(module, (nn.Linear, Conv1D)) or ROUTER.search(path):
                 continue
+            if type(module).__module__.startswith("transformers.models."):
+                continue  # a linear layer of another forward, of which PEFT would not know
             if id(block.get_submodule(parent)) in mixers and not name.startswith("in_proj"):
                 continue
             if not (fused and name in EXPERTS):
@@ -61,6 +64,14 @@ def default_targets(model: PreTrainedModel, kind: str) -> list[str] | str:
     if not found:
         raise ConfigError(f"No layers for an adapter were found, of {describe_layers(model, None)}")
     return _shortened(found, linear_layers(model))
+
+
+def _blocks(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """Returns the decoder blocks, or the decoder where its layers are no plain list of them."""
+    try:
+        return list(blocks(model))
+    except ConfigError:
+        return [decoder_of(model)]
 
 
 def has_fused_experts(model: PreTrainedModel) -> bool:
@@ -124,6 +135,8 @@ def _named(path: str, names: Iterable[str]) -> bool:
 def _shortened(wanted: list[str], everything: list[str]) -> list[str]:
     """Returns the layers' last names, where these name no other layer."""
     names = sorted({path.rsplit(".", 1)[-1] for path in wanted})
+    if any(name.isdigit() for name in names):
+        return wanted  # "0" would name a block, too
     if set(wanted) == {path for path in everything if _named(path, names)}:
         return names
     return wanted

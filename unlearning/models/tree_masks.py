@@ -33,7 +33,7 @@ def attention_masks(model: PreTrainedModel, rows: Rows) -> Tensor | dict[str, Te
     """
     mask = rows.attention_mask
     if mask.ndim == 2:
-        return mask
+        return mask.long()  # as tokenizers give it: some models subtract it
     config = model.config.get_text_config(decoder=True)
     sizes = _limits(config)
     masks = {kind: _limited(mask, rows.position_ids, *sizes[kind]) for kind in sizes}

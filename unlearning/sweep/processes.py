@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -69,15 +68,3 @@ def _die_with_parent() -> Callable[[], None] | None:
             os._exit(1)
 
     return ask
-
-
-def try_lock(path: Path) -> int | None:
-    """Returns a file descriptor that holds the lock, or None where another process does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

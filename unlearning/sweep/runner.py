@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unlearning.errors import INTERRUPTED as CTRL_C
 from unlearning.errors import PREEMPTED, ConfigError
+from unlearning.locks import take
 from unlearning.run.process.signals import handled
 from unlearning.sweep import processes
 from unlearning.sweep.messages import duration, ending, last_error
@@ -124,7 +125,7 @@ class Runner:
             if not free:
                 return
             plan = queue.popleft()
-            lock = processes.try_lock(self.sweep.path(plan.number) / ".job.lock")
+            lock = take(self.sweep.path(plan.number) / ".job.lock", wait=False)
             if lock is None:
                 self._say_once(plan)
                 queue.append(plan)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from unlearning.errors import ConfigError
 from unlearning.files import write_json
+from unlearning.locks import take
 from unlearning.report.ending import REVERTED
 from unlearning.run.output.run_folder import foreign
 from unlearning.version import __version__
@@ -181,16 +181,13 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another sweep runs in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    handle = take(folder / LOCK, wait=False)
+    if handle is None:
         raise ConfigError(
             f"Another sweep runs in {folder}. Wait for it, or choose another folder with "
             "hydra.sweep.dir=<folder>."
-        ) from None
+        )
     try:
         yield
     finally:
-        lock.release()
+        os.close(handle)

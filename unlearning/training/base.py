@@ -34,6 +34,7 @@ from unlearning.models.decoder import (
     tied_gradient,
     unwrap,
 )
+from unlearning.models.parts import decoder_of
 from unlearning.training.master_weights import MasterWeights
 from unlearning.training.optimizers import build_optimizer, build_schedule
 from unlearning.types import Batch
@@ -62,8 +63,8 @@ class OptimizedModule(LightningModule):
         It is where a step spends its time. The step around it, with a backward inside its forward,
         cannot be traced.
         """
-        decoder = unwrap(self.policy).get_decoder()
-        decoder.compile(*args, **kwargs)  # type: ignore[operator]
+        decoder = decoder_of(unwrap(self.policy))
+        decoder.compile(*args, **kwargs)
 
     def setup(self, stage: str) -> None:
         if self._compiler_ctx is not None:

@@ -13,6 +13,7 @@ from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
+from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.build import (
     build_data,
@@ -39,6 +40,8 @@ def check_evaluation(config: DictConfig) -> list[str]:
     found = [*check_tracking(config), *check_evaluated_models(config)]
     data = build_data(config)
     found += describe_sources(data)
+    if config.validate:
+        found += _tokens(config, data)
     if on_hub(data):
         return found
     sets = evaluated_sets(config, data)
@@ -90,6 +93,13 @@ def _lengths(config: DictConfig, data: Data, sets: list[PromptSet], online: bool
         if Path(where).is_dir() or (online and where):
             found += check_lengths(config, data, sets, tokenizer_named(config, where))
     return list(dict.fromkeys(found))
+
+
+def _tokens(config: DictConfig, data: Data) -> list[str]:
+    """Describes the tokens of the first model's prompts and answers."""
+    name = next(iter(evaluated_models(config).values()))
+    base = None if name is None else adapter_base(config, name, "" if makes_base(config) else None)
+    return token_lines(config, data, name if base is None else base or None)
 
 
 def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:

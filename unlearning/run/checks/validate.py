@@ -17,6 +17,7 @@ from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_models
 from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
+from unlearning.run.checks.tokens import token_lines
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -49,6 +50,8 @@ def validate(config: DictConfig) -> list[str]:
     _training(config)
     lines, data = check_data(config)
     found += [*lines, *check_models(config, data)]
+    if config.validate:
+        found += token_lines(config, data, config.model.name_or_path)
     named = config.model.tokenizer or config.model.name_or_path
     if named is None or not Path(named).is_dir() or on_hub(data):
         return found  # what is made, or on a hub, is looked at when it is there

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -171,12 +172,21 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         **options,
         **settings,
     }
+    if options["logger"]:
+        options["callbacks"] = _with_learning_rate(options.get("callbacks"))
     if environment is not None:  # decided in one place, not guessed again
         options["plugins"] = [*options.get("plugins", []), environment]
     options.setdefault("precision", "auto")
     if options["precision"] == "auto":
         options["precision"] = precision(config)
     return options
+
+
+def _with_learning_rate(callbacks: Any) -> list[Callback]:
+    """Adds the learning rate to what is logged, as `lr-<optimizer>`."""
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    monitored = any(isinstance(callback, LearningRateMonitor) for callback in found)
+    return found if monitored else [LearningRateMonitor("step"), *found]
 
 
 def precision(config: DictConfig) -> str:

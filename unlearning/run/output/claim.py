@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unlearning.errors import ConfigError
-
-log = logging.getLogger(__name__)
+from unlearning.locks import take
 
 CLAIM = ".run.lock"
 
@@ -30,12 +27,18 @@ def claim(folder: Path) -> Iterator[int]:
     path = folder / CLAIM
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = _locked(path)
+        handle = take(path, wait=False)
     except OSError as error:
         raise ConfigError(
             f"The run folder {folder} cannot be written: {error}. Choose another one with "
             "hydra.run.dir=<folder>."
         ) from error
+    if handle is None:
+        holder = _text(path).strip()
+        raise ConfigError(
+            f"Another run works in {folder} (process {holder or 'unknown'}). Wait for it, end it, "
+            "or choose another folder with hydra.run.dir=<folder>."
+        )
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()} on {os.uname().nodename}\n".encode(), 0)
@@ -45,31 +48,11 @@ def claim(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _locked(path: Path) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
-            os.close(handle)
-            raise ConfigError(
-                f"Another run works in {path.parent} (process {holder or 'unknown'}). Wait for it, "
-                "end it, or choose another folder with hydra.run.dir=<folder>."
-            ) from None
-        except OSError as error:
-            log.warning("%s cannot be locked (%s); see that no second run uses it.", path, error)
-            return handle
-        if _is_still(path, handle):
-            return handle
-        os.close(handle)  # its owner removed it before we had the lock; there may be a new one
-
-
-def _is_still(path: Path, handle: int) -> bool:
+def _text(path: Path) -> str:
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+        return path.read_bytes()[:200].decode(errors="replace")
+    except FileNotFoundError:  # it has just ended
+        return ""
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -31,7 +31,8 @@ def check_folder(folder: Path, resume: bool = False) -> None:
     A run that was killed between its metrics and its report may be resumed for the latter.
 
     Raises:
-        ConfigError: it holds a finished run or an interrupted one, or what no run has made.
+        ConfigError: it holds a finished run or an interrupted one, or what no run has made; or its
+            record of that is damaged.
     """
     if (folder / METRICS).exists() and not (resume and not (folder / REPORT).exists()):
         raise ConfigError(
@@ -44,8 +45,10 @@ def check_folder(folder: Path, resume: bool = False) -> None:
             f"{folder} holds a run that was interrupted. Go on with it (unlearn resume={folder}), "
             "choose another folder, or move it away."
         )
+    # Listed first: a rank that comes late sees what rank 0 has made, and then its record.
+    found = [] if resume else foreign(folder, BEFORE)
     # A run that ended before it had a result, and made the folder, leaves it to the next one.
-    if not (resume or Made(folder).has(CONFIG)) and (found := foreign(folder, BEFORE)):
+    if not Made(folder).has(CONFIG) and found:
         raise ConfigError(
             f"{folder} holds what this run has not made: {', '.join(found[:4])}"
             f"{', ...' if found[4:] else ''}. A run needs a folder of its own, in which it "

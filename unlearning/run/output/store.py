@@ -9,9 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from unlearning.files import aside_of, atomic_write
+from unlearning.locks import locked
 from unlearning.once import is_whole, lock_of, problem, remove_unfinished
 from unlearning.run.process.ranks import Ranks
 from unlearning.sums import write_sums
@@ -55,7 +54,7 @@ class Store:
         if folder.is_dir() and problem(folder) is None:
             return folder, self.ranks.share(True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock_of(folder)):  # runs side by side wait here and then reuse
+        with locked(lock_of(folder)):  # runs side by side wait here and then reuse
             if is_whole(folder):
                 return folder, self.ranks.share(True)
             self.ranks.share(False)

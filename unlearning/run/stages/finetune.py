@@ -27,8 +27,9 @@ from unlearning.finetune import CausalLMModule
 from unlearning.fsdp import whole_policy
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import load_adapter, save_adapter
-from unlearning.models.decoder import CausalLM, takes_tree_rows
+from unlearning.models.decoder import CausalLM
 from unlearning.models.load import check_context, save_model
+from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import bar

@@ -134,7 +134,14 @@ def _scores(run: RunContext, answers: Models) -> dict[str, Any]:
     scores = found.to_json()
     write_resamples(run.folder / RESAMPLES, resamples(found, models))
     if apart and ORACLE in answers:
-        scores[ORACLE] = compare({ORACLE: answers[ORACLE]}, measured, settings)[ORACLE]
+        alone = {
+            f"{name}/{metric.name}"
+            for name, metrics in measured.items()
+            for metric in metrics
+            if metric.against is None
+        }
+        own = {name: each for name, each in joint.items() if set(each.of) <= alone}
+        scores[ORACLE] = compare({ORACLE: answers[ORACLE]}, measured, settings, own)[ORACLE]
         scores["models"] = list(answers)
     return {**scores, "prompt_sets": described(run.sets, measured)}
 

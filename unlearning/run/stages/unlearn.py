@@ -18,7 +18,8 @@ from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.fsdp import whole_policy
 from unlearning.metrics.likeness import bleu_to_target
-from unlearning.models.decoder import CausalLM, takes_tree_rows
+from unlearning.models.decoder import CausalLM
+from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_alternate, build_template, build_trainer
 from unlearning.run.config.method import build_module, edits_weights

@@ -19,7 +19,14 @@ from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.imports import import_object
 from unlearning.run.config.targets import build
 from unlearning.run.tracking.config import is_wandb, logger_nodes
-from unlearning.run.tracking.numbers import TABLE_COLUMNS, answer_rows, scalars, summary
+from unlearning.run.tracking.numbers import (
+    TABLE_COLUMNS,
+    answer_rows,
+    core,
+    scalars,
+    summary,
+    top_level,
+)
 from unlearning.types import Generation
 
 if TYPE_CHECKING:
@@ -72,8 +79,9 @@ class Tracking:
         return found if self._wandb is None else [*found, self._wandb.logger(stage)]
 
     def evaluated(self, stage: str, metrics: Mapping[str, Any]) -> None:
-        """Logs the scores of a stage, at any depth, as `<stage>.<name>...`."""
-        self._tell(scalars({stage: metrics}))
+        """Logs the scores of a stage, at any depth, as `<stage>.<name>...`; to W&B those alone
+        that stand at the top."""
+        self._tell(scalars({stage: metrics}), top_level(metrics, stage))
 
     def generations(self, before: Iterable[Generation], after: Iterable[Generation]) -> None:
         """Logs the answers before and after side by side."""
@@ -81,8 +89,9 @@ class Tracking:
             self._wandb.table("generations", TABLE_COLUMNS, answer_rows(before, after))
 
     def report(self, path: Path, metrics: Mapping[str, Any]) -> None:
-        """Ends the run: logs everything in `metrics.json`, and the report with it as files."""
-        self._tell(summary(metrics))
+        """Ends the run: logs everything in `metrics.json`, to W&B as a file beside the report, with
+        the core of it in the run's summary."""
+        self._tell(summary(metrics), core(metrics))
         self._exit_code = 0
         if self._wandb is not None:
             files = [path, path.with_name("metrics.json")]
@@ -103,10 +112,10 @@ class Tracking:
         """
         self._exit_code = exit_code
 
-    def _tell(self, scores: Mapping[str, Any]) -> None:
+    def _tell(self, scores: Mapping[str, Any], short: Mapping[str, Any]) -> None:
         self._scores.update(scores)
         if self._wandb is not None:
-            self._wandb.summary(scores)
+            self._wandb.summary(short)
 
     def _other(self, name: str, stage: str) -> Logger:
         """Builds a logger other than W&B's, and fills in the paths that its configuration leaves
