@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -85,6 +87,15 @@ for function in (compare, evaluate, generate):
     assert type(function).__name__ == "function", function
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["unlearning", "unlearning.data"])
+def test_no_public_name_is_a_modules(name):
+    """An import of the module would put it in the name's place, whatever was there before."""
+    package = import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules and not modules & set(package.__all__)
+    assert not [n for n in package.__all__ if inspect.ismodule(getattr(package, n))]
 
 
 @pytest.mark.parametrize("name", ["unlearning", "unlearning.data"])

@@ -83,9 +83,11 @@ def test_an_adapter_knows_its_file_again(file, tmp_path):
 def test_files_beside_it_are_another_models(original, file, tmp_path):
     moved = shutil.copy(file, tmp_path / "tiny.gguf")
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        (tmp_path / name).write_text('{"model_type": "gpt2", "auto_map": {"AutoModel": "x.X"}}')
+        (tmp_path / name).write_text('{"auto_map": {"AutoTokenizer": [null, "x.X"]}}')
+    (tmp_path / "chat_template.jinja").write_text("of another model")
     torch.testing.assert_close(logits(load_model(moved)), logits(original))
-    assert len(load_tokenizer(moved)) == 259
+    tokenizer = load_tokenizer(moved)
+    assert len(tokenizer) == 259 and tokenizer.chat_template is None
 
 
 def test_a_run_keeps_it_as_a_folder_made_once(original, file, tmp_path):

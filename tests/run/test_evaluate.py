@@ -295,6 +295,15 @@ def test_words_of_the_command_line():
         "task=evaluate", "name=evaluate", "model.name_or_path='a b'", "x=1", "--cfg", "job", "-c",
         "all",
     ]  # fmt: skip
+    for words, models in (
+        (["--config-dir=conf", "gpt2"], ["gpt2"]),
+        (["--config-dir", "conf", "gpt2"], ["gpt2"]),
+        (["-cd", "conf", "-m", "gpt2", "x=1"], ["gpt2"]),
+        (["./runs/lr=0.1/model", "/runs/lr=1/model"], ["./runs/lr=0.1/model", "/runs/lr=1/model"]),
+        (["../a=b"], ["../a=b"]),
+    ):
+        found = [w.split("=", 1)[1] for w in evaluation_overrides(words)[2:] if "'" in w]
+        assert found == [f"'{model}'" for model in models]
     with pytest.raises(ConfigError, match="takes one model, or two to compare, not 3: a, b, c"):
         evaluation_overrides(["a", "b", "c"])
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from unlearning.run.config.build import build_data, comparison_settings
-from unlearning.run.output.run_folder import config_differences, load_config
+from unlearning.run.output.same_run import config_differences, load_config
 from unlearning.run.pipeline import effective_config
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.finetune import finetuned_model

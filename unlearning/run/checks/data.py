@@ -78,7 +78,7 @@ def on_hub(data: Data) -> bool:
 
 
 def _sizes(module: ExampleDataModule) -> str:
-    if _streamed(module):
+    if streamed(module):
         return "streamed"
     return ", ".join(f"{len(module.examples(split))} {split}" for split in ("train", "test"))
 
@@ -93,7 +93,7 @@ def check_together(config: DictConfig, data: Data) -> None:
     assert forget is not None and retain is not None
     _check_cached(config, retain)
     trained = {"forget": forget.examples("train")}
-    if not _streamed(retain):
+    if not streamed(retain):
         trained["retain"] = retain.examples("train")
         UnlearningDataModule.check(
             trained["forget"], trained["retain"], config.data.mismatch_per_prompt
@@ -111,7 +111,7 @@ def _check_cached(config: DictConfig, retain: ExampleDataModule) -> None:
     """Of what passes by as a stream, no states are kept."""
     objective = objective_of(config)
     roles = set() if objective is None else objective.reference_roles
-    if config.reference.mode == "cached" and _streamed(retain) and "retain" in roles:
+    if config.reference.mode == "cached" and streamed(retain) and "retain" in roles:
         raise ConfigError(
             "reference.mode=cached keeps the reference's states of the whole retain set, and "
             "data.retain is streamed. Set data.retain.streaming=false, or choose copy, or "
@@ -126,5 +126,6 @@ def _texts(retain: ExampleDataModule) -> Iterable[str]:
     return (f"{e.conversation} {e.response}" for split in SPLITS for e in retain.examples(split))
 
 
-def _streamed(module: ExampleDataModule) -> bool:
+def streamed(module: ExampleDataModule) -> bool:
+    """Whether a data set is read as the training goes on."""
     return isinstance(module, BookCorpusDataModule) and module.streaming

@@ -11,8 +11,10 @@ from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.run.checks.architecture import check_context_length
 from unlearning.run.checks.data import Data, describe_sources, on_hub
+from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
+from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.build import (
     build_data,
@@ -21,7 +23,7 @@ from unlearning.run.config.build import (
     comparison_settings,
 )
 from unlearning.run.config.evaluate import evaluated_models
-from unlearning.run.config.prompt_sets import aggregates, check_against, prompt_sets
+from unlearning.run.config.prompt_sets import check_against, prompt_sets
 from unlearning.run.stages.evaluated import adapter_base, makes_base, tokenizer_of
 from unlearning.run.tracking.config import check_tracking
 from unlearning.types import PromptSet
@@ -39,10 +41,12 @@ def check_evaluation(config: DictConfig) -> list[str]:
     found = [*check_tracking(config), *check_evaluated_models(config)]
     data = build_data(config)
     found += describe_sources(data)
+    if config.validate:
+        found += _tokens(config, data)
     if on_hub(data):
         return found
     sets = evaluated_sets(config, data)
-    aggregates(config, sets)
+    check_figures(config, sets)
     check_against(config, evaluated_models(config))
     found += [f"prompt set {each.name}: {len(each.examples)} prompts" for each in sets]
     found += _lengths(config, data, sets, online=False)
@@ -76,7 +80,7 @@ def look_through_evaluation(config: DictConfig, data: Data) -> list[PromptSet]:
     check_evaluated_models(config, online=True)
     sets = evaluated_sets(config, data)
     check_against(config, evaluated_models(config))
-    aggregates(config, sets)
+    check_figures(config, sets, online=True)
     _lengths(config, data, sets, online=True)
     return sets
 
@@ -90,6 +94,13 @@ def _lengths(config: DictConfig, data: Data, sets: list[PromptSet], online: bool
         if Path(where).is_dir() or (online and where):
             found += check_lengths(config, data, sets, tokenizer_named(config, where))
     return list(dict.fromkeys(found))
+
+
+def _tokens(config: DictConfig, data: Data) -> list[str]:
+    """Describes the tokens of the first model's prompts and answers."""
+    name = next(iter(evaluated_models(config).values()))
+    base = None if name is None else adapter_base(config, name, "" if makes_base(config) else None)
+    return token_lines(config, data, name if base is None else base or None)
 
 
 def evaluated_sets(config: DictConfig, data: Data) -> list[PromptSet]:

@@ -39,6 +39,7 @@ def check_lengths(
     """
     cache_dir = None if config.validate else config.cache_dir
     template, length = build_template(config), config.data.max_length
+    template.check(tokenizer)
     found: list[str] = []
 
     def look(key: str, limit: str, tokenize: Callable[[], Tokenized]) -> None:

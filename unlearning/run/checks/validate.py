@@ -13,10 +13,12 @@ from unlearning.models.adapter import check_adapter_settings
 from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data, check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
+from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_models
 from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
+from unlearning.run.checks.tokens import token_lines
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -24,7 +26,7 @@ from unlearning.run.config.build import (
 )
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.config.method import check_method
-from unlearning.run.config.prompt_sets import aggregates, prompt_sets
+from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
 from unlearning.run.stages.watched import check_watched
@@ -48,11 +50,15 @@ def validate(config: DictConfig) -> list[str]:
     found += check_user_callbacks(config)
     _training(config)
     lines, data = check_data(config)
+    sets = [] if on_hub(data) else prompt_sets(config, data)
+    if sets:
+        check_figures(config, sets)
     found += [*lines, *check_models(config, data)]
+    if config.validate:
+        found += token_lines(config, data, config.model.name_or_path)
     named = config.model.tokenizer or config.model.name_or_path
     if named is None or not Path(named).is_dir() or on_hub(data):
         return found  # what is made, or on a hub, is looked at when it is there
-    sets = prompt_sets(config, data)
     return found + check_lengths(config, data, sets, tokenizer_named(config, named))
 
 
@@ -66,7 +72,7 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
         check_together(config, data)
     check_architecture(config, online=True)
     sets = prompt_sets(config, data)
-    aggregates(config, sets)
+    check_figures(config, sets, online=True)
     check_watched(config, data, sets)
     named = config.model.tokenizer or config.model.name_or_path
     if named is not None:

@@ -16,11 +16,18 @@ _KEPT = (
     "task", "compare_with", "name", "description", "seed", "validate", "sweep", "debug",
     "cache_dir", "model", "classifier", "evaluation", "trainer", "logger",
 )  # fmt: skip
+_WITH_VALUE = (
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
+)  # fmt: skip
+"""Flags of Hydra whose value is the next word, where they have no "=" in them."""
 _DATA = ("forget", "retain", "related")
 
 
 def evaluation_overrides(arguments: Sequence[str]) -> list[str]:
     """Translates the arguments after `unlearn evaluate` to overrides of a run.
+
+    A word with "=" in it is a setting; a folder of such a name is written `./name=...`.
 
     Raises:
         ConfigError: more than two models are named.
@@ -33,8 +40,9 @@ def evaluation_overrides(arguments: Sequence[str]) -> list[str]:
 
     models, others = list[str](), list[str]()
     for before, word in pairwise(("", *arguments)):
-        # The word after a flag may be its value: --cfg job.
-        plain = not (before.startswith("-") or word.startswith(("-", "~")) or "=" in word)
+        # "./a=b" is a path, as is any word that begins so; no key does.
+        setting = "=" in word and not word.startswith((".", "/"))
+        plain = not (before in _WITH_VALUE or word.startswith(("-", "~")) or setting)
         (models if plain else others).append(word)
     if len(models) > 2:
         raise ConfigError(

@@ -119,6 +119,8 @@ def build_metric(node: Any, where: str) -> Metric:
         )
     if "_target_" in settings:
         return found
+    if "/" in str(settings.get("name", "")):
+        raise ConfigError(f"{where}.name={settings['name']!r} must not have a '/' in it.")
     given = ("name", "label", "direction")
     changed: dict[str, Any] = {key: settings[key] for key in given if key in settings}
     if "interval" in settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -128,13 +129,31 @@ def _asked(prompt_set: PromptSet) -> list[Any]:
     return [prompt_set.name, prompt_set.split, examples, more, needs, template]
 
 
-def metrics_by_set(config: DictConfig, sets: list[PromptSet]) -> dict[str, tuple[Metric, ...]]:
-    """The metrics of every prompt set, with those of the similarity models that are configured."""
-    similarities: dict[str, Similarity] = {}
+def load_similarities(config: DictConfig) -> dict[str, Similarity]:
+    """Loads the similarity models that are configured, by name.
+
+    Raises:
+        ConfigError: there is no such model, or its package is not installed.
+    """
+    found: dict[str, Similarity] = {}
     if config.evaluation.embedding:
-        similarities["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
+        found["embedding"] = EmbeddingSimilarity(load_encoder(config.evaluation.embedding))
     if config.evaluation.bleurt:
-        similarities["bleurt"] = Bleurt(config.evaluation.bleurt)
+        found["bleurt"] = Bleurt(config.evaluation.bleurt)
+    return found
+
+
+def metrics_by_set(
+    config: DictConfig,
+    sets: list[PromptSet],
+    similarities: Mapping[str, Similarity] | None = None,
+) -> dict[str, tuple[Metric, ...]]:
+    """The metrics of every prompt set, with those of the similarity models that are configured.
+
+    Args:
+        similarities: these models; None loads them.
+    """
+    similarities = load_similarities(config) if similarities is None else similarities
     found = {}
     for prompt_set in sets:
         metrics = list(metrics_of(prompt_set))
