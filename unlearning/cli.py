@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlearning.errors import BAD_INPUT, ConfigError
+from unlearning.errors import BAD_INPUT, INTERRUPTED, ConfigError
 from unlearning.run.config.evaluate import EVALUATE, evaluation_overrides
 from unlearning.run.config.flags import HELP, MULTIRUN, wants_multirun
 from unlearning.run.config.folder import config_folder
@@ -38,6 +38,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         code = BAD_INPUT
+    except KeyboardInterrupt:  # while modules are imported or the configuration is composed
+        print("\nStopped before the run began.", file=sys.stderr)
+        code = INTERRUPTED
     if code:
         sys.exit(code)
 
@@ -82,6 +85,7 @@ def _main(arguments: list[str]) -> int:
 
 def _resumed(folder: Path, others: list[str]) -> int:
     from unlearning.run.output.run_folder import load_config
+    from unlearning.run.tracking.secrets import check_no_environment
     from unlearning.sweep import is_sweep
     from unlearning.sweep.words import quoted
 
@@ -91,6 +95,7 @@ def _resumed(folder: Path, others: list[str]) -> int:
             f"{shlex.quote(str(folder))}; with one of its runs: unlearn resume=<its folder>."
         )
     config = load_config(folder)
+    check_no_environment(config, folder)
     if others:  # has to be the run's own configuration, which is looked at when it is composed
         return _composed([*others, f"hydra.run.dir={quoted(str(folder))}"], resume=True)
     return _start(config, folder, resume=True)
@@ -145,7 +150,10 @@ def _report(arguments: list[str]) -> int:
     from unlearning.report import write_report
     from unlearning.report.sweep import is_sweep_folder, write_sweep_report
 
-    if len(arguments) != 1:
+    if set(arguments) & set(HELP):
+        print("unlearn report <run or sweep folder>: writes its report again.")
+        return 0
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
     folder = Path(arguments[0])
     if not folder.is_dir():

@@ -29,7 +29,7 @@ def test_more_than_there_are(compose_config):
 
 def test_more_gpus_than_there_are(compose_config):
     config = compose_config("experiment=demo", "trainer.accelerator=gpu", "trainer.devices=64")
-    with pytest.raises(ConfigError, match=r"trainer cannot be made"):
+    with pytest.raises(ConfigError, match=r"trainer cannot be made|torch finds no GPU"):
         check_devices(config)
 
 
@@ -70,3 +70,11 @@ def test_what_rank_0_does_alone_is_done_on_its_own_device(compose_config, device
     config = compose_config("experiment=demo")
     OmegaConf.update(config, "trainer.devices", devices)
     assert build.trainer_options(config, alone=True)["devices"] == one
+
+
+def test_a_gpu_that_is_not_there_is_named(compose_config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for words in (["task=unlearn"], ["task=evaluate"]):
+        config = compose_config("experiment=demo", "trainer.accelerator=gpu", *words)
+        with pytest.raises(ConfigError, match=r"accelerator=gpu: torch finds no GPU here\. Set"):
+            check_devices(config)

@@ -119,7 +119,7 @@ def test_a_data_set_of_any_name_is_a_source(compose_config, tmp_path):
         ({"source": "forget", "metrics": [3]}, r"metrics\[0\] is 3; expected an import path"),
         (
             {"source": "forget", "metrics": [{"path": CHOICE, "options": {"n": 1}}]},
-            "takes no option 'n'",
+            "takes no 'n'",
         ),
         ({"source": "forget", "template": {"prompt": "x"}}, "template: unknown 'prompt'"),
     ],

@@ -103,9 +103,11 @@ def test_a_configuration_is_shown_without_what_a_run_needs(arguments, tmp_path):
     assert not imported & HEAVY
 
 
-def test_a_mistake_is_named_without_what_a_run_needs(tmp_path):
+@pytest.mark.parametrize("wrong", ["objective.forget.wieght=1", "seed=abc"])
+def test_a_mistake_is_named_without_what_a_run_needs(wrong, tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        called(["experiment=demo", "objective.forget.wieght=1"], tmp_path)
+        called(["experiment=demo", wrong], tmp_path)
+    assert not (tmp_path / "runs/demo").exists() or not any((tmp_path / "runs/demo").iterdir())
     assert failed.value.returncode == 2
     assert not set(failed.value.stdout.rpartition("\nIMPORTED ")[2].split()) & HEAVY
 

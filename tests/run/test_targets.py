@@ -6,6 +6,7 @@ import pytest
 from lightning import Callback
 from omegaconf import OmegaConf
 
+from unlearning.cli import main
 from unlearning.data.examples import ExampleDataModule
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses
@@ -13,6 +14,7 @@ from unlearning.objective import Objective
 from unlearning.run.checks.targets import check_targets
 from unlearning.run.checks.validate import validate
 from unlearning.run.config.method import check_method
+from unlearning.run.config.overrides import check_overrides
 from unlearning.run.config.schema import check_schema
 from unlearning.run.config.targets import build, check_target
 
@@ -142,3 +144,56 @@ def test_a_function_of_ones_own_is_a_loss(name):
 def test_a_function_of_a_library_is_none(path):
     with pytest.raises(ConfigError, match="is no loss, and was not called"):
         Objective({"forget": {"loss": path, "role": "forget"}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra: {callbacks: {x: {_target_: os.system, command: 'true'}}}",
+        "hydra: {sweeper: {params: {x: {_target_: subprocess.Popen}}}}",
+        "hydra: {job_logging: {version: 1, handlers: {x: {class: subprocess.Popen}}}}",
+        "hydra: {hydra_logging: {version: 1, formatters: {x: {'()': builtins.eval}}}}",
+    ],
+)
+def test_hydras_own_part_of_a_folder_from_elsewhere_calls_nothing(tmp_path, text):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/theirs.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(ConfigError, match=r"^hydra\..* is not taken"):
+        check_overrides([f"hydra.searchpath=[file://{tmp_path}]", "experiment=theirs"])
+
+
+def test_a_run_folder_from_elsewhere_is_checked_like_any_configuration(
+    compose_config, tmp_path, monkeypatch, capsys
+):
+    CALLS.clear()
+    config = compose_config("experiment=demo", f"+callbacks.mine={WRAPPING}, inner: {BAD}}}")
+    text = OmegaConf.to_yaml(config, resolve=True).replace("place.holder", f"{__name__}.recorded")
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.setattr("sys.argv", ["unlearn", f"resume={tmp_path}"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and "callbacks.mine.inner" in capsys.readouterr().err
+    assert CALLS == []
+
+
+def test_a_run_folder_from_elsewhere_reads_nothing_of_the_environment(
+    compose_config, tmp_path, monkeypatch, capsys
+):
+    config = compose_config("experiment=demo")
+    config.description = "${oc.env:SOMETHING_OWN}"
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    monkeypatch.setattr("sys.argv", ["unlearn", f"resume={tmp_path}"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and "description in" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
+    def pressed(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unlearning.cli._main", pressed)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "\nStopped before the run began.\n"

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
 from unlearning.report.sweep import write_sweep_report
 from unlearning.run.config.folder import config_folder
+from unlearning.run.config.hydra_node import check_hydra
 from unlearning.run.config.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.job import InProcess, JobFailedError
@@ -72,6 +73,7 @@ def _launch(words: list[str], goes_on: bool) -> int:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     config = hydra.compose_config("config", words, RunMode.MULTIRUN, with_log_configuration=False)
+    check_hydra(config)
     ours = str(config.hydra.launcher.get("_target_")).startswith(f"{MODULE}.")
     swept = swept_keys(words, config)
     if not ours:

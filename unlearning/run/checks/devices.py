@@ -23,6 +23,7 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
     Raises:
         ConfigError: there are fewer devices, or another number of processes was started.
     """
+    _check_there(config.trainer.accelerator)
     if config.task == EVALUATE:
         return _one_process(world)
     devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
@@ -43,6 +44,14 @@ def check_devices(config: DictConfig, world: int = 1) -> int:
             f"needs {needed}. Set trainer.devices={world // nodes}, or start {needed}."
         )
     return needed
+
+
+def _check_there(accelerator: str) -> None:
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.accelerator={accelerator}: torch finds no GPU here. Set "
+            "trainer.accelerator=cpu, or auto for what there is."
+        )
 
 
 def _one_process(world: int) -> int:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.errors import ConfigError
 from unlearning.nested import walk
 from unlearning.run.config.folder import config_folder
+from unlearning.run.config.hydra_node import check_hydra
 from unlearning.run.config.searchpath import searchpath_of
 
 # Hydra's plugins of the extra `sweeps`, by the names they give to choices.
@@ -55,6 +56,7 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
         raise
     except (HydraException, ValueError) as error:  # the latter for logger=null
         raise ConfigError(explained(words, error)) from error
+    check_hydra(config)
     known = dict(walk(OmegaConf.to_container(config, resolve=False), lists=False))
     for override in (*parsed, *searched(config)):
         key = override.key_or_group

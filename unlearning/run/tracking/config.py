@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
+from unlearning.run.config.arguments import check_arguments
 from unlearning.run.config.targets import check_target
 from unlearning.run.tracking.secrets import logins
 
@@ -62,6 +63,8 @@ def _check_wandb(name: str, node: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"logger.{name} takes no {key!r}. It takes {', '.join(sorted(known - set(OWN)))}."
             )
+    own = {n: v for n, v in node.items() if n in inspect.signature(wandb.init).parameters}
+    check_arguments(wandb.init, own, f"logger.{name}")
     if node.get("log_model") and node.get("offline"):
         raise ConfigError(
             f"logger.{name}.log_model=true uploads checkpoints, which offline=true rules out. Set "

@@ -96,6 +96,21 @@ def _with_itself(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     yield from walk(value, path)
 
 
+def check_no_environment(config: DictConfig, folder: Path) -> None:
+    """Checks that a run folder's configuration reads no variable of the environment, whose value
+    would be saved in it; a run writes none that does.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for path, value in walk(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and "${oc.env" in value:
+            raise ConfigError(
+                f"{path} in {folder / 'config.yaml'} reads a variable of the environment, which no "
+                "run writes there. Write the value itself, or start a run of its own."
+            )
+
+
 def _check(path: str, value: Any, known: Sequence[str]) -> None:
     text = str(value).strip("'\" ")
     name = re.sub(r"(\[\d+\])+$", "", path).rpartition(".")[2]

@@ -60,7 +60,9 @@ def faults(values: dict[str, Any]) -> list[str]:
     general = list(_general(values))
     if general:
         return general
-    model = EvaluationRun if values.get("task") == EVALUATE else UnlearningRun
+    model: type[EvaluationRun | UnlearningRun] = (
+        EvaluationRun if values.get("task") == EVALUATE else UnlearningRun
+    )
     try:
         run = model.model_validate(values)
     except ValidationError as error:

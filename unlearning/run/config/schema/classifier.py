@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import MinLen
+
 from unlearning.ranges import BelowOne, Count, InnerShare, NotNegative, Positive, Seed, Whole
-from unlearning.run.config.schema.kinds import Closed, ModelName, Steps, Target, Text
+from unlearning.run.config.schema.kinds import Closed, ModelName, Steps, Target, Word
 
 
 class Tiny(Closed):
@@ -33,6 +37,6 @@ class Classifier(Closed):
     train: Training | None
     seed: Seed
     threshold: InnerShare
-    labels: list[Text | Whole] | None
+    labels: Annotated[list[Word | Whole], MinLen(1)] | None
     batch_size: Count
     max_length: Count

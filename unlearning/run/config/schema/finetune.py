@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 
 from unlearning.ranges import LARGEST, BelowOne, Count, NotNegative, Positive, Seed, Whole
-from unlearning.run.config.schema.kinds import Closed, Path, Split, Steps, Target, Text
+from unlearning.run.config.schema.kinds import Closed, Path, Split, Steps, Target, Word
 
 Schedule = Literal["linear", "constant", "cosine"]
 Options = dict[str, Any]
@@ -21,7 +21,7 @@ class Adapter(Closed):
     r: Count = 16
     alpha: Positive = 32
     dropout: BelowOne = 0.05
-    target_modules: Text | list[Text] | None = None
+    target_modules: Word | Annotated[list[Word], MinLen(1)] | None = None
     initial_r: Count | None = None
     warmup_fraction: BelowOne = 0.1
     final_fraction: BelowOne = 0.3
@@ -42,7 +42,7 @@ class Finetune(Closed):
     max_steps: Steps
     packing: bool
     seed: Seed
-    optimizer: Text
+    optimizer: Word
     learning_rate: Positive
     optimizer_options: Options
     schedule: Schedule

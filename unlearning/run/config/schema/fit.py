@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unlearning.run.config.schema.run import Run, UnlearningRun
+from unlearning.run.config.schema.run import EvaluationRun, Run, UnlearningRun
 from unlearning.run.config.schema.trainer import INSTEAD
 
 
-def misfits(run: Run) -> Iterator[str]:
+def misfits(run: UnlearningRun | EvaluationRun) -> Iterator[str]:
     """Yields a sentence for each pair of settings that do not fit together."""
     yield from _classifier(run)
     for name in run.trainer.__pydantic_extra__:
         if name in INSTEAD:
             yield f"trainer.{name} is set by each stage itself. Use {INSTEAD[name]}."
+    yield from _sources(run)
     if isinstance(run, UnlearningRun):
         yield from _unlearning(run)
         yield from _roles(run)
@@ -31,6 +32,19 @@ def _classifier(run: Run) -> Iterator[str]:
         yield "classifier.tiny is a model from scratch, and with classifier.train=null untrained."
     if judge.train is not None and judge.tiny is None and judge.model is None:
         yield "classifier.train has nothing to train: give classifier.model or classifier.tiny."
+
+
+def _sources(run: UnlearningRun | EvaluationRun) -> Iterator[str]:
+    """Yields prompt sets from a data set that there is not."""
+    known = ["forget", "retain", "related", *run.data.__pydantic_extra__]
+    for name, prompt_set in run.evaluation.prompt_sets.items():
+        source = None if prompt_set is None else prompt_set.source
+        if isinstance(source, str) and source not in known:
+            yield (
+                f"evaluation.prompt_sets.{name}.source={source!r} must be one of "
+                f"{', '.join(known)}, the data sets under `data`, or a data set of its own (a "
+                "mapping with _target_)."
+            )
 
 
 def _unlearning(run: UnlearningRun) -> Iterator[str]:

@@ -32,6 +32,7 @@ class Open(Closed):
 
 
 Text = Annotated[str, StringConstraints(max_length=100_000), Says("text")]
+Word = Annotated[str, StringConstraints(min_length=1), Says("text, and not empty")]
 Path = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$"), Says("a path")]
 ModelName = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Any
 
 from unlearning.ranges import BelowOne, Count, Positive, Seed, Whole
 from unlearning.run.config.schema.finetune import Adapter, Options, Schedule, TwoTokens
-from unlearning.run.config.schema.kinds import Closed, ModelName, Open, Target, Text
+from unlearning.run.config.schema.kinds import Closed, ModelName, Open, Path, Target, Word
 from unlearning.run.config.schema.trainer import Precision
 
 
@@ -26,7 +26,7 @@ class Architecture(Open):
 class Training(Closed):
     """Arguments of `CausalLMModule`."""
 
-    optimizer: Text = "adamw"
+    optimizer: Word = "adamw"
     learning_rate: Positive
     optimizer_options: Options | None = None
     schedule: Schedule
@@ -49,8 +49,8 @@ class Recipe(Closed):
 
 class Model(Closed):
     name_or_path: ModelName | None
-    gguf: Text | None = None
+    gguf: Path | None = None
     tokenizer: ModelName | None
-    revision: Text | None
+    revision: Word | None
     base: ModelName | Recipe | None
     lora: Adapter | None

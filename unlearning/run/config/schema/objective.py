@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from annotated_types import MinLen
+
 from unlearning.ranges import NotNegative, Whole
 from unlearning.run.config.schema.finetune import Finetune
 from unlearning.run.config.schema.kinds import Closed, ImportPath, Roles, Says, Target, Text
@@ -13,7 +15,7 @@ class Term(Closed):
     """Arguments of `unlearning.terms.Term`."""
 
     loss: ImportPath
-    role: Roles | list[Roles]
+    role: Roles | Annotated[list[Roles], MinLen(1)]
     weight: Annotated[
         NotNegative,
         Says("0 or a positive number; gradient ascent is in the loss's sign, not in the weight"),

@@ -21,6 +21,7 @@ from unlearning.run.config.schema.kinds import (
     Path,
     Says,
     Text,
+    Word,
 )
 from unlearning.run.config.schema.logger import Loggers
 from unlearning.run.config.schema.model import Model
@@ -30,10 +31,10 @@ from unlearning.run.config.schema.unlearn import Unlearn
 
 
 class Sweep(Closed):
-    name: Text | None
-    job: Text | None
+    name: Word | None
+    job: Word | None
     resume: Path | None
-    objectives: list[Text]
+    objectives: list[Word]
 
 
 class Debug(Closed):

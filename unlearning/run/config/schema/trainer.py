@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from pydantic import StringConstraints
 
 from unlearning.ranges import Count, Whole
@@ -12,7 +13,7 @@ from unlearning.run.config.schema.kinds import Open, Says, Target, Text
 Devices = Annotated[
     Literal["auto", -1]
     | Count
-    | list[Whole]
+    | Annotated[list[Whole], MinLen(1)]
     | Annotated[str, StringConstraints(pattern=r"^\d+(, *\d+)*,?$")],
     Says("a whole number of at least 1, a list of GPUs such as [0, 1], auto or -1 for all"),
 ]

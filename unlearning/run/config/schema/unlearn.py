@@ -6,7 +6,7 @@ from typing import Literal
 
 from unlearning.ranges import Count, Positive, Whole
 from unlearning.run.config.schema.finetune import Options, Schedule
-from unlearning.run.config.schema.kinds import Closed, Text
+from unlearning.run.config.schema.kinds import Closed, Word
 
 
 class Unlearn(Closed):
@@ -14,7 +14,7 @@ class Unlearn(Closed):
     batch_size: Count
     retain_batch_size: Count | None
     accumulate_grad_batches: Count
-    optimizer: Text
+    optimizer: Word
     learning_rate: Positive
     optimizer_options: Options
     schedule: Schedule
