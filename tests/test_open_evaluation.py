@@ -111,7 +111,7 @@ def test_one_file_and_one_line_reach_every_page(my_metrics, tmp_path):
 
     assert metrics["before"]["tone/shouted"]["value"] == 0.75
     assert metrics["change"]["tone/shouted"]["value"] == -0.5
-    assert metrics["after"]["tone/shouted"]["method"] == "wilson"
+    assert metrics["after"]["tone/shouted"]["method"] == "wilson_cc"
     assert metrics["before"]["tone/median_length"] == {
         "value": 5.0, "low": 4.0, "high": 6.0, "n": 4, "method": "three sigma of nothing",
     }  # fmt: skip
