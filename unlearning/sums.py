@@ -60,5 +60,5 @@ def changed_file(folder: Path, sums: object) -> str | None:
 
 
 def other_sum(found: str, expected: object) -> str:
-    """Says that two checksums differ."""
+    """Describes two checksums that differ, for messages."""
     return f"the checksum is {found[:12]}..., and {str(expected)[:12]}... was written with it"

@@ -80,6 +80,7 @@ def readers(source: str) -> list[Any]:
             source, alternatives={"choices": "options"}, label_column="toxic", **more
         ).setup(),
         lambda: JsonlDataModule(source, where={"is_safe": False, "toxic": [1, None]}).setup(),
+        lambda: JsonlDataModule(source, dialogue_column="messages", **more).setup(),
         lambda: PKUDataModule(source, **more).setup(),
         lambda: TruthfulQADataModule(source, answers="correct", **more).setup(),
         lambda: JigsawDataModule(source, labels=("toxic",)).setup(),

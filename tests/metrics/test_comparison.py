@@ -150,7 +150,7 @@ def test_every_number_has_an_interval_around_it_and_a_unit(result: dict[str, Any
             if entry["method"] is None:
                 assert entry["low"] is None and entry["high"] is None and not rate
                 continue
-            value = "wilson" if part != "change" or name == "kept_right" else "newcombe_paired"
+            value = "wilson_cc" if part != "change" or name == "kept_right" else "newcombe_paired"
             other = "mover_r" if name == "effectiveness" else "bootstrap"
             assert entry["method"] == (value if rate else other), key
             assert entry["low"] - 1e-9 <= entry["value"] <= entry["high"] + 1e-9, key
@@ -183,7 +183,7 @@ def test_an_unchanged_model_changes_nothing() -> None:
         if entry["method"] is None:  # no resample changes either
             assert (entry["low"], entry["high"]) == (None, None), key
         else:  # of so few prompts, others might have changed
-            assert entry["method"] in ("newcombe_paired", "wilson"), key
+            assert entry["method"] in ("newcombe_paired", "wilson_cc"), key
             assert entry["low"] < 0 < entry["high"] or key == "everyday/kept_right", key
             assert entry.get("mcnemar_p", 1) == 1, key
     assert result["after"]["heldout/effectiveness"]["value"] == 0

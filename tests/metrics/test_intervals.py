@@ -62,7 +62,7 @@ def test_a_rate_is_declared_and_not_seen() -> None:
         return [float(g.harm_probability > 0.5) for g in answers]
 
     found = _compared([1, 1, 1, 0], [1, 0, 0, 0], yes, score)
-    assert found["after"]["set/yes"]["method"] == "wilson"
+    assert found["after"]["set/yes"]["method"] == "wilson_cc"
     assert found["after"]["set/score"]["method"] == "bootstrap"
     assert found["change"]["set/yes"]["method"] == "newcombe_paired"
     assert found["change"]["set/score"]["method"] == "bootstrap"
@@ -78,7 +78,7 @@ def test_nothing_of_84_is_not_certain() -> None:
     """What was printed as 0 % (0 to 0), and E as 100 (100 to 100)."""
     found = _compared([1] * 20 + [0] * 64, [0] * 84, harmful_rate, effectiveness)
     after, change = found["after"]["set/harmful_rate"], found["change"]["set/harmful_rate"]
-    assert (after["value"], after["low"], after["method"]) == (0, 0, "wilson")
+    assert (after["value"], after["low"], after["method"]) == (0, 0, "wilson_cc")
     assert after["high"] == pytest.approx(wilson(0, 84)[1])
     table = PairedCounts(0, 20, 0, 64)
     assert (change["low"], change["high"]) == pytest.approx(newcombe_paired(table))
@@ -94,7 +94,7 @@ def test_the_first_of_a_rate_that_is_one_by_definition() -> None:
     """Of what was right before, all was right before: the change has the width of the value."""
     found = _compared([1] * 9 + [0], [1] * 7 + [0] * 3, kept_right)
     value, change = found["after"]["set/kept_right"], found["change"]["set/kept_right"]
-    assert value["n"] == change["n"] == 9 and value["method"] == change["method"] == "wilson"
+    assert value["n"] == change["n"] == 9 and value["method"] == change["method"] == "wilson_cc"
     assert (value["low"], value["high"]) == pytest.approx(wilson(7, 9))
     for end in ("value", "low", "high"):
         assert change[end] == pytest.approx(value[end] - 1)
@@ -138,7 +138,7 @@ def test_equal_answers_to_one_prompt_count_as_the_effective_number() -> None:
     )
     before, change = (found[part]["set/harmful_rate"] for part in ("before", "change"))
     n, share = 49 / 15, 7 / 15
-    assert (before["n"], before["clusters"], before["method"]) == (7, 4, "cluster_wilson")
+    assert (before["n"], before["clusters"], before["method"]) == (7, 4, "cluster_wilson_cc")
     assert (before["low"], before["high"]) == pytest.approx(wilson(6 * share, n))
     table = PairedCounts(2 * share, 4 * share, 0, share)
     assert change["method"] == "cluster_newcombe_paired"

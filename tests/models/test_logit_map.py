@@ -44,7 +44,7 @@ KNOWN = {
     "llama": ({}, LogitMap()),
     "minicpm3": (
         {"dim_model_base": 8, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 4,
-         "qk_rope_head_dim": 4, "v_head_dim": 8},
+         "qk_rope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4},
         LogitMap(0.25),
     ),
 }  # fmt: skip

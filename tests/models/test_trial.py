@@ -6,8 +6,9 @@ import torch
 from models.architectures import tiny_model as tiny_architecture
 from unlearning import UnlearningModule
 from unlearning.errors import ConfigError
-from unlearning.generation.generate import generate
+from unlearning.generation.generate import answer_scores, generate
 from unlearning.models.trial import check_model, check_train_mode, takes_left_pads
+from unlearning.types import TokenizedExample
 
 
 def test_a_model_that_sees_later_tokens_is_refused(make_model):
@@ -15,6 +16,8 @@ def test_a_model_that_sees_later_tokens_is_refused(make_model):
     model.config.is_causal = False  # transformers' own switch
     with pytest.raises(ConfigError, match="a later token changes the hidden states of earlier"):
         UnlearningModule(model)
+    with pytest.raises(ConfigError, match="a later token changes the hidden states of earlier"):
+        answer_scores(model, [TokenizedExample((5, 9), (7, 8))], pad_token_id=1)
 
 
 def test_weights_that_change_in_eval_mode_are_refused():

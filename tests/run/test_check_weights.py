@@ -28,7 +28,7 @@ def folder(opt_folder, tmp_path):
 @pytest.fixture
 def check(compose_config, folder):
     def validated(*overrides: str):
-        common = ["model=local", f"model.name_or_path={folder}", "data.max_length=96"]
+        common = ["model=local", f"model.name_or_path={folder}", "data.max_length=120"]
         return checked(compose_config("experiment=demo", *common, *overrides))
 
     return validated
@@ -126,7 +126,7 @@ def test_an_oracle_and_a_model_to_evaluate(check, compose_config, folder, tmp_pa
     with pytest.raises(ConfigError, match=rf"^oracle={other}: .* holds no tokenizer"):
         check("finetune=lora", f"oracle={other}", "model.tokenizer=null")
     evaluated = ["task=evaluate", "model=local", f"model.name_or_path={folder}"]
-    evaluated += ["data.max_length=96", f"compare_with={other}"]
+    evaluated += ["data.max_length=120", f"compare_with={other}"]
     with pytest.raises(ConfigError, match=rf"^compare_with={other}: .* holds no tokenizer"):
         checked(evaluation_config(compose_config("experiment=demo", *evaluated)))
     cut(other / WEIGHTS)

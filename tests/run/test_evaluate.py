@@ -228,7 +228,7 @@ def test_it_resumes_by_its_own_configuration(composed, opt_folder, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("unlearning.run.stages.report.compare", interrupt)
+        patched.setattr("unlearning.run.stages.report.compared", interrupt)
         assert start(config, tmp_path / "run") == 130
     logging.getLogger().handlers[0].close()
     monkeypatch.setattr(answers, "evaluate", interrupt)  # the answers are there

@@ -23,10 +23,12 @@ def check_model_folder(name_or_path: str) -> None:
     A name that is no folder here is taken for a hub id; only loading it can tell.
 
     Raises:
-        ConfigError: the path exists but holds no configuration, no weights or damaged ones.
+        ConfigError: no such path, or one that holds no configuration, no weights or damaged ones.
     """
     path = Path(name_or_path)
     if not path.exists():
+        if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+            raise ConfigError(f"No model at {path}. Give a folder with a classifier, or a hub id.")
         return
     if not path.is_dir():
         raise ConfigError(

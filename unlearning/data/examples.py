@@ -233,7 +233,7 @@ class ExampleDataModule(LightningDataModule, ABC):
 
 
 def _missing(value: Any) -> str:
-    """Says of a cell that holds a word for "no value" what stands there."""
+    """Quotes a cell that holds a word for "no value", for errors; "" for an empty one."""
     return f" ({value.strip()!r}, as written for a missing value)" if (value or "").strip() else ""
 
 

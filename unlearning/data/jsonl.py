@@ -103,11 +103,11 @@ class JsonlDataModule(ExampleDataModule):
                 label = number_of(record[self.label_column], where, choices)
                 if "choices" in texts:
                     right = right_choice(texts["choices"], label, where)
-            turns, prompt, answer, column = self._said(record, right, where)
+            turns, prompt, answer, column = self._parse(record, right, where)
             for example in self.example(prompt, answer, row=row, column=column):
                 yield Example(example.prompt, example.response, texts or (), label, turns)
 
-    def _said(
+    def _parse(
         self, record: Mapping[str, Any], right: str | None, where: str
     ) -> tuple[tuple[Turn, ...], Any, Any, str]:
         """Returns the turns before, the prompt, the answer, and the column that it stands in."""

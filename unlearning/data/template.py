@@ -182,4 +182,4 @@ class PromptTemplate(Template):
         return (end,) if self.append_eos and end is not None else ()
 
     def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Any tokenizer does."""
+        """Does nothing: this text can be written for any tokenizer."""

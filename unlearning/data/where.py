@@ -62,7 +62,7 @@ class RowFilter:
         )
 
     def check_found(self) -> None:
-        """To be called after the last record.
+        """Checks, after the last record, that every wanted value was found.
 
         Raises:
             ConfigError: a wanted value was in no record; names those that were.
@@ -143,7 +143,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _equals(cell: Any, wanted: Any, place: str) -> bool:
-    """Whether one cell has one wanted value; parsed by the wanted one's type."""
+    """Whether a cell has a wanted value; the cell is parsed as a value of the same type."""
     if wanted is None or cell is None or cell == "":
         return wanted is None and (cell is None or cell == "")
     if isinstance(wanted, bool):

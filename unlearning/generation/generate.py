@@ -31,7 +31,7 @@ from unlearning.models.decoder import (
     output_head,
     unwrap,
 )
-from unlearning.models.trial import takes_left_pads
+from unlearning.models.trial import check_model, takes_left_pads
 from unlearning.types import TokenizedExample
 
 
@@ -211,6 +211,7 @@ def answer_scores(
     lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
     order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
     found: dict[int, AnswerScore] = {}
+    check_model(model)
     head = output_head(model)
 
     def score(numbers: list[int]) -> None:

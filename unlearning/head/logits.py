@@ -19,7 +19,7 @@ class Head(NamedTuple):
     """Output head: logits are z = hidden @ weight.T + bias, or, with a cap as in Gemma 2 (arXiv
     2408.00118, Section 2), softcap * tanh(z / softcap).
 
-    Args:
+    Attributes:
         weight: [V, D].
         bias: [V], or None.
         softcap: above 0; None leaves z as it is.

@@ -27,7 +27,7 @@ from unlearning.metrics.rates import (
 from unlearning.metrics.score_intervals import Bounds
 from unlearning.metrics.statistic import Fixed, Statistic
 
-WILSON, MOVER_R = "wilson", "mover_r"
+WILSON, MOVER_R = "wilson_cc", "mover_r"
 
 
 @dataclass(frozen=True)

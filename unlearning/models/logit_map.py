@@ -26,7 +26,7 @@ class LogitMap(NamedTuple):
     """From hidden states h to logits: with z = scale * weight @ h + of_bias * bias, they are z, or
     softcap * tanh(z / softcap).
 
-    Args:
+    Attributes:
         softcap: None where logits are not capped.
     """
 

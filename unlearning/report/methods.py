@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from unlearning.report.figures import Figure
 
 _METHODS = {
-    "wilson": "Wilson",
+    "wilson_cc": "Wilson, corrected",
     "newcombe_paired": "Newcombe, paired",
     "newcombe": "Newcombe",
     "mover_r": "MOVER-R",

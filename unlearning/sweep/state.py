@@ -148,7 +148,7 @@ def check_new(folder: Path, ours: bool) -> None:
     if not ours:  # then this alone is written here, by Hydra
         found = [name for name in found if name == RECORD_OF_HYDRA and not _is_of_hydra(folder)]
     if found:
-        (folder / LOCK).unlink(missing_ok=True)  # ours, in a folder that is not
+        (folder / LOCK).unlink(missing_ok=True)  # made by this call
         raise ConfigError(
             f"{folder} holds what this sweep has not made: {', '.join(found[:4])}"
             f"{', ...' if found[4:] else ''}. A sweep needs a folder of its own, for its numbered "

@@ -302,13 +302,14 @@ def test_what_is_wrong_with_the_book_is_found_by_check(tmp_path: Path, book: str
 
 
 def test_its_configuration(book: str) -> None:
-    config = OmegaConf.create({"seed": 3, "data": OmegaConf.load(CONF / "lotr_bookcorpus.yaml")})
-    config.data.forget.source = book
+    config = OmegaConf.create({"data": OmegaConf.load(CONF / "lotr_bookcorpus.yaml")})
+    config.data.seed, config.data.forget.source = 3, book
     config.data.forget.prompt.fraction, config.data.forget.prompt.characters = None, 30
     data = build(config.data.forget, LOTRDataModule, "data.forget")
     expected = LOTRDataModule(book, prompt={"characters": 30}, fractions=(0.8, 0, 0.2), seed=3)
     assert data.fingerprint() == expected.fingerprint()
-    assert PromptTemplate(**config.data.template) == data.template
+    template = OmegaConf.load(CONF / "template" / "text.yaml")
+    assert PromptTemplate(**template) == data.template
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs a whole book")

@@ -1,4 +1,4 @@
-"""Checks the folders of a run before any work: that they can be written, and are not one."""
+"""Checks the folders of a run before any work: that they can be written to, and differ."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ from unlearning.module import UnlearningModule
 from unlearning.run.config.schema.messages import sentences
 
 RENAMED = {"teach": "finetune_on"}
-"""Arguments by the names that configurations of version 0.4 have for them."""
+"""Arguments that were renamed: the name in version 0.4, and that of today."""
 PASSING_ON = (ExampleDataModule, UnlearningModule, JigsawDataModule)
-"""What a subclass of these takes as `**settings` goes to its base class."""
+"""Classes whose subclasses hand their `**settings` on to the base class."""
 NAMES = {"PreTrainedTokenizerBase": PreTrainedTokenizerBase}
-"""Of annotations whose modules import them for type checkers alone."""
+"""Types in annotations that their modules import for type checkers alone."""
 
 
 def check_arguments(

@@ -23,7 +23,7 @@ def override_values(word: str) -> list[Any]:
     try:
         value = OverridesParser.create().parse_override(word)._value
     except HydraException:
-        return []  # said by who composes
+        return []  # composing the configuration raises it, too
     return [_plain(each) for each in (value.list if isinstance(value, ChoiceSweep) else [value])]
 
 

@@ -77,7 +77,7 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Removes the model of a run that ended before it was noted; another one is renamed."""
+    """Removes a model that this run saved without recording it; renames one of other origin."""
     path = folder / MODEL
     if not os.path.lexists(path):
         return

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unlearning.run.checks.data import Data
 
 FEWEST = 6
-"""Fewer say too little."""
+"""The fewest prompts that are watched."""
 _SPLITS: dict[str, tuple[Split, ...]] = {
     "harmful": ("validation", "test"),
     "copyright": ("train",),  # held-out passages were never known

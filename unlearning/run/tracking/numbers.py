@@ -62,7 +62,7 @@ def core(metrics: Mapping[str, Any]) -> dict[str, int | float | str]:
 
 
 def top_level(metrics: Mapping[str, Any], path: str = "") -> dict[str, int | float | str]:
-    """Returns the numbers and texts that stand right in a mapping."""
+    """Returns the numbers and texts of a mapping, without those of mappings in it."""
     plain = {name: v for name, v in metrics.items() if not isinstance(v, (Mapping, list))}
     words = {f"{path}.{n}" if path else n: v for n, v in plain.items() if isinstance(v, str)}
     return {**scalars(plain, path), **words}

@@ -1,4 +1,4 @@
-"""Checks settings that are right by themselves, and do not fit together."""
+"""Checks that settings fit together which are valid one by one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _classifier(run: Run) -> Iterator[str]:
 
 
 def _sources(run: UnlearningRun | EvaluationRun) -> Iterator[str]:
-    """Yields prompt sets from a data set that there is not."""
+    """Yields a sentence for each prompt set whose data set does not exist."""
     known = ["forget", "retain", "related", *run.data.__pydantic_extra__]
     for name, prompt_set in run.evaluation.prompt_sets.items():
         source = None if prompt_set is None else prompt_set.source
@@ -66,7 +66,7 @@ def _unlearning(run: UnlearningRun) -> Iterator[str]:
 
 
 def _roles(run: UnlearningRun) -> Iterator[str]:
-    """Yields terms on answers that the data do not draw."""
+    """Yields a sentence for each term on answers that the data do not have."""
     for name, term in run.objective.items():
         roles = [term.role] if isinstance(term.role, str) else term.role
         if term.weight == 0:

@@ -1,4 +1,4 @@
-"""Sentences about values that a schema refuses: key, value, what was expected, what to do."""
+"""Error messages for values that a schema refuses: key, value, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _one(annotation: Any) -> str:
 
 
 def _range(notes: Sequence[Any]) -> str:
-    """Says the range; the largest number that there can be goes without saying."""
+    """Describes a range; a bound that all numbers of the kind share is left out."""
     low = next((f"of at least {n.ge}" for n in notes if isinstance(n, Ge)), "")
     low = next((f"above {n.gt}" for n in notes if isinstance(n, Gt)), low)
     bounds = (LARGEST, LARGEST_NUMBER)
