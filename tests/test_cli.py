@@ -40,6 +40,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, environment):
     assert not (tmp_path / "runs").exists()
 
 
+def test_wrong_values_are_all_that_is_said(tmp_path, environment):
+    result = call(["experiment=demo", "seed=abc", "cache_dir=null"], tmp_path, environment)
+    assert result.returncode == 2 and result.stderr.startswith(
+        "error: 2 settings are wrong:\n  seed="
+    )
+    assert not any((tmp_path / "runs").glob("*/*"))  # no run folder is left
+
+
 def test_a_finished_folder_is_refused_before_anything_is_written(tmp_path, environment):
     (tmp_path / "done").mkdir()
     (tmp_path / "done/metrics.json").write_text("{}")

@@ -36,8 +36,7 @@ def main() -> None:
     try:
         code = _main(sys.argv[1:])
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = BAD_INPUT
+        code = _told(error)
     except KeyboardInterrupt:  # while modules are imported or the configuration is composed
         print("\nStopped before the run began.", file=sys.stderr)
         code = INTERRUPTED
@@ -117,7 +116,10 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(_start(config, folder, resume, composed=True))
+        try:
+            codes.append(_start(config, folder, resume, composed=True))
+        except ConfigError as error:  # before which Hydra would put a line of its own
+            codes.append(_told(error))
 
     sys.argv[1:] = arguments
     # A flag may name other configurations or ask for no run, and a mode for several.
@@ -128,6 +130,11 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
         settings = {"config_path": str(config_folder()), "config_name": "config"}
         hydra.main(version_base="1.3", **settings)(job)()
     return codes[0] if codes else 0
+
+
+def _told(error: ConfigError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:
