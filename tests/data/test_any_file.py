@@ -24,8 +24,8 @@ from unlearning.data import (
     PKUDataModule,
     TruthfulQADataModule,
 )
-from unlearning.data.files import iterate_file
-from unlearning.data.source import iterate_records
+from unlearning.data.records.files import iterate_file
+from unlearning.data.records.source import iterate_records
 from unlearning.errors import ConfigError
 
 QUICK = settings(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearning.data import JsonlDataModule
-from unlearning.data.files import iterate_file
+from unlearning.data.records.files import iterate_file
 from unlearning.errors import ConfigError
 
 FIELDS = [["prompt", "response"], ["a, b", 'c "d"'], ["e;f\tg", "h|\r\ni"]]

@@ -12,7 +12,7 @@ import pytest
 
 from unlearning.classifier.jigsaw import JigsawDataModule
 from unlearning.data import JsonlDataModule, TruthfulQADataModule
-from unlearning.data.cells import list_of_texts, parse_flag, parse_list
+from unlearning.data.records.cells import list_of_texts, parse_flag, parse_list
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 

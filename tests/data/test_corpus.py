@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from unlearning.data.corpus import Corpus
-from unlearning.data.encoding import file_digest
+from unlearning.data.records.encoding import file_digest
 from unlearning.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unlearning.data.encoding import check_utf8, file_digest
-from unlearning.data.files import read_text
+from unlearning.data.records.encoding import check_utf8, file_digest
+from unlearning.data.records.files import read_text
 from unlearning.errors import ConfigError
 
 CONTENTS = [

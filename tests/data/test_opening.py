@@ -22,9 +22,9 @@ from unlearning.data import (
     PretrainingDataModule,
 )
 from unlearning.data.corpus import Corpus
-from unlearning.data.files import iterate_file
-from unlearning.data.opening import kind_of, open_bytes
-from unlearning.data.source import check_source, is_hub_id, iterate_records
+from unlearning.data.records.files import iterate_file
+from unlearning.data.records.opening import kind_of, open_bytes
+from unlearning.data.records.source import check_source, is_hub_id, iterate_records
 from unlearning.errors import ConfigError
 
 ROWS = [{"prompt": f"Köln {n}?", "response": f"Am Rhein, {n}."} for n in range(3)]

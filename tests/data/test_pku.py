@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from unlearning.data import PKUDataModule
-from unlearning.data.cells import parse_flag
 from unlearning.data.overlap import normalise
 from unlearning.data.pku import COLUMNS
+from unlearning.data.records.cells import parse_flag
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 

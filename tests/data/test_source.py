@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from unlearning.data.files import iterate_file
-from unlearning.data.source import (
+from unlearning.data.records.files import iterate_file
+from unlearning.data.records.source import (
     check_source,
     fingerprint,
     is_hub_id,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from unlearning.data.source import fingerprint
+from unlearning.data.records.source import fingerprint
 from unlearning.data.stored_examples import BLOCK, StoredExamples, store, take
 from unlearning.types import Example
 

@@ -8,7 +8,7 @@ import pytest
 
 from unlearning.data.alternates import Alternates
 from unlearning.data.overlap import check_disjoint, drop_duplicates
-from unlearning.data.source import fingerprint
+from unlearning.data.records.source import fingerprint
 from unlearning.data.split import SPLITS, split_by_prompt
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError

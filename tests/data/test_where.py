@@ -17,7 +17,7 @@ from unlearning.data import (
     PKUDataModule,
     TruthfulQADataModule,
 )
-from unlearning.data.source import selected_records
+from unlearning.data.records.source import selected_records
 from unlearning.errors import ConfigError
 
 ROWS: list[dict[str, Any]] = [

@@ -180,7 +180,7 @@ def test_outside_the_main_thread_nothing_is_installed():
 
 
 def test_a_folder_that_was_removed_while_it_was_written(run_folder):
-    from unlearning.files import atomic_write, remove
+    from unlearning.files.atomic import atomic_write, remove
 
     def write() -> None:
         with atomic_write(run_folder / "model") as aside:

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.made import Made
+from unlearning.files.made import Made
 from unlearning.run.config.debug import limited
 from unlearning.run.output.claim import CLAIM, claim, remove_if_empty
 from unlearning.run.output.run_folder import FINGERPRINTS, check_folder, load_config, save_config

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from unlearning.files import aside_of
+from unlearning.files.atomic import aside_of
+from unlearning.files.sums import SUMS
 from unlearning.run.output.store import Store, key_of, model_identity
-from unlearning.sums import SUMS
 
 
 def test_the_same_inputs_are_made_once(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import tiny_opt
 
+from unlearning.files.sums import changed_file
 from unlearning.models.adapter import add_lora
 from unlearning.models.decoder import evaluating
 from unlearning.models.load import load_model, load_tokenizer
@@ -23,7 +24,6 @@ from unlearning.run.stages.unlearned import (
     keep_unlearned,
     mend_unlearned,
 )
-from unlearning.sums import changed_file
 
 
 class BuiltError(Exception):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from sweep.conftest import STAND_IN, calls
-from unlearning.locks import take
+from unlearning.files.locks import take
 from unlearning.sweep import processes
 from unlearning.sweep.runner import Plan, Runner
 from unlearning.sweep.state import Job, Sweep

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from unlearning.callbacks.step import StepCallback
 from unlearning.callbacks.step_metrics import StepMetrics, on_host
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write, sync
+from unlearning.files.atomic import atomic_write, sync
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from unlearning.callbacks.shard import gather, shard
 from unlearning.callbacks.step import StepCallback
 from unlearning.data.template import Template
 from unlearning.errors import ConfigError
-from unlearning.files import write_text
+from unlearning.files.atomic import write_text
 from unlearning.fsdp import gathered
 from unlearning.types import Example
 

@@ -12,7 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from unlearning.checkpoints.whole import WholeCheckpointIO, problem, write_sums
 from unlearning.errors import ConfigError
-from unlearning.sums import SUMS
+from unlearning.files.sums import SUMS
 
 BEST = "best.ckpt"
 

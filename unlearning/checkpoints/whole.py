@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from unlearning import sums
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write, sync
+from unlearning.files import sums
+from unlearning.files.atomic import atomic_write, sync
 
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64  # bytes

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from unlearning.classifier.batches import Comment, CommentCollator, LengthGroupedSampler
 from unlearning.classifier.pretrained import load_tokenizer
 from unlearning.classifier.split import PARTS, balance_classes, split_comments
-from unlearning.data.cells import checked_text, parse_flag, shortened
-from unlearning.data.source import is_hub_id, selected_records
-from unlearning.data.where import RowFilter
+from unlearning.data.records.cells import checked_text, parse_flag, shortened
+from unlearning.data.records.source import is_hub_id, selected_records
+from unlearning.data.records.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.ranges import Count, Seed, Share, Whole
 
@@ -47,7 +47,7 @@ class JigsawDataModule(LightningDataModule):
         config_name: of a hub data set.
         revision: of a hub data set.
         data_files: of a hub data set.
-        where: which records to take; see `unlearning.data.where.RowFilter`.
+        where: which records to take; see `unlearning.data.records.where.RowFilter`.
 
     Raises:
         ConfigError: a setting is out of its range, or (on reading) a label is not 0 or 1, a text

@@ -14,7 +14,7 @@ from unlearning.classifier.jigsaw import JigsawDataModule
 from unlearning.classifier.module import HarmClassifierModule
 from unlearning.classifier.pretrained import check_fit, load_tokenizer
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write, write_json
+from unlearning.files.atomic import atomic_write, write_json
 
 SCORES_FILE = "scores.json"
 

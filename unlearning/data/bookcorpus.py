@@ -53,7 +53,7 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
         num_workers: processes that read, where this data set is trained on alone.
         records_split: which split of the hub data set, as for the next two.
         where: which rows to take, for example `{language: en}`; see
-            `unlearning.data.where.RowFilter`.
+            `unlearning.data.records.where.RowFilter`.
         settings: see `ExampleDataModule`. The template puts nothing around a passage.
 
     Raises:

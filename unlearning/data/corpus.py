@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.cells import checked_text
-from unlearning.data.encoding import file_digest
-from unlearning.data.files import parquet_records
-from unlearning.data.json_file import json_records
-from unlearning.data.local import files_of_one_kind
-from unlearning.data.opening import existing_path, kind_of, open_text
-from unlearning.data.saved import is_saved, saved_files, saved_folders, saved_records
-from unlearning.data.source import is_hub_id, require_columns
-from unlearning.data.where import RowFilter
+from unlearning.data.records.cells import checked_text
+from unlearning.data.records.encoding import file_digest
+from unlearning.data.records.files import parquet_records
+from unlearning.data.records.json_file import json_records
+from unlearning.data.records.local import files_of_one_kind
+from unlearning.data.records.opening import existing_path, kind_of, open_text
+from unlearning.data.records.saved import is_saved, saved_files, saved_folders, saved_records
+from unlearning.data.records.source import is_hub_id, require_columns
+from unlearning.data.records.where import RowFilter
 from unlearning.errors import ConfigError
 
 KINDS = (".txt", ".jsonl", ".parquet")

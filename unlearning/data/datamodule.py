@@ -19,7 +19,7 @@ from unlearning.data.layout import Answer, Layout, Tree, make_batch
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
-from unlearning.data.source import fingerprint
+from unlearning.data.records.source import fingerprint
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from unlearning.data.cells import checked_text, looks_like_list, shortened
+from unlearning.data.records.cells import checked_text, looks_like_list, shortened
 from unlearning.errors import ConfigError
 from unlearning.types import TurnRole
 

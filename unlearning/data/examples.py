@@ -14,11 +14,11 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from unlearning.data.cells import checked_text, looks_like_list
 from unlearning.data.hyperparameters import save_plain_hyperparameters
 from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
-from unlearning.data.source import fingerprint
+from unlearning.data.records.cells import checked_text, looks_like_list
+from unlearning.data.records.source import fingerprint
 from unlearning.data.split import SPLITS, Split, checked_fractions, split_by_prompt
 from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate, Template

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
-from unlearning.data.cells import list_of_texts, shortened
 from unlearning.data.dialogue import Turn, parse_dialogue
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.record_source import RecordSource
-from unlearning.data.source import require_columns
+from unlearning.data.records.cells import list_of_texts, shortened
+from unlearning.data.records.record_source import RecordSource
+from unlearning.data.records.source import require_columns
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -25,8 +25,8 @@ class JsonlDataModule(ExampleDataModule):
     folder of them, or a hub id.
 
     Args:
-        source: see `unlearning.data.source.iterate_records`, as for `records_split`, `config_name`
-            and `revision`.
+        source: see `unlearning.data.records.source.iterate_records`, as for `records_split`,
+            `config_name` and `revision`.
         dialogue_column: holds whole dialogues, or answers to the prompts of `prompt_column`, in
             place of `response_column`: `messages` (UltraChat), `conversations` (ShareGPT), `chosen`
             or `rejected` (HH-RLHF and other preferences); see `parse_dialogue`. The last assistant
@@ -38,7 +38,7 @@ class JsonlDataModule(ExampleDataModule):
         records_split: which of the source's own splits to read; all of it is then split again by
             prompt. None takes all.
         where: which records to take, by column, for example `{is_safe: false}`; see
-            `unlearning.data.where.RowFilter`.
+            `unlearning.data.records.where.RowFilter`.
         settings: see `ExampleDataModule`.
     """
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Unpack, get_args
 
-from unlearning.data.cells import parse_flag
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.files import Record
 from unlearning.data.overlap import normalise
-from unlearning.data.record_source import RecordSource
-from unlearning.data.source import require_columns
-from unlearning.data.where import RowFilter
+from unlearning.data.records.cells import parse_flag
+from unlearning.data.records.files import Record
+from unlearning.data.records.record_source import RecordSource
+from unlearning.data.records.source import require_columns
+from unlearning.data.records.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -38,8 +38,8 @@ class PKUDataModule(ExampleDataModule):
             (`alpaca-7b`, `alpaca2-7b`, `alpaca3-8b`).
         revision: commit on the hub. The data set was released anew in June 2024, after the paper.
         where: which records to take, for example `{category: {animal_abuse: true}}`; see
-            `unlearning.data.where.RowFilter`. Whether a prompt has an unsafe answer anywhere is
-            asked of all of them.
+            `unlearning.data.records.where.RowFilter`. Whether a prompt has an unsafe answer
+            anywhere is asked of all of them.
         settings: see `ExampleDataModule`.
     """
 

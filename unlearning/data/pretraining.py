@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.layout import padded_batch
-from unlearning.data.source import fingerprint
+from unlearning.data.records.source import fingerprint
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import read_text, text_files, text_windows
 from unlearning.data.token_store import token_counts

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from unlearning.data.files import read_text
-from unlearning.data.local import files_of_one_kind, list_folder
-from unlearning.data.opening import existing_path
+from unlearning.data.records.files import read_text
+from unlearning.data.records.local import files_of_one_kind, list_folder
+from unlearning.data.records.opening import existing_path
 from unlearning.errors import ConfigError
 from unlearning.types import TokenizedExample
 

@@ -16,7 +16,7 @@ from unlearning.data.encode import encode_answers, encode_prompts
 from unlearning.data.template import Template
 from unlearning.data.token_store import read_tokens, write_tokens
 from unlearning.errors import ConfigError
-from unlearning.once import made_once
+from unlearning.files.once import made_once
 from unlearning.types import Example, TokenizedExample
 
 if TYPE_CHECKING:

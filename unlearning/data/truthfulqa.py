@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Unpack, get_args
 
-from unlearning.data.cells import parse_list, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.record_source import RecordSource
-from unlearning.data.source import require_columns
+from unlearning.data.records.cells import parse_list, shortened
+from unlearning.data.records.record_source import RecordSource
+from unlearning.data.records.source import require_columns
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -39,7 +39,7 @@ class TruthfulQADataModule(ExampleDataModule):
         config_name: `generation` on the hub; the other one has no such answers.
         revision: commit on the hub.
         where: which records to take, for example `{Category: [Health, Nutrition]}`; see
-            `unlearning.data.where.RowFilter`.
+            `unlearning.data.records.where.RowFilter`.
         settings: see `ExampleDataModule`.
     """
 

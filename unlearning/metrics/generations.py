@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write
+from unlearning.files.atomic import atomic_write
 from unlearning.names_0_4 import current_generation
 from unlearning.nested import mapped
 from unlearning.types import AlternativeScore, Generation

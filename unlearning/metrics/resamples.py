@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearning.files import atomic_write
+from unlearning.files.atomic import atomic_write
 from unlearning.metrics.comparison import Answers, Comparison, stated_changes
 from unlearning.metrics.statistic import Fixed, Statistic, Sums
 from unlearning.types import Generation

@@ -18,7 +18,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from unlearning.errors import ConfigError
-from unlearning.files import atomic_write
+from unlearning.files.atomic import atomic_write
 from unlearning.loading import load_pretrained
 from unlearning.loading import load_tokenizer as load_any_tokenizer
 from unlearning.models.decoder import (

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from unlearning.data.token_store import token_counts
-from unlearning.once import made_once
+from unlearning.files.once import made_once
 from unlearning.types import TokenizedExample
 
 FORMAT = 2  # raise it when the kept file's meaning changes; 1 had no checksum

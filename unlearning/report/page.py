@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unlearning.made import Made
+from unlearning.files.made import Made
 from unlearning.report.checks import DEFAULT_LIMITS, MIN_PROMPTS, Limits
 from unlearning.report.describe import describe
 from unlearning.report.ending import is_reverted, put_back

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
-from unlearning.files import remove_leftovers
+from unlearning.files.atomic import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named

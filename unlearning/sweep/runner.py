@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from unlearning.errors import INTERRUPTED as CTRL_C
 from unlearning.errors import PREEMPTED, ConfigError
-from unlearning.locks import take
+from unlearning.files.locks import take
 from unlearning.run.process.signals import handled
 from unlearning.sweep import processes
 from unlearning.sweep.messages import duration, ending, last_error

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unlearning.errors import ConfigError
-from unlearning.files import write_json
-from unlearning.locks import take
+from unlearning.files.atomic import write_json
+from unlearning.files.locks import take
 from unlearning.report.ending import REVERTED
 from unlearning.run.output.run_folder import foreign
 from unlearning.version import __version__

@@ -24,7 +24,7 @@ from unlearning.data.book.passages import PromptLength, cut_passages, cut_prompt
 from unlearning.data.book.readers import read_pages
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.ngrams import ngrams
-from unlearning.data.opening import kind_of
+from unlearning.data.records.opening import kind_of
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.template import PromptTemplate
 from unlearning.data.text import text_windows
@@ -53,7 +53,7 @@ class LOTRDataModule(ExampleDataModule):
         source: .txt, .jsonl (a page a line), .epub or .pdf; the last two need the extra `books`.
         text_column: of a .jsonl, where the page's text stands.
         where: of a .jsonl, which lines to take, for example `{book: 1}`; see
-            `unlearning.data.where.RowFilter`.
+            `unlearning.data.records.where.RowFilter`.
         cleaning: what belongs to the text, a `CleaningRules` or a mapping of its arguments.
         chapter_pattern: regular expression for a line that heads a chapter; `auto` takes
             "Chapter 1" and its like (`CHAPTER_PATTERN`), None makes blocks.

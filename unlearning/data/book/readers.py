@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.cells import checked_text
-from unlearning.data.files import read_text
-from unlearning.data.opening import existing_path, kind_of, open_bytes
-from unlearning.data.source import selected_records
+from unlearning.data.records.cells import checked_text
+from unlearning.data.records.files import read_text
+from unlearning.data.records.opening import existing_path, kind_of, open_bytes
+from unlearning.data.records.source import selected_records
 from unlearning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def read_pages(
         path: .txt (form feeds part pages), .jsonl (a page a line), both also .gz, .xz or .zst,
             .epub or .pdf.
         column: of a .jsonl, where the page's text stands.
-        where: of a .jsonl, which lines to take; see `unlearning.data.where.RowFilter`.
+        where: of a .jsonl, which lines to take; see `unlearning.data.records.where.RowFilter`.
 
     Raises:
         ConfigError: no such file, an unknown kind, broken, encrypted, empty, or a scan.

@@ -19,7 +19,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unlearning.made import Made
+from unlearning.files.made import Made
 from unlearning.report.describe import describe
 from unlearning.report.ending import REVERTED
 from unlearning.report.own import is_page_or_table

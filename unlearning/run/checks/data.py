@@ -13,7 +13,7 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.ngrams import check_no_shared_text
 from unlearning.data.overlap import check_disjoint
-from unlearning.data.source import is_hub_id
+from unlearning.data.records.source import is_hub_id
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError

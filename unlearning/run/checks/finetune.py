@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.data.bookcorpus import BookCorpusDataModule
-from unlearning.data.source import is_hub_id
+from unlearning.data.records.source import is_hub_id
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
 from unlearning.models.adapter_io import check_adapter_folder

@@ -20,7 +20,7 @@ from unlearning.data.encode import (
     encode_prompts,
     start_tokens,
 )
-from unlearning.data.source import is_hub_id
+from unlearning.data.records.source import is_hub_id
 from unlearning.data.template import PromptTemplate, Template
 from unlearning.errors import ConfigError
 from unlearning.generation.stopping import as_tokens

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unlearning.errors import ConfigError
-from unlearning.locks import take
+from unlearning.files.locks import take
 
 CLAIM = ".run.lock"
 

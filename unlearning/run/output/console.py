@@ -14,7 +14,7 @@ from pathlib import Path
 import transformers
 from rich.console import Console
 
-from unlearning.files import write_json
+from unlearning.files.atomic import write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import ConfigError
-from unlearning.files import aside_of, write_text
-from unlearning.made import RECORD, Made
+from unlearning.files.atomic import aside_of, write_text
+from unlearning.files.made import RECORD, Made
 from unlearning.names_0_4 import current_config
 from unlearning.run.output.claim import CLAIM
 

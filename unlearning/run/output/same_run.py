@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.files import write_json
+from unlearning.files.atomic import write_json
 from unlearning.nested import leaves
 from unlearning.run.output.run_folder import FINGERPRINTS, load_config
 

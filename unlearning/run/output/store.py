@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from unlearning.files import aside_of, atomic_write
-from unlearning.locks import locked
-from unlearning.once import is_whole, lock_of, problem, remove_unfinished
+from unlearning.files.atomic import aside_of, atomic_write
+from unlearning.files.locks import locked
+from unlearning.files.once import is_whole, lock_of, problem, remove_unfinished
+from unlearning.files.sums import write_sums
 from unlearning.run.process.ranks import Ranks
-from unlearning.sums import write_sums
 from unlearning.version import __version__
 
 BLOCK, BLOCKS = 4096, 16

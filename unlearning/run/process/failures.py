@@ -15,7 +15,7 @@ import torch
 
 from unlearning.checkpoints import newest_whole
 from unlearning.errors import PREEMPTED
-from unlearning.files import aside_of
+from unlearning.files.atomic import aside_of
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.process.signals import handled
 

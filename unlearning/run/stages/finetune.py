@@ -22,7 +22,7 @@ from unlearning.data.finetuning import FinetuningDataModule, tokenize_source
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.tokenize import Tokenized
 from unlearning.errors import ConfigError
-from unlearning.files import write_json
+from unlearning.files.atomic import write_json
 from unlearning.finetune import CausalLMModule
 from unlearning.fsdp import whole_policy
 from unlearning.models.adapter import merge_adapter

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from unlearning.checkpoints import clean
 from unlearning.errors import ConfigError
-from unlearning.files import write_json
-from unlearning.made import Made
+from unlearning.files.atomic import write_json
+from unlearning.files.made import Made
 from unlearning.metrics.comparison import compare, compared
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import described, is_judged

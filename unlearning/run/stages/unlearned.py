@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import DictConfig
 from peft import PeftModel
 
-from unlearning.files import atomic_write, remove, set_aside, write_json
-from unlearning.made import Made, content_sum
+from unlearning.files.atomic import atomic_write, remove, set_aside, write_json
+from unlearning.files.made import Made, content_sum
+from unlearning.files.sums import changed_file, sums_of_folder
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
 from unlearning.models.adapter_io import load_adapter
@@ -22,7 +23,6 @@ from unlearning.models.gguf import is_gguf
 from unlearning.models.load import load_model, load_tokenizer, save_model
 from unlearning.run.output.run_folder import UNLEARNED
 from unlearning.run.stages.models import load_base
-from unlearning.sums import changed_file, sums_of_folder
 
 log = logging.getLogger(__name__)
 

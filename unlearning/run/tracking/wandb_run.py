@@ -15,7 +15,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from unlearning.errors import ConfigError
-from unlearning.files import write_json
+from unlearning.files.atomic import write_json
 from unlearning.run.output.console import console
 from unlearning.run.tracking.config import OF_LOGGER
 

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from unlearning.files import (
+from unlearning.files.atomic import (
     aside_of,
     atomic_write,
     remove,

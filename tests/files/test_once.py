@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.locks import locked
-from unlearning.once import lock_of, made_once, remove_unfinished
+from unlearning.files.locks import locked
+from unlearning.files.once import lock_of, made_once, remove_unfinished
 
 
 def test_it_is_made_once_and_then_found(tmp_path):

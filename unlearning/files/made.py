@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from unlearning.errors import ConfigError
-from unlearning.files import write_bytes, write_json
-from unlearning.sums import sum_of_file, sums_of_folder
+from unlearning.files.atomic import write_bytes, write_json
+from unlearning.files.sums import sum_of_file, sums_of_folder
 from unlearning.version import __version__
 
 RECORD = "made.json"

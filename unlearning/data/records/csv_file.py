@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearning.data.opening import open_text
+from unlearning.data.records.opening import open_text
 from unlearning.errors import ConfigError
 
 if TYPE_CHECKING:

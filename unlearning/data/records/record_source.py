@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unlearning.data.files import Record
-from unlearning.data.source import check_source, iterate_records, selected_records
-from unlearning.data.where import RowFilter
+from unlearning.data.records.files import Record
+from unlearning.data.records.source import check_source, iterate_records, selected_records
+from unlearning.data.records.where import RowFilter
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class RecordSource:
     """A source and what is taken of it.
 
     Args:
-        source: see `unlearning.data.source.iterate_records`, as for `split`, `config_name` and
-            `revision`.
+        source: see `unlearning.data.records.source.iterate_records`, as for `split`,
+            `config_name` and `revision`.
         where: which records to take; see `RowFilter`.
 
     Raises:

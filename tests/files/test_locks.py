@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearning.locks import locked, take
+from unlearning.files.locks import locked, take
 
 
 def test_one_holds_it_and_the_next_waits(tmp_path):

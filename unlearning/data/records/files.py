@@ -10,10 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.csv_file import csv_records
-from unlearning.data.encoding import check_utf8
-from unlearning.data.json_file import first_character, json_records
-from unlearning.data.opening import COMPRESSED, existing_path, kind_of, open_bytes, open_text
+from unlearning.data.records.csv_file import csv_records
+from unlearning.data.records.encoding import check_utf8
+from unlearning.data.records.json_file import first_character, json_records
+from unlearning.data.records.opening import (
+    COMPRESSED,
+    existing_path,
+    kind_of,
+    open_bytes,
+    open_text,
+)
 from unlearning.errors import ConfigError
 
 Record = dict[str, Any]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unlearning.errors import ConfigError
-from unlearning.made import RECORD, Made, content_sum
+from unlearning.files.made import RECORD, Made, content_sum
 
 
 def never(content: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.opening import open_text
+from unlearning.data.records.opening import open_text
 from unlearning.errors import ConfigError
 
 START = 1 << 16

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unlearning.errors import ConfigError
-from unlearning.files import aside_of, atomic_write, remove, set_aside, write_text
-from unlearning.locks import locked, take
-from unlearning.sums import other_sum, problem_of_folder, sum_of_file
+from unlearning.files.atomic import aside_of, atomic_write, remove, set_aside, write_text
+from unlearning.files.locks import locked, take
+from unlearning.files.sums import other_sum, problem_of_folder, sum_of_file
 
 log = logging.getLogger(__name__)
 SUM = ".sha256"

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from unlearning.files import write_json
+from unlearning.files.atomic import write_json
 
 SUMS = "sha256.json"  # of a folder, in it: file -> SHA-256
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from unlearning.data.opening import open_bytes
+from unlearning.data.records.opening import open_bytes
 from unlearning.errors import ConfigError
 
 BLOCK = 1 << 16  # bytes

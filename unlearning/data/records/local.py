@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from unlearning.data.files import SUFFIXES
-from unlearning.data.opening import COMPRESSED, existing_path, kind_of
-from unlearning.data.saved import is_saved, saved_folders
+from unlearning.data.records.files import SUFFIXES
+from unlearning.data.records.opening import COMPRESSED, existing_path, kind_of
+from unlearning.data.records.saved import is_saved, saved_folders
 from unlearning.errors import ConfigError
 
 SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test")

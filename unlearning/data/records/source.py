@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from unlearning.data.files import SUFFIXES, Record, iterate_file
-from unlearning.data.local import local_files, near_paths
-from unlearning.data.opening import existing_path, kind_of
-from unlearning.data.saved import saved_records
-from unlearning.data.where import RowFilter
+from unlearning.data.records.files import SUFFIXES, Record, iterate_file
+from unlearning.data.records.local import local_files, near_paths
+from unlearning.data.records.opening import existing_path, kind_of
+from unlearning.data.records.saved import saved_records
+from unlearning.data.records.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from unlearning.data.cells import parse_flag, shortened
+from unlearning.data.records.cells import parse_flag, shortened
 from unlearning.errors import ConfigError
 
 BOUNDS = ("min", "max")

@@ -1,0 +1,1 @@
+"""Records: mappings from column to value, from files, folders and hubs."""

@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, made once, with checksums, under locks."""
