@@ -40,6 +40,20 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, environment):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_wrong_value_is_told_without_a_line_of_hydras(tmp_path, environment):
+    result = call(["experiment=demo", "seed=-1", "validate=true"], tmp_path, environment)
+    assert result.returncode == 2 and result.stderr.startswith("error: seed=-1 must be")
+
+
+@pytest.mark.parametrize("words", [["report", ""], ["resume="]])
+def test_an_empty_name_is_not_the_working_folder(words, tmp_path, environment):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/metrics.json").write_text('{"after": {}}')
+    result = call(words, tmp_path, environment)
+    assert result.returncode == 2 and "run" in result.stderr and "older>" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
 def test_a_finished_folder_is_refused_before_anything_is_written(tmp_path, environment):
     (tmp_path / "done").mkdir()
     (tmp_path / "done/metrics.json").write_text("{}")

@@ -80,7 +80,10 @@ def _main(arguments: list[str]) -> int:
     others = [word for word in arguments if not word.startswith(RESUME)]
     if not resumed:
         return _composed(arguments)
-    return _resumed(Path(resumed[-1].removeprefix(RESUME)), others)
+    named = resumed[-1].removeprefix(RESUME)
+    if not named:  # an unset variable of a shell, and not the working folder
+        raise ConfigError("resume= needs a run folder: unlearn resume=<run folder>.")
+    return _resumed(Path(named), others)
 
 
 def _resumed(folder: Path, others: list[str]) -> int:
@@ -114,10 +117,14 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     check_one_run(arguments)
     arguments = with_own_options(arguments, chosen)
     codes: list[int] = []
+    refused: list[ConfigError] = []
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(_start(config, folder, resume, composed=True))
+        try:
+            codes.append(_start(config, folder, resume, composed=True))
+        except ConfigError as error:  # raised below: Hydra would put a line of its own before it
+            refused.append(error)
 
     sys.argv[1:] = arguments
     # A flag may name other configurations or ask for no run, and a mode for several.
@@ -127,6 +134,8 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     else:
         settings = {"config_path": str(config_folder()), "config_name": "config"}
         hydra.main(version_base="1.3", **settings)(job)()
+    if refused:
+        raise refused[0]
     return codes[0] if codes else 0
 
 
@@ -153,7 +162,7 @@ def _report(arguments: list[str]) -> int:
     if set(arguments) & set(HELP):
         print("unlearn report <run or sweep folder>: writes its report again.")
         return 0
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    if len(arguments) != 1 or not arguments[0] or arguments[0].startswith("-"):
         raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
     folder = Path(arguments[0])
     if not folder.is_dir():

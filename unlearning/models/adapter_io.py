@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -21,6 +20,7 @@ from unlearning.models.adapter import ADAPTERS
 from unlearning.models.fingerprint import WRAPPED
 from unlearning.models.load import BASE_FILE, describe_base, quiet_about_ranks, save_model
 from unlearning.models.wrapping import unchanged_on_failure
+from unlearning.parsing import read_json
 from unlearning.weight_files import check_weight_files, listed
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _remedy(folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON ({error}); save the adapter there again.") from error
     return found if isinstance(found, dict) else {}

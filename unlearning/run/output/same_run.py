@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.errors import ConfigError
 from unlearning.files import write_json
 from unlearning.nested import leaves
+from unlearning.parsing import read_json
 from unlearning.run.output.run_folder import FINGERPRINTS, load_config
 
 NOT_COMPARED = ("validate", "sweep")  # they change nothing of what a run computes
@@ -100,7 +100,7 @@ def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:
 
 def _recorded(path: Path) -> dict[str, str]:
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json(path)
     except ValueError as error:
         earlier, why = None, str(error)
     else:
