@@ -40,9 +40,12 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, environment):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_value_is_told_without_a_line_of_hydras(tmp_path, environment):
-    result = call(["experiment=demo", "seed=-1", "validate=true"], tmp_path, environment)
-    assert result.returncode == 2 and result.stderr.startswith("error: seed=-1 must be")
+def test_wrong_values_are_all_that_is_said(tmp_path, environment):
+    result = call(["experiment=demo", "seed=abc", "cache_dir=null"], tmp_path, environment)
+    assert result.returncode == 2 and result.stderr.startswith(
+        "error: 2 settings are wrong:\n  seed="
+    )
+    assert not any((tmp_path / "runs").glob("*/*"))  # no run folder is left
 
 
 @pytest.mark.parametrize("words", [["report", ""], ["resume="]])

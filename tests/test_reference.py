@@ -166,6 +166,32 @@ def test_a_cache_is_never_read_for_something_else(model, data, make_data, tmp_pa
     assert len(files(tmp_path)) == 10  # another precision of the forward
 
 
+def test_a_cache_is_never_read_for_the_same_weights_in_another_configuration(
+    make_model, data, tmp_path
+):
+    model = make_model("llama")
+    settings = model.config.to_dict()
+    settings["rope_parameters"] = {"rope_type": "default", "rope_theta": 100.0}
+    other = type(model)(type(model.config)(**settings))
+    other.load_state_dict(model.state_dict())
+    batch = data.batch_at(0)
+    found = []
+    for one in (model, other, copy.deepcopy(model)):
+        kept = built("cached", one, data, cache_dir=tmp_path).hidden(batch, BOTH)
+        torch.testing.assert_close(kept, built("copy", one, data).hidden(batch, BOTH))
+        found.append(kept["retain"])
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    assert len(files(tmp_path)) == 4  # the third run found those of the first
+    adapted = policy_of(model, lora=True)
+    train_a_little(adapted, data)
+    built("cached", adapted, data, cache_dir=tmp_path)
+    for module in adapted.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling = {name: 2 * scale for name, scale in module.scaling.items()}
+    built("cached", adapted, data, cache_dir=tmp_path)
+    assert len(files(tmp_path)) == 8
+
+
 def test_states_in_bf16_are_nearly_the_same(model, data):
     exact, rounded = (
         built("cached", model, data, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)

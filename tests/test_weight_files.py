@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from unlearning.errors import ConfigError
-from unlearning.weight_files import check_weight_files
+from unlearning.weight_files import check_weight_files, is_absent
 
 INDEX = "model.safetensors.index.json"
 
@@ -71,3 +71,13 @@ def test_the_pointer_of_a_large_file_is_called_that(tmp_path):
 
 def test_no_weights_at_all(tmp_path):
     refused(tmp_path, r"has no weights \(looked for model\.safetensors, .*pytorch_model\.bin")
+
+
+def test_a_name_that_is_here_a_hub_id_or_a_path_to_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert [is_absent(name) for name in ("a", "a/b", "./a", tmp_path)] == [False] * 4
+    assert is_absent("owner/name") and is_absent("gpt2")
+    for name in ("./b", "../b", "~/b", "a/c/b", "/nowhere/b", tmp_path / "b"):
+        with pytest.raises(ConfigError, match=r"^No model at .*b\. Give a folder with a judge"):
+            is_absent(name, "judge")

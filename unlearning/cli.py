@@ -36,8 +36,7 @@ def main() -> None:
     try:
         code = _main(sys.argv[1:])
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = BAD_INPUT
+        code = _told(error)
     except KeyboardInterrupt:  # while modules are imported or the configuration is composed
         print("\nStopped before the run began.", file=sys.stderr)
         code = INTERRUPTED
@@ -117,14 +116,13 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     check_one_run(arguments)
     arguments = with_own_options(arguments, chosen)
     codes: list[int] = []
-    refused: list[ConfigError] = []
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             codes.append(_start(config, folder, resume, composed=True))
-        except ConfigError as error:  # raised below: Hydra would put a line of its own before it
-            refused.append(error)
+        except ConfigError as error:  # before which Hydra would put a line of its own
+            codes.append(_told(error))
 
     sys.argv[1:] = arguments
     # A flag may name other configurations or ask for no run, and a mode for several.
@@ -134,9 +132,12 @@ def _composed(arguments: list[str], resume: bool = False) -> int:
     else:
         settings = {"config_path": str(config_folder()), "config_name": "config"}
         hydra.main(version_base="1.3", **settings)(job)()
-    if refused:
-        raise refused[0]
     return codes[0] if codes else 0
+
+
+def _told(error: ConfigError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = False) -> int:

@@ -58,6 +58,20 @@ def check_weight_files(folder: str | Path, names: Sequence[str] = MODEL_FILES) -
             )
 
 
+def is_absent(name_or_path: str | Path, what: str = "model") -> bool:
+    """Whether there is no such file or folder here, so that the name can only be a hub id.
+
+    Raises:
+        ConfigError: it is absent and has the form of a path.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    if path.exists():
+        return False
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ConfigError(f"No model at {path}. Give a folder with a {what}, or a hub id.")
+    return True
+
+
 def stored_names(file: Path) -> set[str]:
     """Returns the names of the weights in a safetensors file; of another file, none.
 

@@ -12,6 +12,7 @@ from gguf_file import llama, write_gguf
 from omegaconf import open_dict
 
 from unlearning.errors import ConfigError
+from unlearning.run.config.schema import check_schema
 from unlearning.run.output.store import Store
 from unlearning.run.pipeline import effective_config
 from unlearning.run.stages.models import base_model, load_base
@@ -39,6 +40,14 @@ def test_the_file_comes_before_a_groups_defaults(compose_config, file, named):
     model = config.model
     assert (model.name_or_path, model.base, model.tokenizer) == (str(file), None, None)
     assert effective_config(config) == config  # what a resume reads
+
+
+def test_a_file_is_name_enough_for_a_model_that_has_no_other(compose_config, file):
+    check_schema(compose_config("experiment=demo", "model=local", f"model.gguf={file}"))
+    with pytest.raises(ConfigError, match=r"need a value: model\.name_or_path"):
+        check_schema(compose_config("experiment=demo", "model=local"))
+    with pytest.raises(ConfigError, match=r"model\.gguf=5 must be"):
+        check_schema(compose_config("experiment=demo", "model=local", "model.gguf=5"))
 
 
 def test_another_tokenizer_is_kept(compose_config, file, opt_folder):

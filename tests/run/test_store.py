@@ -148,3 +148,18 @@ def test_a_model_folder_is_another_model_when_a_file_changes(tmp_path):
     assert model_identity(str(tmp_path)) != before
     assert model_identity("facebook/opt-1.3b") == "facebook/opt-1.3b@main"
     assert model_identity("facebook/opt-1.3b", "abc") == "facebook/opt-1.3b@abc"
+
+
+def test_a_model_of_the_same_size_and_time_is_another_one(tmp_path):
+    """As one of two fine-tuned models that were unpacked to the same place."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(bytes(1_000_000))
+    os.utime(file, ns=(0, 0))
+    before = model_identity(str(file))
+    assert model_identity(str(file)) == before
+    for start, end in ((0, 1), (500_000, 600_000), (999_999, 1_000_000)):
+        content = bytearray(1_000_000)
+        content[start:end] = b"\1" * (end - start)
+        file.write_bytes(content)
+        os.utime(file, ns=(0, 0))
+        assert model_identity(str(file)) != before

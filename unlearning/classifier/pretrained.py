@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from unlearning.errors import ConfigError
 from unlearning.loading import load_pretrained
 from unlearning.loading import load_tokenizer as load_any_tokenizer
-from unlearning.weight_files import MODEL_FILES, check_weight_files
+from unlearning.weight_files import MODEL_FILES, check_weight_files, is_absent
 
 CLASSIFIER = "AutoModelForSequenceClassification"
 
@@ -26,9 +26,7 @@ def check_model_folder(name_or_path: str) -> None:
         ConfigError: no such path, or one that holds no configuration, no weights or damaged ones.
     """
     path = Path(name_or_path)
-    if not path.exists():
-        if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-            raise ConfigError(f"No model at {path}. Give a folder with a classifier, or a hub id.")
+    if is_absent(name_or_path, "classifier"):
         return
     if not path.is_dir():
         raise ConfigError(

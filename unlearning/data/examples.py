@@ -104,7 +104,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         return None
 
     def example(self, prompt: Any, response: Any, *, row: int, column: str) -> Iterator[Example]:
-        """Builds the Example of one record, or None where its answer is empty and may be skipped.
+        """Yields the Example of one record; none where its answer is empty and may be skipped.
 
         Args:
             row: number of the record in its source, from 1, a header not counted.

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 from unlearning.data.cells import list_of_texts, shortened
 from unlearning.data.dialogue import Turn, parse_dialogue
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, require_columns, selected_records
-from unlearning.data.where import RowFilter
+from unlearning.data.record_source import RecordSource
+from unlearning.data.source import require_columns
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -69,28 +69,15 @@ class JsonlDataModule(ExampleDataModule):
                 "JsonlDataModule: without response_column it needs label_column and a column of "
                 "choices, of which the right one is the response."
             )
-        self.records_split = records_split
-        self.config_name = config_name
-        self.revision = revision
-        self.where = where
-        RowFilter(where, source)  # refuses what it does not understand
+        self.records = RecordSource(source, records_split, config_name, revision, where)
 
     def check(self) -> None:
-        columns = RowFilter(self.where, self.source).columns
-        present = check_source(self.source, columns=columns, split=self.records_split)
+        present = self.records.check()
         if present is not None:
             self._require(present, self.source)
 
     def read(self) -> Iterator[Example]:
-        records = selected_records(
-            self.source,
-            self.where,
-            columns=(),
-            split=self.records_split,
-            config_name=self.config_name,
-            revision=self.revision,
-        )
-        for row, record in records:
+        for row, record in self.records.selected():
             where = f"{self.source}, row {row}"
             self._require(record, where)
             texts = {

@@ -9,7 +9,8 @@ from unlearning.data.cells import parse_flag
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
 from unlearning.data.files import Record
 from unlearning.data.overlap import normalise
-from unlearning.data.source import check_source, iterate_records, require_columns
+from unlearning.data.record_source import RecordSource
+from unlearning.data.source import require_columns
 from unlearning.data.where import RowFilter
 from unlearning.errors import ConfigError
 from unlearning.types import Example
@@ -59,37 +60,24 @@ class PKUDataModule(ExampleDataModule):
             )
         self.source = source
         self.answers = answers
-        self.records_split = records_split
-        self.config_name = config_name
-        self.revision = revision
-        self.where = where
-        RowFilter(where, source)  # refuses what it does not understand
+        self.records = RecordSource(source, records_split, config_name, revision, where)
 
     def check(self) -> None:
-        wanted = RowFilter(self.where, self.source).columns
-        present = check_source(self.source, columns=wanted, split=self.records_split)
+        present = self.records.check()
         if present is not None:
             answer_columns(present, self.source)
 
     def read(self) -> list[Example]:
-        rows = RowFilter(self.where, self.source)
-        records = list(
-            iterate_records(
-                self.source,
-                columns=rows.columns,
-                split=self.records_split,
-                config_name=self.config_name,
-                revision=self.revision,
-            )
-        )
+        records, rows = list(self.records.everything()), self.records.row_filter()
         examples = [
             example
             for row, column, record in select_answers(records, self.answers, self.source, rows)
             for example in self.example(record["prompt"], record[column], row=row, column=column)
         ]
         if not examples:
+            where = self.records.where
             flags = " and ".join(answer_columns(records[0], self.source).values())
-            among = f" (of those that where={self.where} takes)" if self.where else ""
+            among = f" (of those that where={where} takes)" if where else ""
             raise ConfigError(
                 f"{self.source} has no {self.answers} answer among its {len(records)} rows{among}. "
                 f"Look at {flags}, or choose other answers (without related prompts: "

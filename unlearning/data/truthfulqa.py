@@ -7,8 +7,8 @@ from typing import Any, Literal, Unpack, get_args
 
 from unlearning.data.cells import parse_list, shortened
 from unlearning.data.examples import ExampleDataModule, ExampleSettings
-from unlearning.data.source import check_source, require_columns, selected_records
-from unlearning.data.where import RowFilter
+from unlearning.data.record_source import RecordSource
+from unlearning.data.source import require_columns
 from unlearning.errors import ConfigError
 from unlearning.types import Example
 
@@ -60,29 +60,15 @@ class TruthfulQADataModule(ExampleDataModule):
             )
         self.source = source
         self.answers = answers
-        self.records_split = records_split
-        self.config_name = config_name
-        self.revision = revision
-        self.where = where
-        RowFilter(where, source)  # refuses what it does not understand
+        self.records = RecordSource(source, records_split, config_name, revision, where)
 
     def check(self) -> None:
-        columns = RowFilter(self.where, self.source).columns
-        present = check_source(self.source, columns=columns, split=self.records_split)
+        present = self.records.check()
         if present is not None:
             self._columns(present)
 
     def read(self) -> list[Example]:
-        records = list(
-            selected_records(
-                self.source,
-                self.where,
-                columns=(),
-                split=self.records_split,
-                config_name=self.config_name,
-                revision=self.revision,
-            )
-        )
+        records = list(self.records.selected())
         question, column = self._columns(records[0][1])
         examples: list[Example] = []
         for row, record in records:

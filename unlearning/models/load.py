@@ -30,7 +30,7 @@ from unlearning.models.decoder import (
 )
 from unlearning.models.fingerprint import base_fingerprint
 from unlearning.models.gguf import check_gguf, is_gguf, load_gguf, load_gguf_tokenizer
-from unlearning.weight_files import check_weight_files
+from unlearning.weight_files import check_weight_files, is_absent
 
 CAUSAL = "AutoModelForCausalLM"
 BASE_FILE = "base_model.json"
@@ -54,10 +54,7 @@ def check_model_folder(name_or_path: str | Path) -> None:
         check_gguf(name_or_path)
         return
     folder = Path(name_or_path)
-    looks_local = folder.is_absolute() or str(name_or_path).startswith((".", "~"))
-    if not folder.exists():
-        if looks_local or str(name_or_path).count("/") > 1:
-            raise ConfigError(f"No model at {folder}. Give a folder with a model, or a hub id.")
+    if is_absent(name_or_path):
         return
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} has no config.json, so it is no Hugging Face model folder.")
@@ -103,7 +100,6 @@ def load_model(
             would run code of its own; or 8 bits cannot be had here.
     """
     check_model_folder(name_or_path)
-    model: PreTrainedModel
     if is_gguf(name_or_path):
         if eight_bit:
             raise ConfigError(
@@ -111,14 +107,13 @@ def load_model(
                 "folder with save_model, and load that in 8 bits."
             )
         model = load_gguf(name_or_path, dtype)
-        disable_dropout(model)
-        return model.train()
-    if eight_bit:
-        check_eight_bit()
-        device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
-        quantised = BitsAndBytesConfig(load_in_8bit=True)
-        options = {"quantization_config": quantised, "device_map": {"": device}, **options}
-    model = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
+    else:
+        if eight_bit:
+            check_eight_bit()
+            device = int(os.environ.get("LOCAL_RANK", "0"))  # a process is started for each GPU
+            quantised = BitsAndBytesConfig(load_in_8bit=True)
+            options = {"quantization_config": quantised, "device_map": {"": device}, **options}
+        model = load_pretrained(CAUSAL, name_or_path, dtype=dtype, **options)
     if not keep_dropout:
         disable_dropout(model)
     return model.train()  # from_pretrained returns eval mode, which Lightning would keep

@@ -31,7 +31,9 @@ from unlearning.models.parts import decoder_of
 from unlearning.models.tree_masks import small_windows, why_no_mask
 from unlearning.types import Rows
 
+REMEDY = "Choose another model; docs/models.md has a table of those that work."
 _CHECKED: WeakSet[nn.Module] = WeakSet()
+_TAKES_LEFT_PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -82,9 +84,6 @@ def check_model(model: CausalLM) -> None:
     if relative_error(padded, alone) > tolerance:
         raise ConfigError(f"In {name}, pads after a sequence change its hidden states. {REMEDY}")
     _CHECKED.add(base)
-
-
-REMEDY = "Choose another model; docs/models.md has a table of those that work."
 
 
 def _tried(base: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
@@ -162,9 +161,6 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
 def _is_exact(base: PreTrainedModel) -> bool:
     # In 8 bits, which inputs are computed in full depends on the rows beside.
     return base.dtype == torch.float32 and not is_eight_bit(base)
-
-
-_TAKES_LEFT_PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @torch.no_grad()

@@ -16,7 +16,11 @@ from unlearning.errors import ConfigError
 from unlearning.head.logits import Head
 from unlearning.models.adapter import is_fresh
 from unlearning.models.decoder import CausalLM, evaluating, output_head
-from unlearning.models.fingerprint import base_fingerprint, weights_fingerprint
+from unlearning.models.fingerprint import (
+    base_fingerprint,
+    settings_fingerprint,
+    weights_fingerprint,
+)
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.types import Batch, Role, TokenizedExample
@@ -67,7 +71,9 @@ class Cached(Reference):
             # whatever the adapter begins with.
             fresh = isinstance(model, PeftModel) and is_fresh(model)
             weights = base_fingerprint(model) if fresh else weights_fingerprint(model)
-            key = f"{weights}-{_precision(model)}"
+            # The same weights with other positions, another window or scale have other states.
+            settings = settings_fingerprint(model, with_adapter=not fresh)
+            key = f"{weights}-{settings}-{_precision(model)}"
         for role, items in sequences.items():
             self.stores[role] = HiddenStore.open_or_build(
                 items, self._states(model, items, pad_token_id), self._head.weight.shape[1],

@@ -145,7 +145,7 @@ def check_new(folder: Path, ours: bool) -> None:
             f"{shlex.quote(str(folder))}; or choose another folder with hydra.sweep.dir=<folder>."
         )
     found = foreign(folder, (LOCK,))
-    if not ours:  # then this alone is written here, by Hydra
+    if not ours:  # Hydra writes this alone; all else may be of an earlier start
         found = [name for name in found if name == RECORD_OF_HYDRA and not _is_of_hydra(folder)]
     if found:
         (folder / LOCK).unlink(missing_ok=True)  # made by this call

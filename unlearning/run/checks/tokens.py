@@ -29,7 +29,7 @@ from unlearning.run.checks.data import Data, streamed
 from unlearning.run.config.build import build_template
 from unlearning.types import Example
 
-OURS = Example("Is 7 a prime number?", "Yes, it is.")
+MADE_UP = Example("Is 7 a prime number?", "Yes, it is.")
 """Shown where no example can be read yet."""
 CHAT_MARKS = re.compile(r"<\|[\w ]+\|>|\[/?INST\]|</?(?:start|end)_of_turn>|<</?SYS>>")
 
@@ -76,7 +76,7 @@ def _shown(data: Data) -> Iterator[tuple[str, Example]]:
         if examples:
             yield f"data.{name}", examples[0]
         else:
-            yield f"data.{name}, not read yet: an example of ours", OURS
+            yield f"data.{name}, not read yet: a made-up example", MADE_UP
 
 
 def _boundary(

@@ -16,6 +16,9 @@ from unlearning.run.process.ranks import Ranks
 from unlearning.sums import write_sums
 from unlearning.version import __version__
 
+BLOCK, BLOCKS = 4096, 16
+"""Bytes of a block of a model's file, and how many are compared."""
+
 
 class Store:
     """Folders `<root>/<stage>/<key>`, each whole or absent.
@@ -95,10 +98,22 @@ def _canonical(inputs: Mapping[str, Any]) -> str:
 
 def model_identity(name_or_path: str, revision: str | None = None) -> str:
     """Identifies a model by its name: a hub id with its revision, or a folder's files (a GGUF file)
-    as they are."""
+    by name, size, time and a sample of what is in them."""
     folder = Path(name_or_path).expanduser()
     if not folder.exists():
         return f"{name_or_path}@{revision or 'main'}"
     files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.is_file())
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    stamps = [_stamp(path) for path in files]
     return f"{folder.resolve()}:{hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]}"
+
+
+def _stamp(file: Path) -> tuple[str, int, int, str]:
+    """Returns a file's name, size, time and a hash of blocks spread over it: one that was unpacked,
+    or copied with its time, may be another model's of the same size and time."""
+    known, digest = file.stat(), hashlib.sha256()
+    last = max(0, known.st_size - BLOCK)
+    with file.open("rb", buffering=0) as content:
+        for number in range(BLOCKS):
+            content.seek(last * number // (BLOCKS - 1))
+            digest.update(content.read(BLOCK))
+    return file.name, known.st_size, known.st_mtime_ns, digest.hexdigest()[:16]

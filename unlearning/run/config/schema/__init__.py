@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from unlearning.errors import ConfigError
 from unlearning.nested import leaves, walk
 from unlearning.run.config.evaluate import EVALUATE, evaluation_config
+from unlearning.run.config.gguf import with_gguf
 from unlearning.run.config.schema.fit import misfits
 from unlearning.run.config.schema.messages import sentences, shown
 from unlearning.run.config.schema.run import EvaluationRun, UnlearningRun
@@ -31,6 +32,10 @@ def check_schema(config: DictConfig) -> None:
         ConfigError: naming all keys that are missing or wrong.
     """
     config = evaluation_config(config)
+    if OmegaConf.select(config, "model.gguf") and OmegaConf.is_missing(
+        config.model, "name_or_path"
+    ):
+        config = with_gguf(config)
     unresolved = OmegaConf.to_container(config, resolve=False)
     missing = sorted(path for path, value in leaves(unresolved) if value == "???")
     if missing:
