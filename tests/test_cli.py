@@ -48,6 +48,15 @@ def test_wrong_values_are_all_that_is_said(tmp_path, environment):
     assert not any((tmp_path / "runs").glob("*/*"))  # no run folder is left
 
 
+@pytest.mark.parametrize("words", [["report", ""], ["resume="]])
+def test_an_empty_name_is_not_the_working_folder(words, tmp_path, environment):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/metrics.json").write_text('{"after": {}}')
+    result = call(words, tmp_path, environment)
+    assert result.returncode == 2 and "run" in result.stderr and "older>" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
 def test_a_finished_folder_is_refused_before_anything_is_written(tmp_path, environment):
     (tmp_path / "done").mkdir()
     (tmp_path / "done/metrics.json").write_text("{}")

@@ -79,7 +79,10 @@ def _main(arguments: list[str]) -> int:
     others = [word for word in arguments if not word.startswith(RESUME)]
     if not resumed:
         return _composed(arguments)
-    return _resumed(Path(resumed[-1].removeprefix(RESUME)), others)
+    named = resumed[-1].removeprefix(RESUME)
+    if not named:  # an unset variable of a shell, and not the working folder
+        raise ConfigError("resume= needs a run folder: unlearn resume=<run folder>.")
+    return _resumed(Path(named), others)
 
 
 def _resumed(folder: Path, others: list[str]) -> int:
@@ -160,7 +163,7 @@ def _report(arguments: list[str]) -> int:
     if set(arguments) & set(HELP):
         print("unlearn report <run or sweep folder>: writes its report again.")
         return 0
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    if len(arguments) != 1 or not arguments[0] or arguments[0].startswith("-"):
         raise ConfigError("Give one run or sweep folder: unlearn report <folder>.")
     folder = Path(arguments[0])
     if not folder.is_dir():

@@ -223,10 +223,18 @@ def test_missing_pieces_leave_a_page(key, empty, metrics, make_run, parse):
 
 
 def test_nothing_but_empty_metrics(make_run, parse):
-    page = parse(read(make_run({}, config=None, generations=None, losses=None)))
+    page = parse(read(make_run({"after": {}}, config=None, generations=None, losses=None)))
     assert page.text.count("? not measured") == 4
     for absent in ("config.yaml", "generations.jsonl", "losses.csv"):
         assert f"No {absent} in the run folder." in page.text
+
+
+@pytest.mark.parametrize("found", [{}, {"accuracy": 0.9}])
+def test_metrics_of_something_else_are_refused(found, make_run):
+    folder = make_run(found, config=None, generations=None, losses=None)
+    with pytest.raises(ConfigError, match="none of the parts that an evaluation writes"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
 
 
 def test_null_is_a_dash_and_infinity_is_not_a_crash(metrics, make_run, parse):
@@ -269,11 +277,16 @@ def test_a_lone_surrogate_outside_the_answers_does_not_lose_the_page(metrics, ma
         ("generations.jsonl", '{"stage": "before"}\n{"sta', "line 2"),
         ("losses.csv", "step,total\n0,much", "'much'"),
         ("losses.csv", "step,total\n0,1,2", "more cells"),
+        ("metrics.json", "[" * 100_000, "nested too deeply"),
+        ("metrics.json", '{"a": ' + "1" * 6000 + "}", "not valid JSON"),
+        ("generations.jsonl", "[" * 100_000, "line 1"),
+        ("config.yaml", "{" * 3000, "nested too deeply"),
+        ("losses.csv", "step,total\n0,\udcff", "no UTF-8 text"),
     ],
 )
 def test_a_damaged_file_is_named(name, content, message, metrics, make_run):
     folder = make_run(metrics)
-    (folder / name).write_text(content, encoding="utf-8")
+    (folder / name).write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ConfigError, match=message) as error:
         write_report(folder)
     assert name in str(error.value)

@@ -293,3 +293,10 @@ def test_other_data_are_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.related \(none then, d{12}"):
         check_data_unchanged(tmp_path, {**found, "related": "d" * 64})
     assert json.loads((tmp_path / FINGERPRINTS).read_text()) == found
+
+
+@pytest.mark.parametrize("text", ["{" * 3000, "a: &a [*a]"])
+def test_a_configuration_beyond_reading_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_config(tmp_path)

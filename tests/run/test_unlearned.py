@@ -193,3 +193,16 @@ def test_a_model_card_that_came_later_is_no_damage_and_one_of_version_0_5_is_who
     (folder / UNLEARNED).write_text(json.dumps(noted))
     mend_unlearned(folder)
     assert names(folder) == ["made.json", "model", "unlearned.json"]
+
+
+def test_a_result_of_version_0_5_is_whole(kept, compose_config, opt_folder, caplog):
+    keep, folder = kept
+    keep()
+    record = json.loads((folder / UNLEARNED).read_text())
+    del record["files"], record["kept_steps"]  # which it did not write
+    (folder / UNLEARNED).write_text(json.dumps(record))
+    mend_unlearned(folder)
+    assert not caplog.text and "model" in names(folder)
+    config = compose_config("experiment=harmful", f"model.name_or_path={opt_folder}")
+    found = find_unlearned(config, folder, str(opt_folder))
+    assert found.kept_steps is None and found.steps == 1

@@ -19,6 +19,7 @@ from typing import Any
 
 from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_bytes, write_json
+from unlearning.files.parsing import read_json
 from unlearning.files.sums import sum_of_file, sums_of_folder
 from unlearning.version import __version__
 
@@ -105,7 +106,7 @@ def _read(path: Path) -> dict[str, list[str]]:
     if not os.path.lexists(path):
         return {}
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = read_json(path)
         if str(found["by"]).startswith(BY):
             return {str(name): list(map(str, sums)) for name, sums in found["made"].items()}
         why = "it is somebody else's"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from unlearning.files.atomic import write_json
+from unlearning.files.parsing import read_json
 
 SUMS = "sha256.json"  # of a folder, in it: file -> SHA-256
 
@@ -37,7 +37,7 @@ def problem_of_folder(folder: Path) -> str | None:
     try:
         if not (folder / SUMS).is_file():
             return "it has no checksums: it was cut short, or not written by this package"
-        sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        sums = read_json(folder / SUMS)
         return changed_file(folder, sums)
     except (OSError, ValueError) as error:  # JSON and UTF-8 errors are ValueErrors
         return f"it cannot be read ({error})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unlearning.errors import ConfigError
+from unlearning.files.parsing import read_json
 from unlearning.models.adapter import ADAPTERS
 from unlearning.models.fingerprint import WRAPPED
 from unlearning.models.load import BASE_FILE, describe_base, quiet_about_ranks, save_model
@@ -204,7 +204,7 @@ def _remedy(folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON ({error}); save the adapter there again.") from error
     return found if isinstance(found, dict) else {}

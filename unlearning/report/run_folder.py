@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unlearning.errors import ConfigError
+from unlearning.files.parsing import parse_json, parse_yaml
 from unlearning.names_0_4 import current_config, current_generation, current_metrics
+
+# A file of an evaluation has at least one of these parts.
+_PARTS = ("models", "prompt_sets", "before", "after", "change")
 
 Curve = list[tuple[float, float]]
 """(step, value) pairs in the order of steps."""
@@ -54,8 +55,13 @@ def read_run_folder(folder: Path) -> RunFolder:
             f"{metrics_file} does not exist, so there is nothing to report. "
             "Expected the folder of a run whose evaluation has finished; run its stages first."
         )
-    raw = _parse_json(metrics_file.read_text(encoding="utf-8"), metrics_file)
+    raw = _parse_json(_text(metrics_file), metrics_file)
     metrics = current_metrics(_mapping(raw, metrics_file))
+    if not any(part in metrics for part in _PARTS):
+        raise ConfigError(
+            f"{metrics_file} holds none of the parts that an evaluation writes "
+            f"({', '.join(_PARTS)}), so there is nothing to report. Give the folder of a run."
+        )
     config_text = _text(folder / "config.yaml")
     return RunFolder(
         metrics=metrics,
@@ -68,13 +74,16 @@ def read_run_folder(folder: Path) -> RunFolder:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text ({error}). Was it damaged?") from error
 
 
 def _parse_json(text: str, where: object) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parse_json(text)
+    except ValueError as error:
         raise ConfigError(
             f"{where} is not valid JSON ({error}). It may have been cut off while it was written; "
             "run the evaluation again."
@@ -91,8 +100,8 @@ def _mapping(value: Any, where: object) -> dict[str, Any]:
 
 def _parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        config = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(
             f"{path} is not plain YAML ({error}). Save the composed configuration with its "
             "interpolations resolved."

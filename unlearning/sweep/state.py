@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_json
 from unlearning.files.locks import take
+from unlearning.files.parsing import read_json
 from unlearning.report.ending import REVERTED
 from unlearning.run.output.run_folder import foreign
 from unlearning.version import __version__
@@ -68,7 +68,7 @@ class Sweep:
                 f"{folder} is no sweep folder: it has no {FILE}.{hint if is_run else ''}"
             )
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             jobs = {int(number): Job(**job) for number, job in found["jobs"].items()}
             return cls(folder, found["overrides"], jobs, found["version"])
         except (ValueError, KeyError, TypeError) as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unlearning.errors import ConfigError
+from unlearning.files.parsing import parse_json, parse_yaml, read_json
 from unlearning.names_0_4 import current_config, current_metrics
 from unlearning.report.ending import REVERTED, is_reverted
 from unlearning.report.figures import number, section
@@ -94,7 +92,7 @@ def _record(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except ValueError as error:
         raise ConfigError(
             f"{path} is not valid JSON ({error}). Remove it, and the report goes by the jobs' "
@@ -151,8 +149,8 @@ def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, OSError) as error:
+        found = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
+    except (ValueError, OSError) as error:
         found, why = None, " ".join(str(error).split())
     else:
         why = f"it holds a {type(found).__name__} instead of a mapping"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -15,6 +14,7 @@ import transformers
 from rich.console import Console
 
 from unlearning.files.atomic import write_json
+from unlearning.files.parsing import read_json
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _seconds_before(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        return {str(name): float(s) for name, s in json.loads(path.read_bytes()).items()}
+        return {str(name): float(s) for name, s in read_json(path).items()}
     except (ValueError, TypeError, AttributeError) as error:
         log.warning("%s is damaged, and times begin anew: %s", path, error)
         return {}

@@ -93,8 +93,11 @@ def load_config(folder: Path) -> DictConfig:
         raise ConfigError(f"{folder} is no run folder: it has no {CONFIG}.")
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        why = " ".join(str(error).split())
+    except (
+        OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError
+    ) as error:  # fmt: skip
+        nested = isinstance(error, RecursionError) or "RecursionError" in str(error)
+        why = "it is nested too deeply" if nested else " ".join(str(error).split())
         raise ConfigError(f"{path} cannot be read: {why}. Was it cut off or edited?") from error
     if not isinstance(found, dict) or not found:
         raise ConfigError(f"{path} holds no configuration. Was it cut off or edited?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_json
+from unlearning.files.parsing import read_json
 from unlearning.nested import leaves
 from unlearning.run.output.run_folder import FINGERPRINTS, load_config
 
@@ -100,7 +100,7 @@ def check_data_unchanged(folder: Path, fingerprints: Mapping[str, str]) -> None:
 
 def _recorded(path: Path) -> dict[str, str]:
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json(path)
     except ValueError as error:
         earlier, why = None, str(error)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from peft import PeftModel
 
 from unlearning.files.atomic import atomic_write, remove, set_aside, write_json
 from unlearning.files.made import Made, content_sum
+from unlearning.files.parsing import read_json
 from unlearning.files.sums import changed_file, sums_of_folder
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.adapter_io import CONFIG as ADAPTER_CONFIG
@@ -52,7 +52,8 @@ class Unlearned:
     kept_steps: int | None = None
 
 
-NOTED = ("steps", "stop_reason", "notes", "reference", "kept_steps")
+NOTED = ("steps", "stop_reason", "notes", "reference")
+NEWER = ("kept_steps",)  # absent from a run that version 0.5 unlearned
 MODEL = "model"
 FILES = "files"  # of the model, with their checksums
 
@@ -72,7 +73,7 @@ def keep_unlearned(config: DictConfig, folder: Path, result: Unlearned) -> None:
     with atomic_write(folder / MODEL) as aside:
         save_model(policy, result.tokenizer, aside)
         Made(folder).note(MODEL, content_sum(aside))
-    noted = {name: getattr(result, name) for name in NOTED}
+    noted = {name: getattr(result, name) for name in (*NOTED, *NEWER)}
     write_json(folder / UNLEARNED, {**noted, FILES: sums_of_folder(folder / MODEL)})
 
 
@@ -92,7 +93,7 @@ def mend_unlearned(folder: Path) -> None:
     if not is_unlearned(folder):
         return
     try:
-        noted = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
+        noted = read_json(folder / UNLEARNED)
         lacking = [name for name in NOTED if name not in noted]
         problem = f"{UNLEARNED} lacks {', '.join(lacking)}" if lacking else None
         if problem is None and FILES in noted:
@@ -120,8 +121,8 @@ def find_unlearned(config: DictConfig, folder: Path, start: str) -> Unlearned:
     Args:
         start: the model that an adapter is of; its own record of that knows no revision.
     """
-    found = json.loads((folder / UNLEARNED).read_text(encoding="utf-8"))
-    noted = {name: found[name] for name in NOTED}
+    found = read_json(folder / UNLEARNED)
+    noted = {name: found.get(name) for name in (*NOTED, *NEWER)}
     policy: CausalLM
     if (folder / MODEL / ADAPTER_CONFIG).is_file():
         policy = load_adapter(load_base(config, start)[0], folder / MODEL)
