@@ -35,13 +35,23 @@ def main() -> None:
     make_working_folder_importable()
     try:
         code = _main(sys.argv[1:])
-    except ConfigError as error:
-        code = _told(error)
-    except KeyboardInterrupt:  # while modules are imported or the configuration is composed
-        print("\nStopped before the run began.", file=sys.stderr)
-        code = INTERRUPTED
+    except (Exception, KeyboardInterrupt) as error:
+        if _pressed(error):  # while modules are imported or the configuration is composed
+            print("\nStopped before the run began.", file=sys.stderr)
+            code = INTERRUPTED
+        elif isinstance(error, ConfigError):
+            code = _told(error)
+        else:
+            raise
     if code:
         sys.exit(code)
+
+
+def _pressed(error: BaseException | None) -> bool:
+    """Whether Ctrl-C was pressed; libraries whose clean-up fails raise another error then."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def make_working_folder_importable() -> None:

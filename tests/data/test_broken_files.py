@@ -118,7 +118,7 @@ def test_an_empty_answer_says_which_key_leaves_it_out(
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,response\na,\nb,c\n")
-    with pytest.raises(ConfigError, match=r"for example data\.forget\.skip_empty=true"):
+    with pytest.raises(ConfigError, match=r"for example \+data\.forget\.skip_empty=true"):
         JsonlDataModule(str(path)).setup()
     with caplog.at_level(logging.INFO):
         JsonlDataModule(str(path), skip_empty=True, fractions=(1, 0, 0)).setup()

@@ -97,8 +97,8 @@ def test_a_word_for_a_missing_value_is_no_answer(tmp_path: Path, word: str) -> N
         JsonlDataModule(source).setup()
     data = JsonlDataModule(source, skip_empty=True, fractions=(1, 0, 0))
     assert data.examples("train") == [Example("b", "Nan is my aunt")] and data.num_empty == 1
-    with pytest.raises(ConfigError, match="row 1, column 'response': the prompt is empty"):
-        JsonlDataModule(source, prompt_column="response").setup()
+    with pytest.raises(ConfigError, match="row 1: the prompt is empty"):
+        JsonlDataModule(source, "response", "prompt").setup()
 
 
 def test_answers_that_a_writer_may_have_made_are_counted(

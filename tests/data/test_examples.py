@@ -135,7 +135,7 @@ def test_empty_answers_can_be_skipped_and_are_counted(caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("skip_empty", [False, True])
 def test_empty_prompt_is_never_skipped(skip_empty: bool) -> None:
-    with pytest.raises(ConfigError, match="row 1, column 'response': the prompt is empty"):
+    with pytest.raises(ConfigError, match="row 1: the prompt is empty"):
         Listed([Example(" ", "a")], skip_empty=skip_empty).setup()
 
 

@@ -99,3 +99,9 @@ def test_bad_choices_are_refused(row: dict[str, object], said: str, tmp_path: Pa
         data.setup()
     with pytest.raises(ConfigError, match="needs label_column and a column of choices"):
         JsonlDataModule("x.jsonl", response_column=None)
+
+
+@pytest.mark.parametrize("columns", [{"response_column": "prompt"}, {"dialogue_column": "prompt"}])
+def test_prompt_and_answer_are_not_one_column(columns: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="both read from the column 'prompt'"):
+        JsonlDataModule("x.jsonl", **columns)

@@ -103,3 +103,9 @@ def test_a_whole_node_cannot_be_removed(word):
 @pytest.mark.parametrize("trainer", ["ddp", "fsdp", "deepspeed"])
 def test_several_machines_can_be_asked_for(trainer):
     check_overrides(["experiment=demo", f"trainer={trainer}", "trainer.num_nodes=2"])
+
+
+@pytest.mark.parametrize("group", ["logger", "finetune", "model"])
+def test_null_is_no_choice_of_a_group(group):
+    with pytest.raises(ConfigError, match=f"{group}=null.*that is none: logger=none"):
+        check_overrides(["experiment=demo", f"{group}=null"])

@@ -101,3 +101,8 @@ def test_choices_are_those_of_the_code():
     assert choices(Checkpoint, "finished") == set(get_args(Kept))
     kinds, _ = get_args(PromptSet.model_fields["kind"].annotation)
     assert set(get_args(kinds)) == set(KINDS)
+
+
+@pytest.mark.parametrize("precision", ["32", "16", "64", "'32'", "32-true", "bf16-mixed"])
+def test_precisions_of_lightnings_are_taken(compose_config, precision):
+    check_schema(compose_config("experiment=demo", f"trainer.precision={precision}"))

@@ -188,9 +188,14 @@ def test_a_run_folder_from_elsewhere_reads_nothing_of_the_environment(
     assert stopped.value.code == 2 and "description in" in capsys.readouterr().err
 
 
-def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys):
+@pytest.mark.parametrize("cleanup", [None, UnboundLocalError, ConfigError])
+def test_ctrl_c_while_modules_are_imported_is_a_line(monkeypatch, capsys, cleanup):
     def pressed(arguments):
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if cleanup is not None:
+                raise cleanup("in the clean-up of a library")
 
     monkeypatch.setattr("unlearning.cli._main", pressed)
     with pytest.raises(SystemExit) as stopped:

@@ -110,12 +110,13 @@ class ExampleDataModule(LightningDataModule, ABC):
             row: number of the record in its source, from 1, a header not counted.
             column: where the answer stands.
         """
-        where = f"{self.source or type(self).__name__}, row {row}, column {column!r}"
-        prompt_text = checked_text(prompt, where, "prompt")
+        in_row = f"{self.source or type(self).__name__}, row {row}"
+        where = f"{in_row}, column {column!r}"
+        prompt_text = checked_text(prompt, in_row, "prompt")
         text = checked_text(response, where, "answer")
         if not prompt_text:
             raise ConfigError(
-                f"{where}: the prompt is empty{_missing(prompt)}. Remove the row or complete it."
+                f"{in_row}: the prompt is empty{_missing(prompt)}. Remove the row or complete it."
             )
         if text:
             self.num_listlike += looks_like_list(text)
@@ -127,7 +128,7 @@ class ExampleDataModule(LightningDataModule, ABC):
             raise ConfigError(
                 f"{where}: the answer is empty{_missing(response)}, and an empty answer has no "
                 "loss. Complete it, remove it, or set skip_empty=true (of this data set, for "
-                "example data.forget.skip_empty=true) to leave out, and count, all such rows."
+                "example +data.forget.skip_empty=true) to leave out, and count, all such rows."
             )
 
     def split(self, examples: Sequence[Example]) -> Mapping[Split, Sequence[Example]]:

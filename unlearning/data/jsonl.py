@@ -63,6 +63,12 @@ class JsonlDataModule(ExampleDataModule):
         texts = (prompt_column, response_column) if dialogue_column is None else (dialogue_column,)
         named = (*texts, label_column, *self.alternatives.values())
         self.columns = tuple(column for column in named if column is not None)
+        if prompt_column in texts[1:] or prompt_column == dialogue_column:
+            raise ConfigError(
+                f"JsonlDataModule: prompt and answer are both read from the column "
+                f"{prompt_column!r}. Name a column for each: prompt_column, and response_column or "
+                "dialogue_column."
+            )
         choices_answer = response_column is None and dialogue_column is None
         if choices_answer and not (label_column and "choices" in self.alternatives):
             raise ConfigError(

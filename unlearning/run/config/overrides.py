@@ -86,6 +86,11 @@ def explained(words: Sequence[str], error: Exception) -> str:
                     f"In {' '.join(words)!r}: this needs the package "
                     f"{package.replace('_', '-')}. Install it: pip install 'unlearning[sweeps]'."
                 )
+    if "Got NoneType" in text:
+        return (
+            f"In {' '.join(words)!r}: a group takes the name of a choice, not null. Where one can "
+            "be left out that is none: logger=none, finetune=none, classifier=none."
+        )
     return f"In {' '.join(words)!r}: {text}"
 
 

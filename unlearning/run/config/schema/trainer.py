@@ -19,7 +19,7 @@ Devices = Annotated[
 ]
 Precision = Literal[
     "auto", "32-true", "32", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true", "64",
-    "16", "bf16", "transformer-engine", "transformer-engine-float16",
+    "16", "bf16", "transformer-engine", "transformer-engine-float16", 16, 32, 64,
 ]  # fmt: skip
 
 INSTEAD = {
