@@ -14,7 +14,8 @@ from unlearning.metrics.comparison import ComparisonSettings, compare
 from unlearning.module import UnlearningModule
 from unlearning.types import Generation
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -68,3 +69,12 @@ def test_metrics_of_the_page_by_hand():
     found = compare(answers, {"tone": metrics}, ComparisonSettings(n_resamples=50))
     values = [found[stage][f"tone/{m.name}"]["value"] for stage in said for m in metrics]
     assert values == pytest.approx([2 / 3, 3 / 14, 4, 1 / 3, 2 / 17, 4])
+
+
+def test_every_test_that_the_robustness_page_names_exists():
+    page = (ROOT / "experiments/robustness/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page))
+    assert len(named) > 80
+    for file, name in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in text, f"{file}::{name}"
