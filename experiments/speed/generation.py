@@ -36,6 +36,7 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from unlearning.generation import decoding
 from unlearning.generation.generate import Completion, generate
 from unlearning.generation.stopping import StopRule
+from unlearning.models.trial import takes_left_pads
 
 RESULTS = Path(__file__).parent / "results" / "generation.json"
 ALONE = "one at a time"
@@ -173,6 +174,7 @@ class Rounds:
         self.wall: dict[str, list[float]] = {}
         self.processor: dict[str, list[float]] = {}
         self.said: dict[str, dict[int, Completion]] = {}
+        takes_left_pads(self.model)  # tried once, on tokens of no prompt
         with ending(self.model, self.endings):
             generate(self.model, self.tokenizer, self.prompts[:2], 2, 1)  # first calls are slow
 

@@ -21,7 +21,7 @@ def test_windows_that_fit_are_examples_like_others(tokenizer, retain_examples):
 
 def test_a_prompt_that_fills_the_length_gives_its_end_to_the_answer(tokenizer):
     window = Example("what is the capital of France", " take lunch")
-    with pytest.raises(ConfigError, match="leaves no room"):
+    with pytest.raises(ConfigError, match="leave no room"):
         tokenize_examples([window], tokenizer, PASSAGE, 6)
     (found,) = tokenize_windows([window], tokenizer, PASSAGE, 6).sequences
     assert tokenizer.decode(found.prompt_ids) == "what is the"

@@ -133,7 +133,8 @@ def test_what_was_done_is_kept_and_what_changed_is_done_again(compose_config, tm
     assert saved.objective.forget.weight == 0.25
 
     capsys.readouterr()
-    run(compose_config(*common, "seed=1"), tmp_path / "third")
+    seeds = ("seed=1", "data.seed=1", "classifier.seed=1", "model.base.seed=1")
+    run(compose_config(*common, *seeds), tmp_path / "third")
     assert "kept from" not in capsys.readouterr().out
 
 
@@ -150,7 +151,7 @@ def test_what_fails_after_unlearning_loses_nothing(compose_config, tmp_path, mon
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlearning.run.stages.report.compare", fail)
+        patch.setattr("unlearning.run.stages.report.compared", fail)
         with pytest.raises(OSError, match="disk full"):
             run(config, tmp_path / "broken")
         patch.undo()

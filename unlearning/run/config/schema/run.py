@@ -32,7 +32,7 @@ from unlearning.run.config.schema.unlearn import Unlearn
 
 class Sweep(Closed):
     name: Word | None
-    job: Word | None
+    job: Text | None  # empty where nothing varies
     resume: Path | None
     objectives: list[Word]
 
