@@ -109,3 +109,8 @@ def test_several_machines_can_be_asked_for(trainer):
 def test_null_is_no_choice_of_a_group(group):
     with pytest.raises(ConfigError, match=f"{group}=null.*that is none: logger=none"):
         check_overrides(["experiment=demo", f"{group}=null"])
+
+
+def test_a_sweep_over_no_value_is_refused():
+    with pytest.raises(ConfigError, match=r"range\(3,3\) holds no value"):
+        check_overrides(["-m", "experiment=demo", "seed=range(3,3)"])

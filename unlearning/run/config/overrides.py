@@ -67,6 +67,8 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
             )
         if key not in known_groups:
             _check_key(override, known)
+        if override.is_range_sweep() and not list(override.sweep_iterator()):
+            raise ConfigError(f"{override.input_line} holds no value: the end is not included.")
     return config
 
 
