@@ -42,6 +42,7 @@ from .small import checked
         ("objective.retain.weight=-1", r"^objective\.retain\.weight=-1 must be 0 or a positive"),
         ("classifier.batch_size=0", r"^classifier\.batch_size=0 must be a whole number of"),
         ("classifier.threshold=0", r"^classifier\.threshold=0 must be a number above 0 and"),
+        ("model.gguf=book.txt", r"^model.gguf='book.txt' must be the path of a file that ends"),
         ("cache_dir=null", r"^cache_dir=null must be a path"),
         ("callbacks.checkpoint.best=foo", r"best='foo' is not logged.* There are .*train/total"),
         ("callbacks.checkpoint.best=train/forgt", r"Did you mean 'train/forget'"),

@@ -34,6 +34,11 @@ class Open(Closed):
 Text = Annotated[str, StringConstraints(max_length=100_000), Says("text")]
 Word = Annotated[str, StringConstraints(min_length=1), Says("text, and not empty")]
 Path = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$"), Says("a path")]
+GGUFFile = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00\n]*\.[gG][gG][uU][fF]$"),
+    Says("the path of a file that ends in .gguf"),
+]
 ModelName = Annotated[
     str,
     StringConstraints(min_length=1, pattern=r"^[^\x00\n]+$"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from unlearning.ranges import BelowOne, Count, Positive, Seed, Whole
 from unlearning.run.config.schema.finetune import Adapter, Options, Schedule, TwoTokens
-from unlearning.run.config.schema.kinds import Closed, ModelName, Open, Path, Target, Word
+from unlearning.run.config.schema.kinds import Closed, GGUFFile, ModelName, Open, Target, Word
 from unlearning.run.config.schema.trainer import Precision
 
 
@@ -49,7 +49,7 @@ class Recipe(Closed):
 
 class Model(Closed):
     name_or_path: ModelName | None
-    gguf: Path | None = None
+    gguf: GGUFFile | None = None
     tokenizer: ModelName | None
     revision: Word | None
     base: ModelName | Recipe | None
