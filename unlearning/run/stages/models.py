@@ -179,7 +179,7 @@ def ordinary_folder(store: Store, name: str) -> str:
         return name
 
     def make(folder: Path) -> None:
-        with working(f"dequantising {name}"):
+        with working(f"dequantising {Path(name).name}"):
             tokenizer = load_tokenizer(name) if check_gguf(name) else None
             save_model(load_model(name), tokenizer, folder)
 
@@ -209,7 +209,7 @@ def load_base(
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
     build_template(config).check(loaded)
     options = {} if Path(base).is_dir() else revision
-    with working(f"loading {base}"):
+    with working("loading the model"):
         model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
