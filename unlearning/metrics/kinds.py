@@ -61,7 +61,7 @@ class Kind:
 
     Args:
         metrics: import path to the direction that is better on such a set.
-        front: names of those that tables put in front.
+        front: names of those that tables put in front, of further similarities as well.
     """
 
     metrics: dict[str, Direction]
@@ -77,8 +77,8 @@ KINDS = {
             **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None), **_all(_TARGET, None),
         },
         (
-            "effectiveness", "harmful_rate", "safe_and_sound_rate", "broken_rate",
-            "novel_word_share",
+            "effectiveness", "harmful_rate", "safe_and_sound_rate", "embedding_to_target",
+            "broken_rate", "novel_word_share",
         ),
     ),
     "copyright": Kind(
@@ -86,7 +86,10 @@ KINDS = {
             **_GENERAL, **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None),
             **_all(_TARGET, "lower"), **_all(_VERBATIM, "lower"), **_all(_KNOWN, "lower"),
         },
-        ("bleu_to_target", "verbatim_tokens", "extraction_strength", "broken_rate"),
+        (
+            "bleu_to_target", "embedding_to_target", "verbatim_tokens", "extraction_strength",
+            "broken_rate",
+        ),
     ),
     "retain": Kind(
         {
@@ -94,14 +97,17 @@ KINDS = {
             **_all(_TARGET, "higher"), **_all(_VERBATIM, None), **_all(_RIGHT, "higher"),
             **_all(_KNOWN, None),
         },
-        ("perplexity", "perplexity_relative", "bleu_to_original", "broken_rate"),
+        (
+            "perplexity", "perplexity_relative", "bleu_to_original", "embedding_to_original",
+            "broken_rate",
+        ),
     ),
     "related": Kind(
         {
             **_GENERAL, **_all(_LIKELIHOOD, "lower"), **_all(_ORIGINAL, "higher"),
             **_all(_TARGET, "higher"), **_all(_RIGHT, "higher"),
         },
-        ("kept_right", "rouge_accuracy", "broken_rate"),
+        ("kept_right", "rouge_accuracy", "embedding_to_original", "broken_rate"),
     ),
     "": Kind(
         {

@@ -13,12 +13,7 @@ from unlearning.evaluation import evaluate
 from unlearning.metrics.bleurt import Bleurt
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
 from unlearning.metrics.generations import read_generations, write_generations
-from unlearning.metrics.likeness import (
-    Similarity,
-    bleu_to_target,
-    similar_to_original,
-    similar_to_target,
-)
+from unlearning.metrics.likeness import Similarity, bleu_to_target, similarity_metrics
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
@@ -159,9 +154,7 @@ def metrics_by_set(
         metrics = list(metrics_of(prompt_set))
         if "completion" in needs_of(prompt_set):
             for name, similarity in similarities.items():
-                metrics.append(similar_to_original(name, similarity))
-                if prompt_set.kind == "copyright":
-                    metrics.append(similar_to_target(name, similarity))
+                metrics += similarity_metrics(name, similarity, prompt_set.kind)
         found[prompt_set.name] = tuple(metrics)
     return found
 
