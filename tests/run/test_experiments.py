@@ -46,6 +46,18 @@ def overrides(
             "evaluation.max_new_tokens=16",
             "finetune.context_length=64",
         ],
+        "real_copyright": [
+            f"model.name_or_path={opt_folder}",
+            f"book={library}/book.txt",
+            f"prose={library}/prose",
+            "data.forget.chapter_pattern=auto",
+            "data.forget.chapters=null",
+            "data.retain.section_windows=3",
+            "data.max_length=100",
+            "evaluation.embedding=null",
+            "evaluation.max_new_tokens=16",
+            "finetune.context_length=64",
+        ],
         "copyright_scratch": [
             f"book={library}/book.txt",
             f"prose={library}/prose",
