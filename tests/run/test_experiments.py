@@ -52,6 +52,7 @@ def overrides(
             f"prose={library}/prose",
             "data.forget.chapter_pattern=auto",
             "data.forget.chapters=null",
+            "layers=all-linear",
             "data.retain.section_windows=3",
             "data.max_length=100",
             "evaluation.embedding=null",
