@@ -67,7 +67,7 @@ LEGAL = {
     "true": """
         validate oracle *.append_eos *.keep_dropout *.gradient_checkpointing callbacks.bleu.stop
         trainer.deterministic *.eight_bit *.packing *.streaming logger.wandb.offline
-        logger.wandb.log_model
+        logger.wandb.log_model data.answers.keep_broken
     """,
     "0": """
         *seed *.fractions* objective.*.weight *.warmup_steps *.weight_decay *.dropout

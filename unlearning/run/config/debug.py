@@ -29,6 +29,9 @@ def limited(config: DictConfig) -> DictConfig:
         "model.base.max_steps": steps,
         "model.base.training.warmup_steps": 0,
     }
+    if "answers" in config.data:  # of a model that has learned nothing, to see that all fits
+        enough = max(config.debug.prompts, config.data.mismatch_per_prompt)
+        changes |= {"data.answers.limit": enough, "data.answers.keep_broken": True}
     for name in config.evaluation.prompt_sets:
         changes[f"evaluation.prompt_sets.{name}.limit"] = config.debug.prompts
     for key, value in changes.items():

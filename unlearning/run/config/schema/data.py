@@ -28,6 +28,20 @@ class ChatSettings(Closed):
     options: dict[str, Any] | None = None
 
 
+AnswersOf = Literal["data", "model", "both"]
+
+
+class Answers(Closed):
+    """Whose answers the retain and the mismatch term are on. Configurations of version 0.6 lack
+    it."""
+
+    retain: AnswersOf = "data"
+    mismatch: AnswersOf = "data"
+    max_new_tokens: Count = 64
+    limit: Count | None = None
+    keep_broken: bool = False
+
+
 class EvaluationData(Open):
     """What an evaluation needs of it; any further name is a data set that prompt sets can ask."""
 
@@ -43,5 +57,6 @@ class EvaluationData(Open):
 class Data(EvaluationData):
     alternate: list[Text] | Target | None = None
     alternates_per_prompt: Count = 1
+    answers: Answers = Answers()
     mismatch_per_prompt: Whole
     layout: Literal["auto", "tree", "padded"]
