@@ -23,6 +23,7 @@ from unlearning.generation.stopping import stop_tokens
 from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.decoder import CausalLM
+from unlearning.progress import counting
 from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 
 
@@ -109,10 +110,17 @@ class Asked:
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
         true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)
         if needs & {"completion", "harm"}:
-            pairs = complete(
-                self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
-                self.settings.batch_size, self.on_answered, self.settings.stop,
-            )  # fmt: skip
+            with counting(prompt_set.name, len(examples), "answer") as answered:
+
+                def tell(more: int) -> None:
+                    answered(more)
+                    if self.on_answered is not None:
+                        self.on_answered(more)
+
+                pairs = complete(
+                    self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
+                    self.settings.batch_size, tell, self.settings.stop,
+                )  # fmt: skip
             completions = [completion for completion, _ in pairs]
         elif self.on_answered is not None:
             self.on_answered(len(examples))
@@ -120,7 +128,8 @@ class Asked:
         if "target" in needs:
             ends = stop_tokens(self.model, self.tokenizer, template.end_tokens(self.tokenizer))
             special = frozenset(self.tokenizer.all_special_ids) | frozenset(ends)
-            for number, score in enumerate(self.scores(examples, template)):
+            likely = self.scores(examples, template, f"{prompt_set.name}, likelihood of targets")
+            for number, score in enumerate(likely):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
                 scored[number] = {
                     "target_nll": score.nll, "target_tokens": score.tokens,
@@ -128,7 +137,8 @@ class Asked:
                     **({"verbatim_tokens": run} if needs & {"completion", "harm"} else {}),
                 }  # fmt: skip
         if "alternatives" in needs:
-            for number, alternatives in enumerate(self.alternatives(examples, template)):
+            each = self.alternatives(examples, template, prompt_set.name)
+            for number, alternatives in enumerate(each):
                 scored[number]["alternatives"] = alternatives
         return [
             Generation(
@@ -141,19 +151,32 @@ class Asked:
             )
         ]  # fmt: skip
 
-    def scores(self, examples: Sequence[Example], template: Template) -> list[AnswerScore]:
-        """Scores each Example's response by its likelihood."""
+    def scores(
+        self, examples: Sequence[Example], template: Template, name: str
+    ) -> list[AnswerScore]:
+        """Scores each Example's response by its likelihood.
+
+        Args:
+            name: of what is scored, where progress is shown.
+        """
         tokenized = tokenize_examples(
             examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
         )
         pad = padding_token(self.tokenizer)
         end = next(iter(template.end_tokens(self.tokenizer)), None)
-        return answer_scores(self.model, tokenized.sequences, pad, self.settings.batch_size, end)
+        with counting(name, len(examples), "text") as scored:
+            return answer_scores(
+                self.model, tokenized.sequences, pad, self.settings.batch_size, end, scored
+            )
 
     def alternatives(
-        self, examples: Sequence[Example], template: Template
+        self, examples: Sequence[Example], template: Template, name: str
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
-        """Scores each Example's alternatives by their likelihood."""
+        """Scores each Example's alternatives by their likelihood.
+
+        Args:
+            name: of the prompt set, where progress is shown.
+        """
         places = [
             (number, name, text)
             for number, example in enumerate(examples)
@@ -161,7 +184,7 @@ class Asked:
             for text in texts
         ]
         asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
-        scores = self.scores(asked, template)
+        scores = self.scores(asked, template, f"{name}, likelihood of alternatives")
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

@@ -208,12 +208,14 @@ def answer_scores(
     pad_token_id: int,
     batch_size: int | None = None,
     end_token_id: int | None = None,
+    on_scored: Callable[[int], None] | None = None,
 ) -> list[AnswerScore]:
     """Computes how likely each answer is given its prompt, and how much of it is memorised.
 
     Args:
         batch_size: see `generate`.
         end_token_id: what an answer may end with.
+        on_scored: told after each batch how many answers it had.
     """
     lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
     order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
@@ -237,6 +239,8 @@ def answer_scores(
             ended = sequences[number].response_ids[-1] == end_token_id
             last = float(token_nll[-1]) if ended else 0.0
             found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix, last)
+        if on_scored is not None:
+            on_scored(len(numbers))
 
     if order:
         size = batch_size or _rows_at_once(model, lengths[order[0]], 0)

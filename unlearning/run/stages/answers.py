@@ -17,8 +17,8 @@ from unlearning.metrics.likeness import Similarity, bleu_to_target, similarity_m
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
+from unlearning.progress import counting
 from unlearning.run.config.build import build_template, evaluation_settings, stop_strings
-from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.evaluated import load_evaluated, tokenizer_of
@@ -67,7 +67,7 @@ def answers(
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
-    with counting(f"evaluate {stage}", total) as done:
+    with counting(f"evaluate {stage}", total, "prompt") as done:
         return evaluate(model, tokenizer, sets, template, stage, scorer, settings, done)
 
 

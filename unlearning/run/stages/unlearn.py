@@ -24,7 +24,7 @@ from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_alternate, build_template, build_trainer
 from unlearning.run.config.method import build_module, edits_weights
-from unlearning.run.output.progress import bar
+from unlearning.run.output.progress import StageProgress
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import kept_answers
 from unlearning.run.stages.callbacks import (
@@ -122,7 +122,7 @@ def unlearn(
     callbacks = watch(tokenizer)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
-        callbacks=[*callbacks.values(), *bar("unlearn")],
+        callbacks=[*callbacks.values(), StageProgress("unlearn")],
         accumulate_grad_batches=config.unlearn.accumulate_grad_batches,
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
         default_root_dir=folder,
