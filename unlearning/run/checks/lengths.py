@@ -19,7 +19,7 @@ from unlearning.run.checks.data import Data
 from unlearning.run.checks.weights import is_here
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
-from unlearning.run.stages.finetune import finetuned_sets
+from unlearning.run.stages.taught import finetuned_sets
 from unlearning.types import PromptSet
 
 
