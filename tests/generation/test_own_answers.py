@@ -14,7 +14,9 @@ from unlearning.data.records.source import fingerprint
 from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate
 from unlearning.data.tokenize import tokenize_examples
+from unlearning.errors import ConfigError
 from unlearning.generation.own_answers import OwnAnswers, distinct_prompts, own_answers
+from unlearning.generation.sampling import Sampling
 from unlearning.module import UnlearningModule
 from unlearning.types import Example
 
@@ -143,6 +145,20 @@ def test_empty_and_broken_answers_are_dropped_and_counted(monkeypatch, tokenizer
     ]
     kept = own_answers(None, tokenizer, asked, TEMPLATE, keep_broken=True)  # type: ignore[arg-type]
     assert [each.response for each in kept.examples] == ["meow", loop, "blue"]
+
+
+def test_several_answers_to_a_prompt_are_drawn(fitting, tokenizer, retain_examples):
+    drawn = own_answers(
+        fitting, tokenizer, retain_examples, TEMPLATE, NEW, keep_broken=True, samples=3,
+        sampling=Sampling(seed=1),
+    )  # fmt: skip
+    assert drawn.asked == 3 * len(retain_examples)
+    said: dict[str, set[tuple[int, ...]]] = {}
+    for each in drawn.examples:
+        said.setdefault(each.prompt, set()).add(each.response_ids)
+    assert sum(len(answers) for answers in said.values()) > 2 * len(said)  # few are drawn twice
+    with pytest.raises(ConfigError, match="samples=3 greedy answers"):
+        own_answers(fitting, tokenizer, retain_examples, TEMPLATE, NEW, samples=3)
 
 
 def test_each_prompt_is_asked_once():

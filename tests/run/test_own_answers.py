@@ -66,7 +66,8 @@ def test_the_key_changes_with_what_the_answers_depend_on(asked, tmp_path):
     assert asked("unlearn.max_steps=7", "data.answers.retain=both", "seed=3", "method=npo")[3]
     changed = (
         "data.answers.max_new_tokens=7", "data.answers.limit=5", "data.answers.keep_broken=false",
-        "data.template.prompt_format='Q: {prompt}'", "data.seed=5", "evaluation.stop=[lie]",
+        "data.answers.temperature=1", "data.template.prompt_format='Q: {prompt}'", "data.seed=5",
+        "evaluation.stop=[lie]",
     )  # fmt: skip
     for other in changed:
         try:
@@ -137,6 +138,12 @@ def test_no_gold_answer_is_trained_on(compose_own, opt_folder, tmp_path, monkeyp
     [
         (["data.answers.retain=gold"], r"^data\.answers\.retain='gold' must be one of data, model"),
         (["data.answers.max_new_tokens=0"], r"^data\.answers\.max_new_tokens=0 must be a whole"),
+        (
+            ["data.answers.samples=3"],
+            r"samples=3 greedy answers .* Set data\.answers\.temp",
+        ),
+        (["data.answers.top_p=0.9"], r"top_p=0\.9 has no meaning for greedy answers"),
+        (["data.answers.temperature=0"], r"temperature=0 must be a number above 0"),
         (["+data.answers.sample=3"], r"data\.answers takes no 'sample'|data\.answers\.sample"),
     ],
 )

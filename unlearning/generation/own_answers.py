@@ -13,7 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.encode import encode_prompts
 from unlearning.data.template import Template
+from unlearning.errors import ConfigError
 from unlearning.generation.generate import Completion, generate
+from unlearning.generation.sampling import Sampling
 from unlearning.metrics.degeneracy import is_broken, is_empty
 from unlearning.models.decoder import CausalLM
 from unlearning.types import Example
@@ -61,8 +63,10 @@ def own_answers(
     on_answered: Callable[[int], None] | None = None,
     stop_strings: Sequence[str] = (),
     keep_broken: bool = False,
+    samples: int = 1,
+    sampling: Sampling | None = None,
 ) -> OwnAnswers:
-    """Generates the model's own greedy answer to each distinct prompt of the Examples.
+    """Generates the model's own answers to each distinct prompt of the Examples.
 
     The answers carry the tokens that were generated: with the end token where the model ended
     there, without one where it was cut at the limit or before a stop string.
@@ -71,14 +75,22 @@ def own_answers(
         examples: their responses are not read.
         batch_size: see `generate`; so are `on_answered` and `stop_strings`.
         keep_broken: keep repetitive answers and those not made of words; empty ones never are.
+        samples: answers to each prompt; those that are drawn alike are all kept.
+        sampling: how they are drawn; None is greedy.
 
     Raises:
-        ConfigError: a prompt with its answer would not fit the model's context.
+        ConfigError: several greedy answers are asked for, which would be one; or a prompt with its
+            answer would not fit the model's context.
     """
-    asked = distinct_prompts(examples)
+    if samples != 1 and sampling is None:
+        raise ConfigError(
+            f"samples={samples} greedy answers to a prompt would be the same one. Give sampling a "
+            "temperature, or set samples=1."
+        )
+    asked = distinct_prompts(examples) * samples
     said = generate(
         model, tokenizer, encode_prompts(asked, tokenizer, template), max_new_tokens, batch_size,
-        on_answered, stop_strings, template.end_tokens(tokenizer),
+        on_answered, stop_strings, template.end_tokens(tokenizer), sampling,
     )  # fmt: skip
     return _sorted_out(asked, said, keep_broken)
 

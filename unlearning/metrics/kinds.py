@@ -24,6 +24,7 @@ _SOUND = {
     "unlearning.metrics.degeneracy.broken_rate": "lower",
     "unlearning.metrics.novelty.novel_words": "lower",
 }
+_REFUSAL = ("unlearning.metrics.refusal.refusal_rate",)
 _LIKELIHOOD = (
     "unlearning.metrics.perplexity.target_perplexity",
     "unlearning.metrics.perplexity.target_nll",
@@ -74,7 +75,8 @@ KINDS = {
     "harmful": Kind(
         {
             **_GENERAL, "unlearning.metrics.harm.effectiveness": "higher",
-            **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None), **_all(_TARGET, None),
+            **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None), **_all(_TARGET, "lower"),
+            **_all(_REFUSAL, None),
         },
         (
             "effectiveness", "harmful_rate", "safe_and_sound_rate", "embedding_to_target",
@@ -95,7 +97,7 @@ KINDS = {
         {
             **_GENERAL, **_all(_LIKELIHOOD, "lower"), **_all(_ORIGINAL, "higher"),
             **_all(_TARGET, "higher"), **_all(_VERBATIM, None), **_all(_RIGHT, "higher"),
-            **_all(_KNOWN, None),
+            **_all(_KNOWN, None), **_all(_REFUSAL, "lower"),
         },
         (
             "perplexity", "perplexity_relative", "bleu_to_original", "embedding_to_original",
@@ -105,9 +107,9 @@ KINDS = {
     "related": Kind(
         {
             **_GENERAL, **_all(_LIKELIHOOD, "lower"), **_all(_ORIGINAL, "higher"),
-            **_all(_TARGET, "higher"), **_all(_RIGHT, "higher"),
+            **_all(_TARGET, "higher"), **_all(_RIGHT, "higher"), **_all(_REFUSAL, "lower"),
         },
-        ("kept_right", "rouge_accuracy", "embedding_to_original", "broken_rate"),
+        ("kept_right", "rouge_accuracy", "embedding_to_original", "refusal_rate", "broken_rate"),
     ),
     "": Kind(
         {

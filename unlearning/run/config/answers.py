@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
+from unlearning.generation.sampling import Sampling
 from unlearning.run.config.method import edits_weights
 
 OF_DATA, OF_MODEL = ("data", "both"), ("model", "both")
@@ -24,6 +25,14 @@ def asks_model(config: DictConfig) -> bool:
     """Whether the model answers the retain prompts before it unlearns."""
     used = {answers_of(config, term) for term in ("retain", "mismatch")}
     return used != {"data"} and not edits_weights(config)
+
+
+def sampling_of(config: DictConfig) -> Sampling | None:
+    """Returns how the model's answers are drawn; None is greedy."""
+    node = config.data.answers
+    if node.temperature is None:
+        return None
+    return Sampling(node.temperature, 1.0 if node.top_p is None else node.top_p, node.seed)
 
 
 def check_answers(config: DictConfig, streamed: bool) -> None:

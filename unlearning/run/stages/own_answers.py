@@ -17,8 +17,14 @@ from unlearning.files.parsing import read_json
 from unlearning.generation.own_answers import OwnAnswers, distinct_prompts, own_answers
 from unlearning.progress import counting
 from unlearning.run.checks.data import Data
-from unlearning.run.config.answers import OF_DATA, OF_MODEL, answers_of, asks_model
-from unlearning.run.config.build import build_template, precision, stop_strings
+from unlearning.run.config.answers import (
+    OF_DATA,
+    OF_MODEL,
+    answers_of,
+    asks_model,
+    sampling_of,
+)
+from unlearning.run.config.build import build_template, stop_strings
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.models import evaluation_device, load_base
@@ -66,7 +72,8 @@ def kept_own_answers(
         "prompts": fingerprint(asked),
         "template": repr(build_template(config)),
         "settings": [settings.max_new_tokens, settings.keep_broken, stop_strings(config)],
-        "numerics": [evaluation_device(config).type, precision(config)],
+        "sampling": [settings.samples, repr(sampling_of(config))],
+        "device": evaluation_device(config).type,
     }
 
     def make(folder: Path) -> None:
@@ -112,10 +119,11 @@ def _answered(config: DictConfig, name: str, asked: Sequence[Example]) -> OwnAns
     settings = config.data.answers
     model, tokenizer = load_base(config, name)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
-    with counting(STAGE, len(asked), "answer") as done:
+    with counting(STAGE, len(asked) * settings.samples, "answer") as done:
         return own_answers(
             model, tokenizer, asked, build_template(config), settings.max_new_tokens,
             config.evaluation.batch_size, done, stop_strings(config), settings.keep_broken,
+            settings.samples, sampling_of(config),
         )  # fmt: skip
 
 

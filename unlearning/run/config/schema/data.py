@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
-from unlearning.ranges import LARGEST, Count, Seed, Whole
+from unlearning.ranges import LARGEST, Count, Positive, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, Open, Target, Text
 
 MaxLength = Annotated[int, Ge(16), Le(LARGEST)]
@@ -38,6 +38,10 @@ class Answers(Closed):
     retain: AnswersOf = "data"
     mismatch: AnswersOf = "data"
     max_new_tokens: Count = 64
+    samples: Count = 1
+    temperature: Positive | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    seed: Seed = 0
     limit: Count | None = None
     keep_broken: bool = False
 
