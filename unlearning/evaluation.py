@@ -13,12 +13,8 @@ from unlearning.classifier.scorer import HarmScorer
 from unlearning.data.template import Template
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.generation.continuation import complete, targets
-from unlearning.generation.generate import (
-    AnswerScore,
-    Completion,
-    answer_scores,
-    padding_token,
-)
+from unlearning.generation.generate import Completion, padding_token
+from unlearning.generation.likelihood import AnswerScore, answer_scores
 from unlearning.generation.stopping import stop_tokens
 from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.metrics.prompt_sets import needs_of
@@ -105,7 +101,8 @@ class Asked:
     def answer(self, prompt_set: PromptSet, stage: str) -> list[Generation]:
         """Makes a Generation for each Example, with what the set's metrics need and no more."""
         examples, needs = prompt_set.examples, needs_of(prompt_set)
-        template = replace(self.template, **prompt_set.template)
+        template = prompt_set.written_by(self.template)
+        max_length = prompt_set.max_length or self.settings.max_length
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
         true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)
         if needs & {"completion", "harm"}:
@@ -120,7 +117,9 @@ class Asked:
         if "target" in needs:
             ends = stop_tokens(self.model, self.tokenizer, template.end_tokens(self.tokenizer))
             special = frozenset(self.tokenizer.all_special_ids) | frozenset(ends)
-            for number, score in enumerate(self.scores(examples, template)):
+            answered = [n for n, example in enumerate(examples) if example.response]
+            true_scores = self.scores([examples[n] for n in answered], template, max_length)
+            for number, score in zip(answered, true_scores, strict=True):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
                 scored[number] = {
                     "target_nll": score.nll, "target_tokens": score.tokens,
@@ -128,7 +127,8 @@ class Asked:
                     **({"verbatim_tokens": run} if needs & {"completion", "harm"} else {}),
                 }  # fmt: skip
         if "alternatives" in needs:
-            for number, alternatives in enumerate(self.alternatives(examples, template)):
+            found_each = self.alternatives(examples, template, max_length)
+            for number, alternatives in enumerate(found_each):
                 scored[number]["alternatives"] = alternatives
         return [
             Generation(
@@ -141,17 +141,19 @@ class Asked:
             )
         ]  # fmt: skip
 
-    def scores(self, examples: Sequence[Example], template: Template) -> list[AnswerScore]:
+    def scores(
+        self, examples: Sequence[Example], template: Template, max_length: int
+    ) -> list[AnswerScore]:
         """Scores each Example's response by its likelihood."""
         tokenized = tokenize_examples(
-            examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
+            examples, self.tokenizer, template, max_length, self.settings.cache_dir
         )
         pad = padding_token(self.tokenizer)
         end = next(iter(template.end_tokens(self.tokenizer)), None)
         return answer_scores(self.model, tokenized.sequences, pad, self.settings.batch_size, end)
 
     def alternatives(
-        self, examples: Sequence[Example], template: Template
+        self, examples: Sequence[Example], template: Template, max_length: int
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
         """Scores each Example's alternatives by their likelihood."""
         places = [
@@ -161,7 +163,7 @@ class Asked:
             for text in texts
         ]
         asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
-        scores = self.scores(asked, template)
+        scores = self.scores(asked, template, max_length)
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

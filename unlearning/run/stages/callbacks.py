@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,9 @@ def callbacks(
     """
     settings = config.callbacks
     examples = watched.examples if watched else []
-    template = replace(build_template(config), **(watched.template if watched else {}))
+    template = build_template(config)
+    if watched is not None:
+        template = watched.prompt_set(0).written_by(template)
     answering = evaluation_settings(config)
     answers: dict[str, Any] = {
         "template": template, "max_new_tokens": answering.max_new_tokens,
