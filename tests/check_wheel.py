@@ -9,9 +9,22 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+KINDS = {".py", ".pyi", ".typed", ".yaml", ".txt", ".j2", ".css", ".js"}
+"""Of files in the package: no weights, no records."""
+
+
+def check_content(names: list[str]) -> None:
+    """Exits where the wheel holds anything but the package's code and settings."""
+    inside = [name for name in names if ".dist-info/" not in name]
+    strange = [n for n in inside if Path(n).suffix not in KINDS or not n.startswith("unlearning/")]
+    if strange:
+        sys.exit(f"the wheel holds what is no part of the package: {', '.join(strange)}")
 
 
 def main() -> None:
@@ -20,6 +33,8 @@ def main() -> None:
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, CHECKOUT], check=True)
         (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            check_content(archive.namelist())
         site, empty = folder / "site", folder / "empty"
         subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
         empty.mkdir()

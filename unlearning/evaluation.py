@@ -19,6 +19,7 @@ from unlearning.generation.stopping import stop_tokens
 from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.decoder import CausalLM
+from unlearning.progress import counting
 from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 
 
@@ -106,10 +107,17 @@ class Asked:
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
         true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)
         if needs & {"completion", "harm"}:
-            pairs = complete(
-                self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
-                self.settings.batch_size, self.on_answered, self.settings.stop,
-            )  # fmt: skip
+            with counting(prompt_set.name, len(examples), "answer") as answered:
+
+                def tell(more: int) -> None:
+                    answered(more)
+                    if self.on_answered is not None:
+                        self.on_answered(more)
+
+                pairs = complete(
+                    self.model, self.tokenizer, examples, template, self.settings.max_new_tokens,
+                    self.settings.batch_size, tell, self.settings.stop,
+                )  # fmt: skip
             completions = [completion for completion, _ in pairs]
         elif self.on_answered is not None:
             self.on_answered(len(examples))
@@ -117,9 +125,12 @@ class Asked:
         if "target" in needs:
             ends = stop_tokens(self.model, self.tokenizer, template.end_tokens(self.tokenizer))
             special = frozenset(self.tokenizer.all_special_ids) | frozenset(ends)
-            answered = [n for n, example in enumerate(examples) if example.response]
-            true_scores = self.scores([examples[n] for n in answered], template, max_length)
-            for number, score in zip(answered, true_scores, strict=True):
+            asked = [n for n, example in enumerate(examples) if example.response]
+            likely = self.scores(
+                [examples[n] for n in asked], template, max_length,
+                f"{prompt_set.name}, likelihood of targets",
+            )  # fmt: skip
+            for number, score in zip(asked, likely, strict=True):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
                 scored[number] = {
                     "target_nll": score.nll, "target_tokens": score.tokens,
@@ -127,8 +138,8 @@ class Asked:
                     **({"verbatim_tokens": run} if needs & {"completion", "harm"} else {}),
                 }  # fmt: skip
         if "alternatives" in needs:
-            found_each = self.alternatives(examples, template, max_length)
-            for number, alternatives in enumerate(found_each):
+            each = self.alternatives(examples, template, max_length, prompt_set.name)
+            for number, alternatives in enumerate(each):
                 scored[number]["alternatives"] = alternatives
         return [
             Generation(
@@ -142,20 +153,31 @@ class Asked:
         ]  # fmt: skip
 
     def scores(
-        self, examples: Sequence[Example], template: Template, max_length: int
+        self, examples: Sequence[Example], template: Template, max_length: int, name: str
     ) -> list[AnswerScore]:
-        """Scores each Example's response by its likelihood."""
+        """Scores each Example's response by its likelihood.
+
+        Args:
+            name: of what is scored, where progress is shown.
+        """
         tokenized = tokenize_examples(
             examples, self.tokenizer, template, max_length, self.settings.cache_dir
         )
         pad = padding_token(self.tokenizer)
         end = next(iter(template.end_tokens(self.tokenizer)), None)
-        return answer_scores(self.model, tokenized.sequences, pad, self.settings.batch_size, end)
+        with counting(name, len(examples), "text") as scored:
+            return answer_scores(
+                self.model, tokenized.sequences, pad, self.settings.batch_size, end, scored
+            )
 
     def alternatives(
-        self, examples: Sequence[Example], template: Template, max_length: int
+        self, examples: Sequence[Example], template: Template, max_length: int, name: str
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
-        """Scores each Example's alternatives by their likelihood."""
+        """Scores each Example's alternatives by their likelihood.
+
+        Args:
+            name: of the prompt set, where progress is shown.
+        """
         places = [
             (number, name, text)
             for number, example in enumerate(examples)
@@ -163,7 +185,7 @@ class Asked:
             for text in texts
         ]
         asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
-        scores = self.scores(asked, template, max_length)
+        scores = self.scores(asked, template, max_length, f"{name}, likelihood of alternatives")
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,14 +29,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 def load_pretrained(
-    auto_class: str, name: str | Path, what: str = "model", new_head: bool = False, **options: Any
-) -> Any:
+    auto_class: str, name: str | Path, what: str = "model", new_head: bool = False,
+    spare: Sequence[str] = (), **options: Any,
+) -> Any:  # fmt: skip
     """Loads a model by name or folder; every weight comes from its files.
 
     Args:
         auto_class: of transformers, such as `AutoModelForCausalLM`.
         what: the model is called in errors.
         new_head: weights on top of the base model may be absent: they are about to be trained.
+        spare: parts of the model that may be absent, since nothing is computed from them.
         options: of `from_pretrained`; `device_map="meta"` compares names and shapes alone.
 
     Raises:
@@ -50,7 +52,8 @@ def load_pretrained(
             name, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
             **options,
         )  # fmt: skip
-    _check_weights(model, info, f"{what} {name}", new_head)
+    lacking = [key for key in info["missing_keys"] if key.partition(".")[0] not in spare]
+    _check_weights(model, {**info, "missing_keys": lacking}, f"{what} {name}", new_head)
     _drop_code(model.config, f"{what} {name}")
     return model
 

@@ -42,6 +42,8 @@ class Example:
         label: which of the `choices` is right.
         turns: of a dialogue, what was said before `prompt`, its last user turn: (role, text) with
             the role `system`, `user` or `assistant`. Kept as a tuple of pairs.
+        response_ids: the response as a model generated it, in tokens, with the end token if it
+            ended there. They are trained on as they are; without them, the text is tokenised.
 
     Raises:
         ConfigError: a turn has another role.
@@ -52,6 +54,7 @@ class Example:
     alternatives: Alternatives = ()
     label: int | None = None
     turns: Turns = ()
+    response_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.turns != ():

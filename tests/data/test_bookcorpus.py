@@ -519,3 +519,8 @@ def test_a_wrong_encoding_is_found_before_training(unlearning, make, folder):
 def test_impossible_settings(make, settings, message):
     with pytest.raises(ConfigError, match=message):
         make(**settings)
+
+
+def test_a_part_of_a_stream_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train_prompts.*Set streaming=false"):
+        BookCorpusDataModule("any.txt", streaming=True, train_prompts=3)

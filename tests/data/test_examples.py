@@ -211,3 +211,20 @@ def test_loaders_with_tokenizer_yield_batches(tmp_path: Path) -> None:
         1,
     ]
     assert list(tmp_path.rglob("*.bin"))  # tokenised once, kept by content
+
+
+def test_a_part_of_the_training_prompts_leaves_the_other_splits_as_they_are() -> None:
+    pairs = [Example(f"q{n}", f"a{n} {other}") for n in range(10) for other in "abc"]
+    whole = Listed(pairs)
+    part = Listed(pairs, train_prompts=4, answers_per_prompt=2)
+    for split in ("validation", "test"):
+        prompts = [e.prompt for e in part.examples(split)]
+        assert prompts == [
+            q for q in dict.fromkeys(e.prompt for e in whole.examples(split)) for _ in "ab"
+        ]
+    taken = list(part.examples("train"))
+    first = list(dict.fromkeys(e.prompt for e in whole.examples("train")))[:4]
+    assert [e.prompt for e in taken] == [q for q in first for _ in "ab"]
+    assert {e.response for e in taken} < {e.response for e in whole.examples("train")}
+    assert part.fingerprint() != whole.fingerprint()
+    assert len(Listed(pairs, train_prompts=100).examples("train")) == len(whole.examples("train"))

@@ -36,6 +36,7 @@ class Mine(ExampleDataModule):
 
 SETTINGS = {
     "fractions": [0.8, 0.1, 0.1], "seed": 5, "batch_size": 4, "max_length": 32, "skip_empty": False,
+    "train_prompts": None, "answers_per_prompt": None,
 }  # fmt: skip
 
 

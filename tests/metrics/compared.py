@@ -5,7 +5,7 @@ from typing import Any
 
 from unlearning.metrics.comparison import ComparisonSettings, compare
 from unlearning.metrics.kinds import metrics_of_kind
-from unlearning.metrics.likeness import Similarity, similar_to_original, similar_to_target
+from unlearning.metrics.likeness import Similarity, similarity_metrics
 from unlearning.metrics.metric import Metric
 from unlearning.types import Generation
 
@@ -18,13 +18,11 @@ def compared(
     similarities: Mapping[str, Similarity] | None = None,
     original: Sequence[Generation] | None = None,
 ) -> dict[str, Any]:
-    """What `compare` gives; `copyright` has similarities to the target, too."""
+    """What `compare` gives, with further similarities by name."""
     sets: dict[str, list[Metric]] = {}
     for prompt_set, kind in kinds.items():
         sets[prompt_set] = list(metrics_of_kind(kind))
         for name, similarity in (similarities or {}).items():
-            sets[prompt_set].append(similar_to_original(name, similarity))
-            if kind == "copyright":
-                sets[prompt_set].append(similar_to_target(name, similarity))
+            sets[prompt_set] += similarity_metrics(name, similarity, kind)
     models = {"before": before, "after": after}
     return compare({"original": original, **models} if original else models, sets, settings)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,10 +37,18 @@ def test_unpaired_texts_are_refused() -> None:
         EmbeddingSimilarity(_encode)(["east"], ["east", "west"])
 
 
-def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def _beyond(folder: Path) -> str:
+    """A folder with a module that only sentence-transformers can compute."""
+    kinds = ("Transformer", "Pooling", "Dense")
+    modules = [{"path": kind, "type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return str(folder)
+
+
+def test_without_the_package_the_error_names_it(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ConfigError, match="pip install sentence-transformers"):
-        load_encoder()
+    with pytest.raises(ConfigError, match=r"pip install 'unlearning\[embedding\]'"):
+        load_encoder(_beyond(tmp_path))
 
 
 class _SentenceTransformer:
@@ -46,8 +56,8 @@ class _SentenceTransformer:
 
     def __init__(self, model: str, *, device: str, trust_remote_code: bool) -> None:
         assert not trust_remote_code  # never the code that comes with a model
-        if model == "missing":
-            raise OSError("missing is not a local folder")
+        if any(Path(model).glob("damaged")):
+            raise OSError("it is damaged")
         self.device = device
 
     def encode(
@@ -58,11 +68,12 @@ class _SentenceTransformer:
         return np.array([[len(text), batch_size] for text in texts], dtype=np.float32)
 
 
-def test_loading_uses_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_the_package_is_loaded_by_it(tmp_path, monkeypatch) -> None:
     package: Any = ModuleType("sentence_transformers")
     package.SentenceTransformer = _SentenceTransformer
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    encode = load_encoder("folder", batch_size=4)
+    encode = load_encoder(_beyond(tmp_path), batch_size=4)
     assert encode(["ab", "abc"]).tolist() == [[2, 4], [3, 4]]
-    with pytest.raises(ConfigError, match="cannot load the embedding model 'missing'"):
-        load_encoder("missing")
+    (tmp_path / "damaged").touch()
+    with pytest.raises(ConfigError, match=r"cannot load the embedding model .* it is damaged"):
+        load_encoder(str(tmp_path))

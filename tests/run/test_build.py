@@ -6,10 +6,7 @@ import pytest
 
 from unlearning.data import ExampleDataModule, SyntheticDataModule
 from unlearning.errors import ConfigError
-from unlearning.run.config.build import (
-    build_trainer,
-    evaluation_settings,
-)
+from unlearning.run.config.build import evaluation_settings
 from unlearning.run.config.targets import build, check_target
 
 
@@ -39,11 +36,6 @@ def test_an_argument_of_version_0_4_is_named_anew():
     node = {"_target_": "unlearning.data.LOTRDataModule", "source": "x.txt", "teach": "passages"}
     with pytest.raises(ConfigError, match=r"takes no 'teach'\. Did you mean 'finetune_on'"):
         build(node, ExampleDataModule, "data.forget")
-
-
-def test_auto_precision_is_full_on_a_cpu(compose_config):
-    config = compose_config("experiment=demo", "trainer.precision=auto")
-    assert build_trainer(config, max_steps=1).precision == "32-true"
 
 
 @pytest.mark.parametrize("experiment", ["harmful", "copyright"])

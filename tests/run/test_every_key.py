@@ -53,12 +53,14 @@ NULLABLE = """
     data.forget.chapters data.forget.cleaning data.forget.prompt.* finetune.sets.*
     *.tuning.sets.* *.adapter *.retain_batch_size *.gradient_clip_val classifier.tiny
     classifier.train classifier.labels *.batch_size evaluation.aggregates *.split *.kind *.limit
+    data.answers.temperature data.answers.top_p
     callbacks.guard.* callbacks.checkpoint.best classifier.tiny.tokenizer logger.wandb.tags
     logger.wandb.log_model
 """
 FLOATS = """
     objective.*.weight *.learning_rate *.lr *.weight_decay *.gradient_clip_val
     callbacks.guard.* *.alpha objective.*.options.* method.scale method.rule.rho
+    data.answers.temperature
 """
 LEGAL = {
     "text": f"{FREE_TEXT} objective.*.role",
@@ -67,7 +69,7 @@ LEGAL = {
     "true": """
         validate oracle *.append_eos *.keep_dropout *.gradient_checkpointing callbacks.bleu.stop
         trainer.deterministic *.eight_bit *.packing *.streaming logger.wandb.offline
-        logger.wandb.log_model
+        logger.wandb.log_model data.answers.keep_broken
     """,
     "0": """
         *seed *.fractions* objective.*.weight *.warmup_steps *.weight_decay *.dropout

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from tests.run.small import checked
 from unlearning.errors import ConfigError
 from unlearning.metrics.metric import metric
-from unlearning.run.checks import figures
 from unlearning.run.config.evaluate import evaluation_config, evaluation_overrides
 
 NLL = "unlearning.metrics.perplexity.target_nll"
@@ -103,10 +102,9 @@ def test_a_metric_that_wants_more_than_is_made_up_is_left_to_the_run(check, capl
     assert "Not all metrics could be tried before the run: IndexError" in caplog.text
 
 
-def test_a_missing_package_is_found_before_the_training(check, monkeypatch):
-    monkeypatch.setattr(figures, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"evaluation\.embedding=x needs .*unlearning\[embedding"):
-        check(words=["evaluation.embedding=x"])
+def test_an_embedding_model_that_is_none_is_found_before_the_training(check, opt_folder):
+    with pytest.raises(ConfigError, match=r"evaluation\.embedding: .* is no encoder of sentences"):
+        check(words=[f"evaluation.embedding={opt_folder}"])
 
 
 def test_what_can_be_computed_is_valid(check, caplog):

@@ -26,6 +26,8 @@ def file(tmp_path_factory):
 
 
 NAMED = [
+    "model=smollm2_135m model.gguf",
+    "model=gemma3_270m model.gguf",
     "model=local model.gguf",
     "model=opt_1.3b model.gguf",
     "model=tiny model.gguf",

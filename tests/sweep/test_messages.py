@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unlearning.sweep.messages import duration, ending, last_error
+from unlearning.progress import duration
+from unlearning.sweep.messages import ending, last_error
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from unlearning.classifier.pretrained import check_fit, load_classifier, load_tokenizer
 from unlearning.errors import ConfigError
+from unlearning.progress import counting
 
 HARMFUL_NAMES = frozenset(
     {"toxic", "toxicity", "harmful", "unsafe", "hate", "hateful", "offensive", "abusive", "nsfw"}
@@ -87,19 +88,23 @@ class HarmScorer:
         """
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         result = torch.zeros(len(texts), self.num_labels)
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            encoded = self.tokenizer(
-                [texts[row] for row in rows],
-                truncation=True,
-                max_length=self.max_length,
-                padding="longest",
-                return_tensors="pt",
-            ).to(self.model.device)
-            logits = self.model(**encoded).logits.float()
-            scores = logits.softmax(-1) if self.exclusive else logits.sigmoid()
-            result[rows] = scores.cpu()
+        with counting("harm", len(order), "text") as scored:
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                result[rows] = self._probabilities([texts[row] for row in rows])
+                scored(len(rows))
         return result
+
+    def _probabilities(self, texts: list[str]) -> Tensor:
+        encoded = self.tokenizer(
+            texts,
+            truncation=True,
+            max_length=self.max_length,
+            padding="longest",
+            return_tensors="pt",
+        ).to(self.model.device)
+        logits = self.model(**encoded).logits.float()
+        return (logits.softmax(-1) if self.exclusive else logits.sigmoid()).cpu()
 
     def harm_probability(self, texts: Sequence[str]) -> list[float]:
         """Computes for each completion the probability that it is harmful."""

@@ -83,6 +83,11 @@ class BookCorpusDataModule(ExampleDataModule, StreamedExamples):
             settings["template"] = PromptTemplate("{prompt}", "", append_eos=False)
         super().__init__(**settings)
         self.source, self.streaming, self.buffer_size = source, streaming, buffer_size
+        if streaming and (self.train_prompts or self.answers_per_prompt):
+            raise ConfigError(
+                "train_prompts and answers_per_prompt take a part of a set that is read whole; "
+                "a streamed one ends with the steps of the training. Set streaming=false."
+            )
         self.mismatch_pool = buffer_size if mismatch_pool is None else mismatch_pool
         self.held_out_limit, self.num_workers = held_out_limit, num_workers
         _check_settings(

@@ -16,16 +16,13 @@ from unlearning.data.example_stream import StreamedExamples
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.heldout import HeldOut, HeldOutBatches
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
-from unlearning.data.mismatch import MismatchSampler
-from unlearning.data.overlap import check_disjoint
-from unlearning.data.pairs import ListedPairs, RetainPairs, StreamedPairs
 from unlearning.data.records.source import fingerprint
+from unlearning.data.retained import listed, streamed
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import StoredExamples
 from unlearning.data.stream import BatchStreamDataModule, ShuffledOrder
 from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
-from unlearning.data.tokenize_windows import tokenize_windows
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Example, TokenizedExample
 
@@ -40,8 +37,9 @@ class UnlearningDataModule(BatchStreamDataModule):
 
     Args:
         forget: what to forget: a DataModule (its training split) or a list of Examples.
-        retain: what to keep, likewise. Mismatch answers come from its training split, too. A
-            streamed data set is read as the stream goes on; `sequences` has no "retain" then.
+        retain: what to keep, likewise. A streamed data set is read as the stream goes on;
+            `sequences` has no "retain" then. Examples of the model's own answers
+            (`own_answers(...).examples`) are trained on in the tokens that it generated.
         tokenizer: of the model, or its name or path.
         template: how a prompt is put to the model.
         mismatch_per_prompt: K irrelevant answers for each forget prompt (arXiv 2405.15152: 5).
@@ -55,6 +53,8 @@ class UnlearningDataModule(BatchStreamDataModule):
         alternate: other answers to the forget prompts, for terms on that role: texts that suit
             every prompt (refusals), or Examples of the forget prompts; see `Alternates`.
         alternates_per_prompt: of these, for each forget prompt.
+        mismatch_from: the data set whose answers are drawn as mismatch answers, likewise; None
+            takes `retain`. One that is streamed cannot be given here.
         validate: the Trainer validates and tests on the splits of these names; without it, hand
             `heldout(split)` to `Trainer.validate`.
 
@@ -78,6 +78,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         alternate: ExampleSource | Sequence[str] | None = None,
         alternates_per_prompt: int = 1,
         validate: bool = False,
+        mismatch_from: ExampleSource | None = None,
     ) -> None:
         super().__init__(tokenizer)
         if min(batch_size, alternates_per_prompt) < 1 or mismatch_per_prompt < 0:
@@ -91,6 +92,7 @@ class UnlearningDataModule(BatchStreamDataModule):
             )
         self.forget, self.retain, self.alternate = forget, retain, alternate
         self.alternates_per_prompt, self.validate = alternates_per_prompt, validate
+        self.mismatch_from = mismatch_from
         self.template = template or PromptTemplate()
         self.mismatch_per_prompt, self.batch_size, self.seed = mismatch_per_prompt, batch_size, seed
         self.retain_batch_size = batch_size if retain_batch_size is None else retain_batch_size
@@ -111,10 +113,17 @@ class UnlearningDataModule(BatchStreamDataModule):
             return
         forget = _training_examples(self.forget)
         self.order = ShuffledOrder(len(forget), "forget", self.seed)
+        sequences = self.tokenize("forget", forget)
+        pool = None if self.mismatch_from is None else _training_examples(self.mismatch_from)
         if isinstance(self.retain, StreamedExamples) and self.retain.streaming:
-            self.pairs: RetainPairs = self._streamed_pairs(forget, self.retain)
+            found = streamed(self, forget, self.retain, pool)
         else:
-            self.pairs = self._listed_pairs(forget, _training_examples(self.retain))
+            found = listed(self, forget, _training_examples(self.retain), pool)
+        self.pairs, self.mismatches = found.pairs, found.mismatches
+        self.fingerprints = {"forget": fingerprint(forget), **found.fingerprints}
+        self.sequences = {"forget": sequences}
+        if found.sequences is not None:
+            self.sequences["retain"] = found.sequences
         self.alternates = self.make_alternates(forget)
 
     def make_alternates(
@@ -132,49 +141,6 @@ class UnlearningDataModule(BatchStreamDataModule):
             answers = chain.from_iterable(self.alternate.examples(split) for split in SPLITS)
         tokenize = partial(self.tokenize, name)
         return Alternates(answers, forget, tokenize, self.alternates_per_prompt, self.seed)
-
-    def _listed_pairs(self, forget: Sequence[Example], retain: Sequence[Example]) -> RetainPairs:
-        self.check(forget, retain, self.mismatch_per_prompt)
-        self.fingerprints = {"forget": fingerprint(forget), "retain": fingerprint(retain)}
-        self.sequences = {"forget": self.tokenize("forget", forget)}
-        self.sequences["retain"] = self.tokenize("retain", retain)
-        return ListedPairs(
-            self.sequences["retain"],
-            ShuffledOrder(len(retain), "retain", self.seed),
-            MismatchSampler(retain, self.mismatch_per_prompt, self.seed),
-        )
-
-    def _streamed_pairs(self, forget: Sequence[Example], retain: StreamedExamples) -> RetainPairs:
-        # Before anything is read, since this finds what is wrong with any of the text.
-        self.fingerprints = {"forget": fingerprint(forget), "retain": retain.fingerprint()}
-        # From a stream of its own: a resumed run goes straight to its place in the other one.
-        pool = retain.stream(self.seed).head(retain.mismatch_pool)
-        examples = [example for _, example in pool]
-        self.check(forget, examples, self.mismatch_per_prompt)
-        sampler = MismatchSampler(examples, self.mismatch_per_prompt, self.seed)
-        self.sequences = {"forget": self.tokenize("forget", forget)}
-        tokenize = partial(
-            tokenize_windows, tokenizer=self.tokenizer, template=self.template,
-            max_length=self.max_length,
-        )  # fmt: skip
-        return StreamedPairs(retain.stream(self.seed), pool, sampler, tokenize, self.truncated)
-
-    @staticmethod
-    def check(
-        forget: Sequence[Example], retain: Sequence[Example], mismatch_per_prompt: int
-    ) -> None:
-        """Checks whether the two sets can be trained on together.
-
-        Raises:
-            ConfigError: one is empty, they overlap, or there are too few mismatch answers.
-        """
-        for name, examples in (("forget", forget), ("retain", retain)):
-            if not examples:
-                raise ConfigError(
-                    f"The {name} set has no training example; nothing can be trained."
-                )
-        check_disjoint(forget, retain)
-        MismatchSampler(retain, mismatch_per_prompt)
 
     def tokenize(self, name: str, examples: Sequence[Example]) -> Sequence[TokenizedExample]:
         """Tokenises the examples, cut to `max_length`; `truncated[name]` counts those cut."""
@@ -216,7 +182,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         epoch, number = self.order[position]
         forget = self.sequences["forget"][number]
         alternates = [] if self.alternates is None else self.alternates.draw(number, epoch)
-        others = {"alternate": alternates, "mismatch": self.pairs.mismatches(number, epoch)}
+        others = {"alternate": alternates, "mismatch": self.mismatches.draw(number, epoch)}
         return self.forget_tree(forget, number, others)
 
     def forget_tree(

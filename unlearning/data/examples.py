@@ -19,7 +19,7 @@ from unlearning.data.layout import padded_batch
 from unlearning.data.overlap import drop_duplicates
 from unlearning.data.records.cells import checked_text, looks_like_list
 from unlearning.data.records.source import fingerprint
-from unlearning.data.split import SPLITS, Split, checked_fractions, split_by_prompt
+from unlearning.data.split import SPLITS, Split, checked_fractions, first_answers, split_by_prompt
 from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate, Template
 from unlearning.data.tokenize import tokenize_examples
@@ -44,6 +44,8 @@ class ExampleSettings(TypedDict, total=False):
     max_length: Count
     cache_dir: str | None
     skip_empty: bool
+    train_prompts: Count | None
+    answers_per_prompt: Count | None
 
 
 class ExampleDataModule(LightningDataModule, ABC):
@@ -61,6 +63,9 @@ class ExampleDataModule(LightningDataModule, ABC):
         cache_dir: where tokenised examples are kept, and on whose disk the text lies while it is
             used (as many bytes as the source's texts); None takes the temporary folder for both.
         skip_empty: drop rows with an empty answer, counted and logged, instead of refusing them.
+        train_prompts: so many prompts of the training split at most, for a large source and little
+            time. The others are in no split: neither seen nor held out.
+        answers_per_prompt: so many answers to each prompt at most, in every split.
 
     Raises:
         ConfigError: fractions that are no shares of 1, or a train share of 0.
@@ -79,6 +84,8 @@ class ExampleDataModule(LightningDataModule, ABC):
         max_length: Count = 512,
         cache_dir: str | None = None,
         skip_empty: bool = False,
+        train_prompts: Count | None = None,
+        answers_per_prompt: Count | None = None,
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
@@ -90,6 +97,7 @@ class ExampleDataModule(LightningDataModule, ABC):
         self.max_length = max_length
         self.cache_dir = cache_dir
         self.skip_empty = skip_empty
+        self.train_prompts, self.answers_per_prompt = train_prompts, answers_per_prompt
         self.num_empty = 0
         self.num_duplicates = 0
         self.num_listlike = self.num_none = 0  # answers that a table's writer may have made
@@ -155,7 +163,12 @@ class ExampleDataModule(LightningDataModule, ABC):
         examples = store(self._read_checked(), self.cache_dir)
         distinct = drop_duplicates(examples)
         self.num_duplicates = len(examples) - len(distinct)
-        self._splits = self.split(distinct)
+        self._splits = {
+            name: first_answers(
+                part, self.train_prompts if name == "train" else None, self.answers_per_prompt
+            )
+            for name, part in self.split(distinct).items()
+        }
         log.info(
             "%s: %s examples (%d duplicates and %d empty answers left out)",
             type(self).__name__,

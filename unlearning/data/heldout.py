@@ -20,6 +20,7 @@ class TrainingData(Protocol):
 
     forget: Any
     retain: Any
+    mismatch_from: Any
     sequences: Any
     batch_size: int
     mismatch_per_prompt: int
@@ -43,7 +44,7 @@ class TrainingData(Protocol):
 
 class HeldOutBatches:
     """Iterates once over every forget example of a held-out split, with mismatch answers and retain
-    pairs from the same split of the retain set.
+    pairs from the same split of their data sets.
 
     A term's mean over its sequences is then its mean over the split. Where there are fewer retain
     pairs than batches, they are repeated. Batches are sharded over ranks.
@@ -64,8 +65,12 @@ class HeldOutBatches:
             data.tokenize(f"{split} {name}", part)  # training's own are counted apart
             for name, part in (("forget", forget), ("retain", retain))
         )
+        pool, self.pool = retain, self.retain
+        if data.mismatch_from is not None:
+            pool = _examples(data, "mismatch_from", split)
+            self.pool = data.tokenize(f"{split} mismatch", pool)
         # Not `sampler`: Lightning would take this for a DataLoader.
-        self.mismatches = MismatchSampler(retain, data.mismatch_per_prompt, data.seed)
+        self.mismatches = MismatchSampler(pool, data.mismatch_per_prompt, data.seed)
         self.alternates = data.make_alternates(forget, f"{split} alternate")
         # Numbers go on behind those of the training split.
         self.first = {role: len(items) for role, items in data.sequences.items()}
@@ -84,7 +89,7 @@ class HeldOutBatches:
     def _forget_trees(self, number: int) -> Iterator[Tree]:
         first, size = number * self.data.batch_size, self.data.batch_size
         for n in range(first, min(first + size, len(self.forget))):
-            mismatches = [(m, self.retain[m]) for m in self.mismatches.draw(n, 0)]
+            mismatches = [(m, self.pool[m]) for m in self.mismatches.draw(n, 0)]
             alternates = [] if self.alternates is None else self.alternates.draw(n, 0)
             others = {"alternate": alternates, "mismatch": mismatches}
             yield self.data.forget_tree(self.forget[n], self.first["forget"] + n, others)

@@ -23,36 +23,40 @@ class RetainPairs(ABC):
     def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
         """Returns the pairs at some positions of the endless order."""
 
+
+class MismatchAnswers(ABC):
+    """Interface: tokenised answers to other prompts, with their numbers in their list."""
+
     @abstractmethod
-    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
+    def draw(self, forget: int, epoch: int) -> list[NumberedSequence]:
         """Draws K pairs with different answers for one forget example in one epoch."""
 
 
 class ListedPairs(RetainPairs):
     """Retain pairs that are all tokenised beforehand."""
 
-    def __init__(
-        self, sequences: Sequence[TokenizedExample], order: ShuffledOrder, sampler: MismatchSampler
-    ) -> None:
-        self.sequences, self.order, self.sampler = sequences, order, sampler
+    def __init__(self, sequences: Sequence[TokenizedExample], order: ShuffledOrder) -> None:
+        self.sequences, self.order = sequences, order
 
     def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
         numbers = (self.order[position][1] for position in positions)
         return [(number, self.sequences[number]) for number in numbers]
 
-    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
+
+class ListedMismatches(MismatchAnswers):
+    """Mismatch answers that are all tokenised beforehand."""
+
+    def __init__(self, sequences: Sequence[TokenizedExample], sampler: MismatchSampler) -> None:
+        self.sequences, self.sampler = sequences, sampler
+
+    def draw(self, forget: int, epoch: int) -> list[NumberedSequence]:
         return [(number, self.sequences[number]) for number in self.sampler.draw(forget, epoch)]
 
 
 class StreamedPairs(RetainPairs):
     """Retain pairs of a stream, tokenised when they are needed.
 
-    Mismatch answers are drawn from a pool that stays: drawn from the block in memory, they would
-    depend on how fast the two streams move.
-
     Args:
-        pool: Examples with their numbers.
-        sampler: of the pool.
         tokenize: see `tokenize_windows`.
         truncated: its "retain" counts the answers that were cut to fit, so far.
     """
@@ -60,27 +64,46 @@ class StreamedPairs(RetainPairs):
     def __init__(
         self,
         stream: ExampleStream,
-        pool: Sequence[Numbered],
-        sampler: MismatchSampler,
         tokenize: Callable[[list[Example]], Tokenized],
         truncated: MutableMapping[str, int],
     ) -> None:
-        self.stream, self.pool, self.sampler, self.tokenize = stream, pool, sampler, tokenize
-        self.truncated = truncated
+        self.stream, self.tokenize, self.truncated = stream, tokenize, truncated
         truncated["retain"] = 0
 
     def at(self, positions: Iterable[int]) -> list[NumberedSequence]:
-        tokenized, pairs = self._tokenized([self.stream[n][1:] for n in positions])
+        numbered = [self.stream[n][1:] for n in positions]
+        tokenized = self.tokenize([example for _, example in numbered])
         if tokenized.truncated and not self.truncated["retain"]:
             log.warning("A streamed answer was cut to fit max_length; the next ones are counted.")
         self.truncated["retain"] += tokenized.truncated
-        return pairs
+        return _with_numbers(numbered, tokenized)
 
-    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
-        _, pairs = self._tokenized([self.pool[n] for n in self.sampler.draw(forget, epoch)])
-        return pairs
 
-    def _tokenized(self, numbered: list[Numbered]) -> tuple[Tokenized, list[NumberedSequence]]:
-        tokenized = self.tokenize([example for _, example in numbered])
-        numbers = (number for number, _ in numbered)
-        return tokenized, list(zip(numbers, tokenized.sequences, strict=True))
+class StreamedMismatches(MismatchAnswers):
+    """Mismatch answers of a stream's pool, tokenised when they are needed.
+
+    The pool stays: drawn from the block in memory, they would depend on how fast the two streams
+    move.
+
+    Args:
+        pool: Examples with their numbers.
+        sampler: of the pool.
+        tokenize: see `tokenize_windows`.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[Numbered],
+        sampler: MismatchSampler,
+        tokenize: Callable[[list[Example]], Tokenized],
+    ) -> None:
+        self.pool, self.sampler, self.tokenize = pool, sampler, tokenize
+
+    def draw(self, forget: int, epoch: int) -> list[NumberedSequence]:
+        numbered = [self.pool[n] for n in self.sampler.draw(forget, epoch)]
+        return _with_numbers(numbered, self.tokenize([example for _, example in numbered]))
+
+
+def _with_numbers(numbered: Sequence[Numbered], tokenized: Tokenized) -> list[NumberedSequence]:
+    numbers = (number for number, _ in numbered)
+    return list(zip(numbers, tokenized.sequences, strict=True))

@@ -50,6 +50,37 @@ def split_by_prompt(
     return {name: take(examples, part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
+def first_answers(
+    examples: Sequence[Example], prompts: int | None, answers: int | None = None
+) -> Sequence[Example]:
+    """Takes the first prompts of a split, and of each its first answers.
+
+    Args:
+        examples: all answers to a prompt stand together, as `split_by_prompt` leaves them.
+        prompts: how many; None for all.
+        answers: to each of them, at most; None for all.
+
+    Examples:
+        >>> from unlearning import Example
+        >>> split = [Example("1?", "a"), Example("1?", "b"), Example("2?", "c"), Example("3?", "d")]
+        >>> [e.response for e in first_answers(split, prompts=2, answers=1)]
+        ['a', 'c']
+    """
+    if prompts is None and answers is None:
+        return examples
+    wanted, asked, number, last = [], 0, 0, None
+    for place, example in enumerate(examples):
+        prompt = normalise(example.conversation)
+        if prompt != last:
+            asked, number, last = asked + 1, 0, prompt
+        if prompts is not None and asked > prompts:
+            break
+        number += 1
+        if answers is None or number <= answers:
+            wanted.append(place)
+    return take(examples, np.array(wanted, dtype=np.int64))
+
+
 def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
     """Checks and returns three shares as floats.
 

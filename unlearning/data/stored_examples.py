@@ -34,7 +34,7 @@ class StoredExamples(Sequence[Example]):
         text: prompts and responses in turn, as UTF-8.
         starts: [2 * stored + 1] where each of them begins in the text, and where the last one ends.
         rows: [Examples] which of the stored ones these are; None takes all.
-        more: alternatives, labels and turns, where any Example has some.
+        more: alternatives, labels, turns and generated tokens, where any Example has some.
     """
 
     def __init__(
@@ -109,9 +109,10 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
             for text in (example.prompt, example.response):
                 end += file.write(text.encode("utf-8", ERRORS))
                 starts.append(end)
-            if example.alternatives or example.label is not None or example.turns:
+            if _has_more(example):
                 more_starts.extend([more_starts[-1]] * (number + 1 - len(more_starts)))
-                content = json.dumps([example.alternatives, example.label, example.turns]).encode()
+                others_of = [example.alternatives, example.label, example.turns]
+                content = json.dumps([*others_of, example.response_ids]).encode()
                 more_starts.append(more_starts[-1] + others.write(content))
         more = None
         if len(more_starts) > 1:
@@ -120,9 +121,15 @@ def store(examples: Iterable[Example], folder: str | Path | None = None) -> Stor
     return StoredExamples(text_of_all, np.frombuffer(starts, dtype=np.int64), more=more)
 
 
+def _has_more(example: Example) -> bool:
+    """Whether an Example has anything beside its texts."""
+    others = (example.alternatives, example.turns, example.response_ids)
+    return any(others) or example.label is not None
+
+
 @dataclass(frozen=True)
 class _More:
-    """Alternatives, labels and turns of stored Examples, as JSON.
+    """Alternatives, labels, turns and generated tokens of stored Examples, as JSON.
 
     Args:
         starts: where each begins in the text; shorter than the Examples where the last have none.
@@ -135,8 +142,11 @@ class _More:
         """The Example with what stands in this row."""
         if row + 1 >= len(self.starts) or self.starts[row] == self.starts[row + 1]:
             return example
-        alternatives, label, turns = json.loads(self.text[self.starts[row] : self.starts[row + 1]])
-        return Example(example.prompt, example.response, dict(alternatives), label, turns)
+        content = self.text[self.starts[row] : self.starts[row + 1]]
+        alternatives, label, turns, ids = json.loads(content)
+        return Example(
+            example.prompt, example.response, dict(alternatives), label, turns, tuple(ids)
+        )
 
 
 def _mapped(file: IO[bytes]) -> mmap.mmap:

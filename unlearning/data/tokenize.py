@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unlearning.data.encode import encode_answers, encode_prompts
 from unlearning.data.template import Template
@@ -52,7 +52,8 @@ def tokenize_examples(
     max_length: int,
     cache_dir: str | Path | None = None,
 ) -> Tokenized:
-    """Tokenises prompts and answers, separately; see `unlearning.data.encode`.
+    """Tokenises prompts and answers, separately; see `unlearning.data.encode`. An answer that a
+    model generated keeps its tokens (`Example.response_ids`).
 
     An Example that is too long loses the end of its answer, never of its prompt; how many did is
     counted and logged. The sequences lie in a file of 4 bytes a token and 16 a sequence; one is in
@@ -116,7 +117,9 @@ def to_sequences(
     if not examples:
         return Tokenized([], 0)
     prompts = encode_prompts(examples, tokenizer, template)
-    answers = encode_answers(examples, tokenizer, template)
+    written = [example for example in examples if not example.response_ids]
+    encoded = iter(encode_answers(written, tokenizer, template))
+    answers = [list(e.response_ids) if e.response_ids else next(encoded) for e in examples]
     end = template.end_tokens(tokenizer)
     sequences: list[TokenizedExample] = []
     truncated = 0
@@ -140,7 +143,7 @@ def to_sequences(
                 f"model's context) or remove the prompt, which begins "
                 f"{examples[number].prompt[:60]!r}."
             )
-        whole = [*answer, *end]
+        whole = answer if examples[number].response_ids else [*answer, *end]
         truncated += len(whole) > room
         sequences.append(TokenizedExample(tuple(prompt), tuple(whole[:room])))
     return Tokenized(sequences, truncated)
@@ -179,7 +182,9 @@ def _key(
     settings = [FORMAT, repr(template), max_length]
     digest = hashlib.sha256(json.dumps([*settings, tokenizer_fingerprint(tokenizer)]).encode())
     for example in examples:
-        content = [example.prompt, example.response, *([example.turns] if example.turns else [])]
+        content: list[Any] = [example.prompt, example.response]
+        content += [example.turns] if example.turns else []
+        content += [{"response_ids": example.response_ids}] if example.response_ids else []
         digest.update(json.dumps(content).encode())
     return digest.hexdigest()[:32]
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from unlearning.progress import working
+
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +48,10 @@ def take(path: Path, wait: bool = True) -> int | None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Context that waits for the lock of a file, and holds it."""
-    handle = take(path)
+    handle = take(path, wait=False)
+    if handle is None:
+        with working(f"waiting for another run, which holds {path}"):
+            handle = take(path)
     assert handle is not None
     try:
         yield

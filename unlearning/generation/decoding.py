@@ -10,6 +10,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from unlearning.generation.kv_cache import PreallocatedLayer, preallocated_cache
+from unlearning.generation.sampling import Drawn, Sampling
 from unlearning.generation.stopping import Ended, StopRule
 from unlearning.models.decoder import CausalLM, unwrap
 
@@ -26,11 +27,17 @@ def continuations(
     pad: int,
     stop: StopRule,
     options: dict[str, Any],
+    sampling: Sampling | None = None,
+    draws_BT: Tensor | None = None,
 ) -> list[list[int]]:
     """Generates the new tokens of each row; what follows its end is arbitrary.
 
     Hugging Face computes ended rows until the last one has ended. Here the batch stops when a part
     of its rows has ended, and the others continue without them from their keys and values.
+
+    Args:
+        sampling: how tokens are drawn; None is greedy, or as `options` say.
+        draws_BT: [rows, max_new_tokens] of it.
     """
     width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
     greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
@@ -43,11 +50,15 @@ def continuations(
     cache: Cache | None = None if options else preallocated_cache(unwrap(model), limit - 1)
     while True:
         ended = Ended(stop, len(rows_BL), width, together=dropping)
+        drawn = []
+        if sampling is not None and draws_BT is not None:
+            drawn = [Drawn(sampling, draws_BT[numbers], width)]
         output = model.generate(  # type: ignore[operator]
             input_ids=rows_BL, attention_mask=mask_BL, max_new_tokens=limit - rows_BL.shape[1],
             pad_token_id=pad, eos_token_id=list(stop.tokens) or None,
             stopping_criteria=[ended] if dropping or stop.strings else None,
-            return_dict_in_generate=True, **{**greedy, **_going_on(cache), **options},
+            logits_processor=drawn or None, return_dict_in_generate=True,
+            **{**greedy, **_going_on(cache), **options},
         )  # fmt: skip
         rows_BL = output.sequences
         said |= zip(numbers, rows_BL[:, width:].tolist(), strict=True)

@@ -17,6 +17,7 @@ from unlearning.data.template import unescaped
 from unlearning.errors import ConfigError
 from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batches, rows_that_fit
 from unlearning.generation.decoding import continuations
+from unlearning.generation.sampling import Sampling
 from unlearning.generation.stopping import StopRule, as_tokens, before_stop, stop_tokens
 from unlearning.models.decoder import CausalLM, context_length, evaluating, unwrap
 from unlearning.models.trial import takes_left_pads
@@ -58,10 +59,11 @@ def generate(
     on_answered: Callable[[int], None] | None = None,
     stop_strings: Sequence[str] = (),
     end_tokens: Sequence[int] = (),
+    sampling: Sampling | None = None,
     **options: Any,
 ) -> list[Completion]:
-    """Completes templated prompts in batches, greedily unless `options` (of `model.generate`) say
-    otherwise.
+    """Completes templated prompts in batches, greedily unless `sampling` or `options` (of
+    `model.generate`) say otherwise.
 
     Prompts of like length share a batch and are padded on the left, which leaves the text what it
     would be for each prompt alone. Where pads would change it, only prompts of one length share a
@@ -75,6 +77,8 @@ def generate(
         on_answered: told after each batch how many prompts it had.
         stop_strings: a completion also ends before the first of these texts in it.
         end_tokens: more tokens that end a completion, such as a chat template's end of a turn.
+        sampling: draws each token; what a prompt is answered depends on its place among the
+            prompts and not on the batch size.
 
     Raises:
         ConfigError: a prompt with its completion would not fit the model's context.
@@ -97,7 +101,10 @@ def generate(
         rows = torch.tensor([[pad] * (width - len(ids[n])) + ids[n] for n in numbers])
         mask = torch.tensor([[0] * (width - len(ids[n])) + [1] * len(ids[n]) for n in numbers])
         rows, mask = rows.to(model.device), mask.to(model.device)
-        said = continuations(model, rows, mask, max_new_tokens, pad, stop, options)
+        draws = None if sampling is None else sampling.draws(numbers, max_new_tokens)
+        said = continuations(
+            model, rows, mask, max_new_tokens, pad, stop, options, sampling, draws
+        )  # fmt: skip
         for number, row in zip(numbers, said, strict=True):
             found[number] = _completion(row, stop)
         if on_answered is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -45,6 +45,7 @@ def answer_scores(
     pad_token_id: int,
     batch_size: int | None = None,
     end_token_id: int | None = None,
+    on_scored: Callable[[int], None] | None = None,
 ) -> list[AnswerScore]:
     """Computes how likely each answer is given its prompt, and how much of it is memorised.
 
@@ -55,6 +56,7 @@ def answer_scores(
     Args:
         batch_size: rows at once, see `generate`.
         end_token_id: what an answer may end with.
+        on_scored: told after each batch how many answers it had.
     """
     found: dict[int, AnswerScore] = {}
     check_model(model)
@@ -84,6 +86,8 @@ def answer_scores(
             last = float(token_nll[-1]) if ended else 0.0
             total = float(token_nll.sum())
             found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix, last)
+        if on_scored is not None:
+            on_scored(len(answers.examples))
 
     if order:
         size = batch_size or rows_at_once(model, _positions(trees[order[0]]), 0)

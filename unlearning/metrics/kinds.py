@@ -24,6 +24,7 @@ _SOUND = {
     "unlearning.metrics.degeneracy.broken_rate": "lower",
     "unlearning.metrics.novelty.novel_words": "lower",
 }
+_REFUSAL = ("unlearning.metrics.refusal.refusal_rate",)
 _LIKELIHOOD = (
     "unlearning.metrics.perplexity.target_perplexity",
     "unlearning.metrics.perplexity.target_nll",
@@ -61,7 +62,7 @@ class Kind:
 
     Args:
         metrics: import path to the direction that is better on such a set.
-        front: names of those that tables put in front.
+        front: names of those that tables put in front, of further similarities as well.
     """
 
     metrics: dict[str, Direction]
@@ -74,11 +75,12 @@ KINDS = {
     "harmful": Kind(
         {
             **_GENERAL, "unlearning.metrics.harm.effectiveness": "higher",
-            **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None), **_all(_TARGET, None),
+            **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None), **_all(_TARGET, "lower"),
+            **_all(_REFUSAL, None),
         },
         (
-            "effectiveness", "harmful_rate", "safe_and_sound_rate", "broken_rate",
-            "novel_word_share",
+            "effectiveness", "harmful_rate", "safe_and_sound_rate", "embedding_to_target",
+            "broken_rate", "novel_word_share",
         ),
     ),
     "copyright": Kind(
@@ -86,22 +88,28 @@ KINDS = {
             **_GENERAL, **_all(_LIKELIHOOD, "higher"), **_all(_ORIGINAL, None),
             **_all(_TARGET, "lower"), **_all(_VERBATIM, "lower"), **_all(_KNOWN, "lower"),
         },
-        ("bleu_to_target", "verbatim_tokens", "extraction_strength", "broken_rate"),
+        (
+            "bleu_to_target", "embedding_to_target", "verbatim_tokens", "extraction_strength",
+            "broken_rate",
+        ),
     ),
     "retain": Kind(
         {
             **_GENERAL, **_all(_LIKELIHOOD, "lower"), **_all(_ORIGINAL, "higher"),
             **_all(_TARGET, "higher"), **_all(_VERBATIM, None), **_all(_RIGHT, "higher"),
-            **_all(_KNOWN, None),
+            **_all(_KNOWN, None), **_all(_REFUSAL, "lower"),
         },
-        ("perplexity", "perplexity_relative", "bleu_to_original", "broken_rate"),
+        (
+            "perplexity", "perplexity_relative", "bleu_to_original", "embedding_to_original",
+            "broken_rate",
+        ),
     ),
     "related": Kind(
         {
             **_GENERAL, **_all(_LIKELIHOOD, "lower"), **_all(_ORIGINAL, "higher"),
-            **_all(_TARGET, "higher"), **_all(_RIGHT, "higher"),
+            **_all(_TARGET, "higher"), **_all(_RIGHT, "higher"), **_all(_REFUSAL, "lower"),
         },
-        ("kept_right", "rouge_accuracy", "broken_rate"),
+        ("kept_right", "rouge_accuracy", "embedding_to_original", "refusal_rate", "broken_rate"),
     ),
     "": Kind(
         {

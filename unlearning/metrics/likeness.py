@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unlearning.errors import ConfigError
+from unlearning.metrics.kinds import metrics_of_kind
 from unlearning.metrics.metric import Answers, Metric, metric
 from unlearning.metrics.similarity import MAX_ORDER, bleu_of_sums, bleu_statistics, rouge_l_each
 from unlearning.metrics.statistic import Array, Sums, mean
@@ -50,21 +52,29 @@ def rouge_l_to_target(answers: Answers) -> Sums | None:
     return mean(found, asked) if asked.any() else None
 
 
-def similar_to_original(name: str, similarity: Similarity) -> Metric:
-    """Makes the metric `<name>_to_original` of any similarity of two texts."""
+def similarity_metrics(name: str, similarity: Similarity, kind: str = "") -> tuple[Metric, ...]:
+    """Makes the metrics `<name>_to_original` and `<name>_to_target` of a similarity of two texts.
 
+    Args:
+        name: of the similarity, such as `embedding`.
+        kind: of the prompt set; the directions are those of BLEU there.
+    """
+    made = (_to_original(name, similarity), _to_target(name, similarity))
+    usual = {each.name: each.direction for each in metrics_of_kind(kind)}
+    return tuple(replace(each, direction=usual[each.name.replace(name, "bleu")]) for each in made)
+
+
+def _to_original(name: str, similarity: Similarity) -> Metric:
     def to_original(answers: Answers, first: Answers) -> Array:
         return _checked(similarity, _completions(answers), _completions(first), name)
 
     return metric(
-        f"{name.capitalize()} similarity to the original model's answers", unit="similarity",
+        f"{name.capitalize()} similarity to the original model's answers", unit=_unit(similarity),
         direction="higher", name=f"{name}_to_original", against="first",
     )(to_original)  # fmt: skip
 
 
-def similar_to_target(name: str, similarity: Similarity) -> Metric:
-    """Makes the metric `<name>_to_target` of any similarity of two texts."""
-
+def _to_target(name: str, similarity: Similarity) -> Metric:
     def to_target(answers: Answers) -> Sums | None:
         asked = has_target(answers)
         if not asked.any():
@@ -75,9 +85,13 @@ def similar_to_target(name: str, similarity: Similarity) -> Metric:
         return mean(found, asked)
 
     return metric(
-        f"{name.capitalize()} similarity to the data set's answers", unit="similarity",
+        f"{name.capitalize()} similarity to the data set's answers", unit=_unit(similarity),
         direction="higher", name=f"{name}_to_target",
     )(to_target)  # fmt: skip
+
+
+def _unit(similarity: Similarity) -> str:
+    return str(getattr(similarity, "unit", "similarity"))
 
 
 def has_target(answers: Answers) -> NDArray[np.bool_]:

@@ -51,7 +51,8 @@ def described(
         directions = {m.name: m.direction for m in metrics[each.name]}
         for metric in metrics[each.name]:
             directions.update({name: c.direction for name, c in metric.changes.items()})
-        front = [*KINDS[each.kind].front, *(metric.name for metric in each.metrics)]
+        known = [name for name in KINDS[each.kind].front if name in directions]
+        front = [*known, *(metric.name for metric in each.metrics)]
         found[each.name] = {
             "kind": each.kind,
             "split": each.split,

@@ -21,6 +21,7 @@ from unlearning.models.fingerprint import (
     settings_fingerprint,
     weights_fingerprint,
 )
+from unlearning.progress import counting
 from unlearning.reference.base import Reference, check_reference_model, hidden_states
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.types import Batch, Role, TokenizedExample
@@ -76,18 +77,21 @@ class Cached(Reference):
             key = f"{weights}-{settings}-{_precision(model)}"
         for role, items in sequences.items():
             self.stores[role] = HiddenStore.open_or_build(
-                items, self._states(model, items, pad_token_id), self._head.weight.shape[1],
+                items, self._states(model, items, pad_token_id, role), self._head.weight.shape[1],
                 self.dtype, self.cache_dir, key,
             )  # fmt: skip
         self._model = None
 
     def _states(
-        self, model: CausalLM, items: Sequence[TokenizedExample], pad_token_id: int
+        self, model: CausalLM, items: Sequence[TokenizedExample], pad_token_id: int, role: Role
     ) -> Iterator[tuple[int, Tensor]]:
         """Yields (sequence number, [tokens, D]), long sequences first to save padding."""
         prompts, responses = token_counts(items)
         order = np.argsort(-(prompts + responses), kind="stable")
-        with evaluating(model):
+        with (
+            evaluating(model),
+            counting(f"hidden states of the reference, {role}", len(order), "answer") as done,
+        ):
             for start in range(0, len(order), self.batch_size):
                 numbers = order[start : start + self.batch_size].tolist()
                 batch = padded_batch([("retain", [(n, items[n]) for n in numbers])], pad_token_id)
@@ -95,6 +99,7 @@ class Cached(Reference):
                 states = hidden_states(model, batch, {"retain"})["retain"].to(self.dtype).cpu()
                 lengths = responses[numbers].tolist()
                 yield from zip(numbers, states.split(lengths), strict=True)
+                done(len(numbers))
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
         device = batch.rows.input_ids.device

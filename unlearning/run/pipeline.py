@@ -15,6 +15,7 @@ from unlearning.run.checks.evaluation import look_through_evaluation, measures_h
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
+from unlearning.run.config.answers import asks_model
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
 from unlearning.run.config.gguf import with_gguf
@@ -35,6 +36,7 @@ from unlearning.run.stages.finetune import finetune
 from unlearning.run.stages.models import Judge, judges_harm, make_base, ordinary_folder, train_judge
 from unlearning.run.stages.oracle import STAGE as ORACLE
 from unlearning.run.stages.oracle import evaluate_oracle, trains_oracle
+from unlearning.run.stages.own_answers import answer_retain_prompts
 from unlearning.run.stages.report import report, report_evaluation
 from unlearning.run.stages.unlearn import unlearn_or_find
 from unlearning.run.stages.unlearned import mend_unlearned
@@ -54,7 +56,8 @@ def unlearning_run(run: RunContext) -> int:
     finetuned = finetune(run, base)
     oracle = evaluate_oracle(run, judge, base)
     before = evaluate_kept(run, judge, finetuned.model, "before")
-    unlearned = unlearn_or_find(run, judge, finetuned.model, base)
+    own = answer_retain_prompts(run, finetuned.model, base)
+    unlearned = unlearn_or_find(run, judge, finetuned.model, base, own)
     if unlearned.signal is not None:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
@@ -62,6 +65,7 @@ def unlearning_run(run: RunContext) -> int:
         models = {"original": original, ORACLE: oracle.answers, "before": before, "after": after}
         answers = {stage: found for stage, found in models.items() if found is not None}
         trained = {"finetune": finetuned.facts, "oracle_model": oracle.facts}
+        trained |= {} if own is None else {"own_answers": own.facts()}
         report(run, judge, answers, unlearned, trained)
     return 0
 
@@ -110,7 +114,8 @@ def _number_of_evaluations(config: DictConfig) -> int:
 def _number_of_stages(config: DictConfig) -> int:
     """Counts base, evaluate before, unlearn, evaluate after, report, and those asked for."""
     finetuned, oracle = config.finetune is not None, bool(config.oracle)
-    return 5 + judges_harm(config) + 2 * finetuned + oracle + trains_oracle(config)
+    asked = judges_harm(config) + asks_model(config)
+    return 5 + asked + 2 * finetuned + oracle + trains_oracle(config)
 
 
 def _stopped(run: RunContext, number: int) -> int:

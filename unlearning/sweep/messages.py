@@ -31,18 +31,3 @@ def last_error(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - END_OF_LOG))
         found = list(ERROR.finditer(file.read().decode("utf-8", errors="replace")))
     return f"\n      {found[-1][0].rstrip()}" if found else ""
-
-
-def duration(seconds: float) -> str:
-    """Formats seconds: `12 s`, `3 min 20 s`, `2 h 5 min`.
-
-    Examples:
-        >>> duration(12), duration(200), duration(7500)
-        ('12 s', '3 min 20 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

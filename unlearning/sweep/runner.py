@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from unlearning.errors import INTERRUPTED as CTRL_C
 from unlearning.errors import PREEMPTED, ConfigError
 from unlearning.files.locks import take
+from unlearning.progress import duration
 from unlearning.run.process.signals import handled
 from unlearning.sweep import processes
-from unlearning.sweep.messages import duration, ending, last_error
+from unlearning.sweep.messages import ending, last_error
 from unlearning.sweep.objectives import read_objectives, reverted
 from unlearning.sweep.state import (
     DONE,

@@ -48,8 +48,9 @@ class OptimizedModule(LightningModule):
 
     Checkpoints of a policy with an adapter hold the adapter alone; the model under it is frozen.
 
-    With `Trainer(precision="bf16-true")` the policy computes in bf16, and its trained weights are
-    kept, moved, saved and given back in fp32, see `unlearning.training.master_weights`."""
+    With `Trainer(precision="bf16-true")` the policy computes in bf16. Its trained weights are kept,
+    moved, saved and given back in fp32, all others as they were; see
+    `unlearning.training.master_weights`."""
 
     policy: CausalLM
     masters: MasterWeights | None = None
@@ -95,6 +96,10 @@ class OptimizedModule(LightningModule):
                 "eight_bit=false, or precision=bf16-mixed."
             )
         self.masters = MasterWeights(self.policy, torch.bfloat16)
+
+    def on_fit_start(self) -> None:
+        if self.masters is not None:  # the precision plugin has cast all of the module since setup
+            self.masters.keep_frequencies()
 
     def on_fit_end(self) -> None:
         masters, self.masters = self.masters, None

@@ -168,5 +168,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
             content += [example.alternatives, example.label]
         if example.turns:
             content.append({"turns": example.turns})
+        if example.response_ids:
+            content.append({"response_ids": example.response_ids})
         digest.update(json.dumps(content).encode() + b"\n")
     return digest.hexdigest()

@@ -9,14 +9,15 @@ from omegaconf import DictConfig
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.bookcorpus import BookCorpusDataModule
-from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.ngrams import check_no_shared_text
 from unlearning.data.overlap import check_disjoint
 from unlearning.data.records.source import is_hub_id
+from unlearning.data.retained import check_together as check_sets
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
+from unlearning.run.config.answers import answers_of, check_answers
 from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.config.method import objective_of
 from unlearning.run.config.prompt_sets import aggregates, check_metrics, prompt_sets
@@ -38,6 +39,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         ConfigError: for the first thing that is wrong.
     """
     data = build_data(config)
+    check_answers(config, streamed(data["retain"]))
     found = describe_sources(data)
     if data["forget"] is None or data["retain"] is None:
         raise ConfigError("data.forget and data.retain are both needed.")
@@ -95,9 +97,10 @@ def check_together(config: DictConfig, data: Data) -> None:
     trained = {"forget": forget.examples("train")}
     if not streamed(retain):
         trained["retain"] = retain.examples("train")
-        UnlearningDataModule.check(
-            trained["forget"], trained["retain"], config.data.mismatch_per_prompt
-        )
+        # The model's own answers are counted when they are there.
+        of_data = answers_of(config, "mismatch") != "model"
+        per_prompt = config.data.mismatch_per_prompt * of_data
+        check_sets(trained["forget"], trained["retain"], per_prompt)
     if related is not None:
         known = store(example for split in SPLITS for example in related.examples(split))
         for name, examples in trained.items():
@@ -126,6 +129,6 @@ def _texts(retain: ExampleDataModule) -> Iterable[str]:
     return (f"{e.conversation} {e.response}" for split in SPLITS for e in retain.examples(split))
 
 
-def streamed(module: ExampleDataModule) -> bool:
+def streamed(module: ExampleDataModule | None) -> bool:
     """Whether a data set is read as the training goes on."""
     return isinstance(module, BookCorpusDataModule) and module.streaming

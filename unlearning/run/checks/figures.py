@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.comparison import AGGREGATES, compare
+from unlearning.metrics.embedding import check_embedding
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models
@@ -37,7 +37,7 @@ def check_figures(config: DictConfig, sets: list[PromptSet], online: bool = Fals
             aggregate is of a figure that no model has or does not take its arguments, or a
             similarity model or its package is not there.
     """
-    _check_package(config)
+    _check_embedding(config)
     if any(each.name == AGGREGATES for each in sets):
         raise ConfigError(
             f"evaluation.prompt_sets.{AGGREGATES}: figures of several sets are called so; take "
@@ -63,13 +63,13 @@ def check_figures(config: DictConfig, sets: list[PromptSet], online: bool = Fals
         log.warning("Not all metrics could be tried before the run: %r", error)
 
 
-def _check_package(config: DictConfig) -> None:
-    if config.evaluation.embedding and find_spec("sentence_transformers") is None:
-        raise ConfigError(
-            f"evaluation.embedding={config.evaluation.embedding} needs the package "
-            "sentence-transformers, which is not installed. Run: pip install "
-            "'unlearning[embedding]', or set evaluation.embedding=null."
-        )
+def _check_embedding(config: DictConfig) -> None:
+    if not config.evaluation.embedding:
+        return
+    try:
+        check_embedding(config.evaluation.embedding)
+    except ConfigError as error:
+        raise ConfigError(f"evaluation.embedding: {error}") from error
 
 
 def _named(config: DictConfig) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -19,6 +18,7 @@ from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
+from unlearning.run.config.precision import precision
 from unlearning.run.config.targets import build, check_call, made_arguments
 from unlearning.run.process.ranks import surroundings
 
@@ -176,9 +176,7 @@ def trainer_options(config: DictConfig, alone: bool = False, **settings: Any) ->
         options["callbacks"] = _with_learning_rate(options.get("callbacks"))
     if environment is not None:  # decided in one place, not guessed again
         options["plugins"] = [*options.get("plugins", []), environment]
-    options.setdefault("precision", "auto")
-    if options["precision"] == "auto":
-        options["precision"] = precision(config)
+    options["precision"] = precision(config, options.get("precision"))
     return options
 
 
@@ -187,14 +185,6 @@ def _with_learning_rate(callbacks: Any) -> list[Callback]:
     found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     monitored = any(isinstance(callback, LearningRateMonitor) for callback in found)
     return found if monitored else [LearningRateMonitor("step"), *found]
-
-
-def precision(config: DictConfig) -> str:
-    """Resolves `trainer.precision`; `auto` is bf16 on a GPU that supports it, else fp32."""
-    if config.trainer.precision != "auto":
-        return str(config.trainer.precision)
-    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def numerics(config: DictConfig) -> dict[str, Any]:

@@ -29,6 +29,13 @@ def limited(config: DictConfig) -> DictConfig:
         "model.base.max_steps": steps,
         "model.base.training.warmup_steps": 0,
     }
+    if "answers" in config.data:
+        # Drawn and kept as they are: greedily, a model that has learned nothing says one thing.
+        enough = max(config.debug.prompts, config.data.mismatch_per_prompt)
+        changes |= {
+            "data.answers.limit": enough, "data.answers.keep_broken": True,
+            "data.answers.temperature": 1.0,
+        }  # fmt: skip
     for name in config.evaluation.prompt_sets:
         changes[f"evaluation.prompt_sets.{name}.limit"] = config.debug.prompts
     for key, value in changes.items():

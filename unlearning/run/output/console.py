@@ -15,6 +15,7 @@ from rich.console import Console
 
 from unlearning.files.atomic import write_json
 from unlearning.files.parsing import read_json
+from unlearning.progress import working
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class Stages:
         self._name = name
         console.print(f"[{number}/{self.total}] {name} ...", markup=False)
         try:
-            yield notes
+            with working(name):
+                yield notes
         finally:
             self.note()
         self.done.append(name)

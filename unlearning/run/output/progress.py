@@ -1,10 +1,10 @@
-"""Progress bars with rate and time left; none where there is no terminal."""
+"""Shows how far the loops of a run are: bars in a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from lightning import Callback, LightningModule, Trainer
 from rich.progress import (
@@ -20,7 +20,30 @@ from rich.progress import (
 from rich.text import Text
 
 from unlearning.callbacks.step_metrics import on_host
+from unlearning.progress import Advance, Loop, counting, shown_by
 from unlearning.run.output.console import console
+from unlearning.run.output.lines import Lines, beating
+
+INDENT = "      "  # below the lines of the stages
+
+
+@contextmanager
+def showing(seconds: float) -> Iterator[None]:
+    """Context in which the loops of a run are shown, on the rank that has the terminal.
+
+    Args:
+        seconds: at most so long is silence where there is no terminal; 0 prints no lines there.
+    """
+    with ExitStack() as stack:
+        if console.quiet:
+            pass
+        elif console.is_terminal and not console.is_dumb_terminal:
+            stack.enter_context(shown_by(Bars().show))
+        elif seconds > 0:
+            lines = Lines(seconds, lambda text: console.print(INDENT + text, markup=False))
+            stack.enter_context(shown_by(lines.show))
+            stack.enter_context(beating(lines))
+        yield
 
 
 class Rate(ProgressColumn):
@@ -33,69 +56,98 @@ class Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("      {task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
-        console=console, transient=True, speed_estimate_period=30,
-    )  # fmt: skip
+class Bars:
+    """Progress bars with rate and time left; a loop inside another has its bar below."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def show(self, loop: Loop) -> Iterator[Advance]:
+        """Context of a loop; see `unlearning.progress.counting`."""
+        if loop.total is None:  # the stage's own line says what is under way
+            yield lambda more, note=None: None
+            return
+        with self._shown() as progress:
+            task = progress.add_task(loop.name, total=loop.total, completed=loop.begun, note="")
+
+            def advance(more: int, note: str | None = None) -> None:
+                progress.update(task, advance=more)
+                if note is not None:
+                    progress.update(task, note=note)
+
+            try:
+                yield advance
+            finally:
+                progress.refresh()
+                progress.remove_task(task)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
+        if self._progress is not None:
+            yield self._progress
+            return
+        with Progress(
+            TextColumn(INDENT + "{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+            console=console, transient=True, speed_estimate_period=30,
+        ) as self._progress:  # fmt: skip
+            try:
+                yield self._progress
+            finally:
+                self._progress = None
 
 
-def bar(name: str) -> list[Callback]:
-    """Returns a progress bar callback with losses, in a list; an empty list without a terminal."""
-    return [StageBar(name)] if console.is_terminal and not console.quiet else []
-
-
-@contextmanager
-def counting(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar over `total` items; the yielded function is told how many more are done."""
-    if not console.is_terminal or console.quiet:
-        yield lambda more: None
-        return
-    with _progress() as progress:
-        task = progress.add_task(name, total=total, losses="")
-        yield lambda more: progress.advance(task, more)
-
-
-class StageBar(Callback):
-    """Progress bar of one training: steps, losses, rate and time left.
+class StageProgress(Callback):
+    """Shows the steps of one training with its losses.
 
     Lightning's own bar restarts every epoch, which says little where an epoch is a few seconds.
+
+    Args:
+        refresh_seconds: between two readings of the losses, which wait for the device.
     """
 
-    def __init__(self, name: str, refresh_seconds: float = 0.2) -> None:
-        self.name, self.refresh_seconds, self._shown = name, refresh_seconds, 0.0
-        self.progress: Progress | None = None
+    def __init__(self, name: str, refresh_seconds: float = 1.0) -> None:
+        self.name, self.refresh_seconds = name, refresh_seconds
+        self._read, self._steps = 0.0, 0
+        self._open = ExitStack()
+        self._advance: Advance | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        self.progress = _progress()
-        self.progress.start()
-        total = int(trainer.estimated_stepping_batches)
-        self.task = self.progress.add_task(
-            self.name, total=total, completed=trainer.global_step, losses=""
+        self._steps = trainer.global_step
+        loop = counting(
+            self.name, int(trainer.estimated_stepping_batches), "step", begun=self._steps
         )
+        self._advance = self._open.enter_context(loop)
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        if self.progress is None or time.monotonic() - self._shown < self.refresh_seconds:
+        if self._advance is None:
             return
-        self._shown = time.monotonic()
-        losses = {
-            name.removeprefix("train/"): value
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/") and "weighted" not in name and "nll_" not in name
-        }
-        numbers = zip(losses, on_host(losses.values()), strict=True)
-        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers)
-        self.progress.update(self.task, completed=trainer.global_step, losses=text)
+        note, now = None, time.monotonic()
+        if now - self._read >= self.refresh_seconds:
+            note, self._read = losses(trainer), now
+        self._advance(trainer.global_step - self._steps, note)
+        self._steps = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.progress is not None:
-            self.progress.stop()
+        if self._advance is not None:
+            self._advance(0, losses(trainer))
+        self._open.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        if self.progress is not None:
-            self.progress.stop()
+        self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+
+def losses(trainer: Trainer) -> str:
+    """Formats the last logged losses of a training: `forget -0.512  retain 0.020`."""
+    found = {
+        name.removeprefix("train/"): value
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("train/") and "weighted" not in name and "nll_" not in name
+    }
+    numbers = zip(found, on_host(found.values()), strict=True)
+    return "  ".join(f"{name} {value:.3f}" for name, value in numbers)

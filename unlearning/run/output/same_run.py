@@ -14,7 +14,7 @@ from unlearning.files.parsing import read_json
 from unlearning.nested import leaves
 from unlearning.run.output.run_folder import FINGERPRINTS, load_config
 
-NOT_COMPARED = ("validate", "sweep")  # they change nothing of what a run computes
+NOT_COMPARED = ("validate", "sweep", "progress_seconds")  # nothing that is computed changes
 
 
 class Difference(NamedTuple):

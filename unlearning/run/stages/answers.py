@@ -13,17 +13,12 @@ from unlearning.evaluation import evaluate
 from unlearning.metrics.bleurt import Bleurt
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
 from unlearning.metrics.generations import read_generations, write_generations
-from unlearning.metrics.likeness import (
-    Similarity,
-    bleu_to_target,
-    similar_to_original,
-    similar_to_target,
-)
+from unlearning.metrics.likeness import Similarity, bleu_to_target, similarity_metrics
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
+from unlearning.progress import counting
 from unlearning.run.config.build import build_template, evaluation_settings, stop_strings
-from unlearning.run.output.progress import counting
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.evaluated import load_evaluated, tokenizer_of
@@ -72,7 +67,7 @@ def answers(
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
-    with counting(f"evaluate {stage}", total) as done:
+    with counting(f"evaluate {stage}", total, "prompt") as done:
         return evaluate(model, tokenizer, sets, template, stage, scorer, settings, done)
 
 
@@ -161,9 +156,7 @@ def metrics_by_set(
         metrics = list(metrics_of(prompt_set))
         if "completion" in needs_of(prompt_set):
             for name, similarity in similarities.items():
-                metrics.append(similar_to_original(name, similarity))
-                if prompt_set.kind == "copyright":
-                    metrics.append(similar_to_target(name, similarity))
+                metrics += similarity_metrics(name, similarity, prompt_set.kind)
         found[prompt_set.name] = tuple(metrics)
     return found
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from lightning import seed_everything
 from omegaconf import DictConfig
 
+from unlearning.progress import working
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.devices import take_device
 from unlearning.run.config.build import build_data
 from unlearning.run.output.console import Stages
+from unlearning.run.output.progress import showing
 from unlearning.run.output.run_folder import SECONDS
 from unlearning.run.output.same_run import check_data_unchanged
 from unlearning.run.output.store import Store
@@ -23,6 +25,7 @@ from unlearning.run.tracking.trackers import Tracking
 from unlearning.types import PromptSet
 
 KEPT = "kept from an earlier run"
+PROGRESS_SECONDS = 30.0  # of a run folder of before this was a setting
 
 
 @dataclass
@@ -67,12 +70,14 @@ def run_context(
     """
     seed_everything(config.seed, verbose=False)
     take_device(config)
-    data = build_data(config)
-    sets = look_through(config, data)
-    if ranks.leads:
-        check_data_unchanged(folder, fingerprints(config, data))
-    stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
-    store = Store(config.cache_dir, ranks)
-    store.remove_unfinished()
-    with Tracking(config, folder, ranks.rank) as tracking:
-        yield RunContext(config, folder, data, sets, store, stages, tracking, ranks)
+    with showing(config.get("progress_seconds", PROGRESS_SECONDS)):
+        with working("reading the data"):
+            data = build_data(config)
+            sets = look_through(config, data)
+            if ranks.leads:
+                check_data_unchanged(folder, fingerprints(config, data))
+        stages = Stages(num_stages, folder / SECONDS if ranks.leads else None)
+        store = Store(config.cache_dir, ranks)
+        store.remove_unfinished()
+        with Tracking(config, folder, ranks.rank) as tracking:
+            yield RunContext(config, folder, data, sets, store, stages, tracking, ranks)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning import seed_everything
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from torch.utils.data import ConcatDataset
@@ -32,7 +31,7 @@ from unlearning.models.load import check_context, save_model
 from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_template, build_trainer, numerics
-from unlearning.run.output.progress import bar
+from unlearning.run.output.progress import StageProgress
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.models import load_base
@@ -111,7 +110,7 @@ def finetuned_model(
             folder.mkdir()
         started = time.perf_counter()
         if settings.load is None:
-            trained = _train(config, base, data, sets, folder, leads, tracking.loggers(stage))
+            trained = _train(config, base, data, sets, folder, leads, tracking, stage)
         else:
             trained = _load(config, base, folder)
         if not leads:
@@ -143,7 +142,8 @@ def _train(
     sets: Sets,
     folder: Path,
     leads: bool,
-    loggers: list[Logger],
+    tracking: Tracking,
+    stage: str,
 ) -> dict[str, Any]:
     """Trains on all ranks; rank 0 saves."""
     settings = _recipe(config.finetune)
@@ -166,8 +166,8 @@ def _train(
     trainer = build_trainer(
         config, max_steps=settings["max_steps"], max_epochs=settings["epochs"],
         accumulate_grad_batches=settings["accumulate_grad_batches"],
-        gradient_clip_val=settings["gradient_clip_val"], logger=loggers or False,
-        callbacks=[*finetuning_callbacks(config).values(), *bar("finetune")],
+        gradient_clip_val=settings["gradient_clip_val"], logger=tracking.loggers(stage) or False,
+        callbacks=[*finetuning_callbacks(config).values(), StageProgress(stage)],
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")  # nothing is held out

@@ -25,6 +25,7 @@ from unlearning.models.load import (
     save_model,
 )
 from unlearning.pretrain import train_base
+from unlearning.progress import working
 from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
@@ -34,7 +35,7 @@ from unlearning.run.config.build import (
     numerics,
     trainer_options,
 )
-from unlearning.run.output.progress import bar
+from unlearning.run.output.progress import StageProgress
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.tracking.trackers import Tracking
@@ -109,8 +110,8 @@ def classifier(
             model = settings.model
             data.tokenizer = load_classifier_tokenizer(settings.model)
         trainer = trainer_options(
-            config, alone=True, callbacks=bar("classifier"), max_epochs=settings.train.max_epochs,
-            max_steps=settings.train.max_steps,
+            config, alone=True, callbacks=[StageProgress("classifier")],
+            max_epochs=settings.train.max_epochs, max_steps=settings.train.max_steps,
             gradient_clip_val=settings.train.gradient_clip_val,
             logger=tracking.loggers("classifier") or False,
         )  # fmt: skip
@@ -159,7 +160,7 @@ def base_model(config: DictConfig, store: Store, tracking: Tracking) -> tuple[st
     def make(folder: Path) -> None:
         trainer = build_trainer(
             config, alone=True, max_steps=recipe.max_steps, precision=recipe.precision,
-            callbacks=bar("base"), gradient_clip_val=1.0,
+            callbacks=[StageProgress("base")], gradient_clip_val=1.0,
             logger=tracking.loggers("base") or False,
         )  # fmt: skip
         train_base(
@@ -178,8 +179,9 @@ def ordinary_folder(store: Store, name: str) -> str:
         return name
 
     def make(folder: Path) -> None:
-        tokenizer = load_tokenizer(name) if check_gguf(name) else None
-        save_model(load_model(name), tokenizer, folder)
+        with working(f"dequantising {Path(name).name}"):
+            tokenizer = load_tokenizer(name) if check_gguf(name) else None
+            save_model(load_model(name), tokenizer, folder)
 
     return str(store.get("gguf", {"file": model_identity(name)}, make)[0])
 
@@ -207,7 +209,8 @@ def load_base(
     loaded = load_tokenizer(name, **({} if Path(name).is_dir() else revision))
     build_template(config).check(loaded)
     options = {} if Path(base).is_dir() else revision
-    model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
+    with working("loading the model"):
+        model = load_model(base, eight_bit=eight_bit, keep_dropout=keep_dropout, **options)
     check_vocabulary(model, loaded)
     check_context(model, config.data.max_length)
     return model, loaded

@@ -17,13 +17,14 @@ from omegaconf import DictConfig
 from unlearning.checkpoints import newest_whole
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.fsdp import whole_policy
+from unlearning.generation.own_answers import OwnAnswers
 from unlearning.metrics.likeness import bleu_to_target
 from unlearning.models.decoder import CausalLM
 from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_alternate, build_template, build_trainer
 from unlearning.run.config.method import build_module, edits_weights
-from unlearning.run.output.progress import bar
+from unlearning.run.output.progress import StageProgress
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import kept_answers
 from unlearning.run.stages.callbacks import (
@@ -36,6 +37,7 @@ from unlearning.run.stages.callbacks import (
 from unlearning.run.stages.context import RunContext
 from unlearning.run.stages.edit_weights import edit_weights
 from unlearning.run.stages.models import Judge, load_base
+from unlearning.run.stages.own_answers import retain_and_mismatch
 from unlearning.run.stages.unlearned import (
     Unlearned,
     find_unlearned,
@@ -47,8 +49,14 @@ from unlearning.run.stages.watched import Watched, watched
 log = logging.getLogger(__name__)
 
 
-def unlearn_or_find(run: RunContext, judge: Judge, start: str, base: str) -> Unlearned:
-    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned."""
+def unlearn_or_find(
+    run: RunContext, judge: Judge, start: str, base: str, own: OwnAnswers | None = None
+) -> Unlearned:
+    """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned.
+
+    Args:
+        own: answers of the model to the retain prompts, where it trains on them.
+    """
     config, folder = run.config, run.folder
     with run.stage("unlearn") as notes:
         if run.ranks.share(is_unlearned(folder)):
@@ -63,7 +71,7 @@ def unlearn_or_find(run: RunContext, judge: Judge, start: str, base: str) -> Unl
             )  # fmt: skip
             result = unlearn(
                 config, folder, start, base, run.data, watch, run.ranks,
-                run.tracking.loggers("unlearn"),
+                run.tracking.loggers("unlearn"), own,
             )  # fmt: skip
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
     return result
@@ -93,6 +101,7 @@ def unlearn(
     watch: Callable[[Any], Callbacks],
     ranks: Ranks,
     loggers: list[Logger],
+    own: OwnAnswers | None = None,
 ) -> Unlearned:
     """Unlearns from the model `start`, resuming from the folder's last checkpoint if it has one.
 
@@ -104,7 +113,7 @@ def unlearn(
     """
     checkpoint = ranks.share(_text(last_checkpoint(folder) if ranks.leads else None))
     policy, tokenizer = load_base(config, start, keep_dropout=config.unlearn.keep_dropout)
-    stream = _stream(config, data, policy, tokenizer)
+    stream = _stream(config, data, policy, tokenizer, own)
     of_base = config.reference.of == "base" and start != base
     other = load_base(config, base)[0] if of_base else None
     seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
@@ -113,7 +122,7 @@ def unlearn(
     callbacks = watch(tokenizer)
     trainer = build_trainer(
         config, max_steps=config.unlearn.max_steps,
-        callbacks=[*callbacks.values(), *bar("unlearn")],
+        callbacks=[*callbacks.values(), StageProgress("unlearn")],
         accumulate_grad_batches=config.unlearn.accumulate_grad_batches,
         gradient_clip_val=config.unlearn.gradient_clip_val, logger=loggers or False,
         default_root_dir=folder,
@@ -127,9 +136,10 @@ def unlearn(
         for name, n in stream.truncated.items()
         if n
     ]
+    notes = cut + ([] if own is None else own.notes())
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
-        unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), cut,
+        unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), notes,
         reference=type(getattr(module, "reference", None)).__name__,
         signal=callbacks["interrupt"].signal,  # type: ignore[attr-defined]
         kept_steps=kept_steps(callbacks, trainer.global_step),
@@ -140,10 +150,11 @@ def unlearn(
 
 
 def _stream(
-    config: DictConfig, data: Data, policy: CausalLM, tokenizer: Any
+    config: DictConfig, data: Data, policy: CausalLM, tokenizer: Any, own: OwnAnswers | None
 ) -> UnlearningDataModule:
-    forget, retain = data["forget"], data["retain"]
-    assert forget is not None and retain is not None  # validate() saw to it
+    forget = data["forget"]
+    assert forget is not None  # validate() saw to it
+    retain, mismatch_from = retain_and_mismatch(config, data, own)
     layout = config.data.layout
     if layout == "auto":
         layout = "tree" if takes_tree_rows(policy) else "padded"
@@ -154,6 +165,7 @@ def _stream(
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
         alternate=build_alternate(config),
         alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
+        mismatch_from=mismatch_from,
     )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
-from unlearning.ranges import LARGEST, Count, Seed, Whole
+from unlearning.ranges import LARGEST, Count, Positive, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, Open, Target, Text
 
 MaxLength = Annotated[int, Ge(16), Le(LARGEST)]
@@ -28,6 +28,24 @@ class ChatSettings(Closed):
     options: dict[str, Any] | None = None
 
 
+AnswersOf = Literal["data", "model", "both"]
+
+
+class Answers(Closed):
+    """Whose answers the retain and the mismatch term are on. Configurations of version 0.6 lack
+    it."""
+
+    retain: AnswersOf = "data"
+    mismatch: AnswersOf = "data"
+    max_new_tokens: Count = 64
+    samples: Count = 1
+    temperature: Positive | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    seed: Seed = 0
+    limit: Count | None = None
+    keep_broken: bool = False
+
+
 class EvaluationData(Open):
     """What an evaluation needs of it; any further name is a data set that prompt sets can ask."""
 
@@ -43,5 +61,6 @@ class EvaluationData(Open):
 class Data(EvaluationData):
     alternate: list[Text] | Target | None = None
     alternates_per_prompt: Count = 1
+    answers: Answers = Answers()
     mismatch_per_prompt: Whole
     layout: Literal["auto", "tree", "padded"]

@@ -19,6 +19,7 @@ def misfits(run: UnlearningRun | EvaluationRun) -> Iterator[str]:
         yield from _unlearning(run)
         yield from _roles(run)
         yield from _steps(run)
+        yield from _answers(run)
 
 
 def _classifier(run: Run) -> Iterator[str]:
@@ -82,6 +83,20 @@ def _roles(run: UnlearningRun) -> Iterator[str]:
                 'texts, such as data.alternate=["I do not know."], or a data set of the forget '
                 "prompts."
             )
+
+
+def _answers(run: UnlearningRun) -> Iterator[str]:
+    answers = run.data.answers
+    if answers.temperature is None and answers.samples > 1:
+        yield (
+            f"data.answers.samples={answers.samples} greedy answers to a prompt would be the same "
+            "one. Set data.answers.temperature=1, or samples=1."
+        )
+    if answers.temperature is None and answers.top_p is not None:
+        yield (
+            f"data.answers.top_p={answers.top_p} has no meaning for greedy answers. Set "
+            "data.answers.temperature=1, or top_p=null."
+        )
 
 
 def _steps(run: UnlearningRun) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unlearning.ranges import Count, Seed
+from unlearning.ranges import Count, NotNegative, Seed
 from unlearning.run.config.schema.callbacks import Callbacks
 from unlearning.run.config.schema.classifier import Classifier
 from unlearning.run.config.schema.data import Data, EvaluationData
@@ -57,6 +57,7 @@ class Run(Open):
     description: Text
     seed: Seed
     validate_: bool = Field(alias="validate")
+    progress_seconds: NotNegative = 30
     sweep: Sweep
     debug: Debug | None
     cache_dir: Path

@@ -18,8 +18,8 @@ Devices = Annotated[
     Says("a whole number of at least 1, a list of GPUs such as [0, 1], auto or -1 for all"),
 ]
 Precision = Literal[
-    "auto", "32-true", "32", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true", "64",
-    "16", "bf16", "transformer-engine", "transformer-engine-float16", 16, 32, 64,
+    "auto", "bf16-auto", "32-true", "32", "16-mixed", "bf16-mixed", "bf16-true", "16-true",
+    "64-true", "64", "16", "bf16", "transformer-engine", "transformer-engine-float16", 16, 32, 64,
 ]  # fmt: skip
 
 INSTEAD = {

@@ -1,0 +1,53 @@
+"""`data.answers`: whose answers to the retain prompts are trained on."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from unlearning.errors import ConfigError
+from unlearning.generation.sampling import Sampling
+from unlearning.run.config.method import edits_weights
+
+OF_DATA, OF_MODEL = ("data", "both"), ("model", "both")
+
+
+def answers_of(config: DictConfig, term: str) -> str:
+    """Returns whose answers a term is on: `data`, `model` or `both`.
+
+    Args:
+        term: `retain` or `mismatch`.
+    """
+    node = config.data.get("answers")  # absent in configurations of version 0.6
+    return "data" if node is None else str(node[term])
+
+
+def asks_model(config: DictConfig) -> bool:
+    """Whether the model answers the retain prompts before it unlearns."""
+    used = {answers_of(config, term) for term in ("retain", "mismatch")}
+    return used != {"data"} and not edits_weights(config)
+
+
+def sampling_of(config: DictConfig) -> Sampling | None:
+    """Returns how the model's answers are drawn; None is greedy."""
+    node = config.data.answers
+    if node.temperature is None:
+        return None
+    return Sampling(node.temperature, 1.0 if node.top_p is None else node.top_p, node.seed)
+
+
+def check_answers(config: DictConfig, streamed: bool) -> None:
+    """Checks that the model can be asked for its answers.
+
+    Args:
+        streamed: whether the retain set is read as the training goes on.
+
+    Raises:
+        ConfigError: the prompts are known only then.
+    """
+    if asks_model(config) and streamed:
+        named = next(t for t in ("retain", "mismatch") if answers_of(config, t) != "data")
+        raise ConfigError(
+            f"data.answers.{named}={answers_of(config, named)}: the model answers the retain "
+            "prompts before the training, and data.retain is streamed. Set "
+            f"data.retain.streaming=false, or data.answers.{named}=data."
+        )

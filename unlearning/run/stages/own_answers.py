@@ -1,0 +1,145 @@
+"""The stage in which the model before unlearning answers the retain prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from unlearning.data.examples import ExampleDataModule
+from unlearning.data.records.source import fingerprint
+from unlearning.errors import ConfigError
+from unlearning.files.atomic import write_json
+from unlearning.files.parsing import read_json
+from unlearning.generation.own_answers import OwnAnswers, distinct_prompts, own_answers
+from unlearning.progress import counting
+from unlearning.run.checks.data import Data
+from unlearning.run.config.answers import (
+    OF_DATA,
+    OF_MODEL,
+    answers_of,
+    asks_model,
+    sampling_of,
+)
+from unlearning.run.config.build import build_template, stop_strings
+from unlearning.run.output.store import Store, model_identity
+from unlearning.run.stages.context import KEPT, RunContext
+from unlearning.run.stages.models import evaluation_device, load_base
+from unlearning.types import Example
+
+STAGE = "own answers"
+ANSWERS, FACTS = "answers.jsonl", "facts.json"
+
+
+def answer_retain_prompts(run: RunContext, start: str, base: str) -> OwnAnswers | None:
+    """Runs the stage `own answers`, where the configuration asks for them.
+
+    Args:
+        start: the model that unlearning starts from.
+        base: the one before any fine-tuning, which answers where it is the reference.
+    """
+    config = run.config
+    if not asks_model(config):
+        return None
+    model = base if config.reference.of == "base" else start
+    with run.stage(STAGE) as notes:
+        found, kept = kept_own_answers(config, run.store, model, run.data)
+        notes += [KEPT] * kept + [f"{len(found.examples)} of {found.asked}"]
+    return found
+
+
+def kept_own_answers(
+    config: DictConfig, store: Store, model: str, data: Data
+) -> tuple[OwnAnswers, bool]:
+    """Returns a model's answers to the prompts of the retain set's training split, made once for
+    all runs that ask for them.
+
+    Returns:
+        The answers, and whether they were kept from an earlier run.
+
+    Raises:
+        ConfigError: none of them can be trained on.
+    """
+    settings, revision = config.data.answers, config.model.revision
+    prompts = list(islice(distinct_prompts(_retain(data).examples("train")), settings.limit))
+    asked = [Example(each.prompt, "", turns=each.turns) for each in prompts]
+    inputs = {
+        "model": model_identity(model, revision),
+        "tokenizer": model_identity(config.model.tokenizer or model, revision),
+        "prompts": fingerprint(asked),
+        "template": repr(build_template(config)),
+        "settings": [settings.max_new_tokens, settings.keep_broken, stop_strings(config)],
+        "sampling": [settings.samples, repr(sampling_of(config))],
+        "device": evaluation_device(config).type,
+    }
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        _write(folder, _answered(config, model, asked))
+
+    folder, kept = store.get("own_answers", inputs, make)
+    found = _read(folder)
+    if not found.examples:
+        raise ConfigError(
+            f"All {found.asked} own answers of {model} to the retain prompts are empty or broken, "
+            "and nothing is left to train on. Set data.answers.retain=data and "
+            "data.answers.mismatch=data, or look at data.template."
+        )
+    return found, kept
+
+
+def retain_and_mismatch(
+    config: DictConfig, data: Data, own: OwnAnswers | None
+) -> tuple[ExampleDataModule | Sequence[Example], Sequence[Example] | None]:
+    """Returns what the retain term is on, and what mismatch answers are drawn from; None: from
+    that."""
+    retain = _retain(data)
+    if own is None:
+        return retain, None
+
+    def chosen(of: str) -> list[Example]:
+        gold = list(retain.examples("train")) if of in OF_DATA else []
+        return gold + (own.examples if of in OF_MODEL else [])
+
+    of, mismatch_of = (answers_of(config, term) for term in ("retain", "mismatch"))
+    listed = retain if of == "data" else chosen(of)
+    return listed, None if mismatch_of == of else chosen(mismatch_of)
+
+
+def _retain(data: Data) -> ExampleDataModule:
+    retain = data["retain"]
+    assert retain is not None  # check_data() saw to it
+    return retain
+
+
+def _answered(config: DictConfig, name: str, asked: Sequence[Example]) -> OwnAnswers:
+    settings = config.data.answers
+    model, tokenizer = load_base(config, name)
+    model.to(evaluation_device(config))  # type: ignore[arg-type]
+    with counting(STAGE, len(asked) * settings.samples, "answer") as done:
+        return own_answers(
+            model, tokenizer, asked, build_template(config), settings.max_new_tokens,
+            config.evaluation.batch_size, done, stop_strings(config), settings.keep_broken,
+            settings.samples, sampling_of(config),
+        )  # fmt: skip
+
+
+def _write(folder: Path, answers: OwnAnswers) -> None:
+    lines = (
+        json.dumps([each.prompt, each.response, each.turns, each.response_ids])
+        for each in answers.examples
+    )
+    (folder / ANSWERS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    counts = {"asked": answers.asked, "cut": answers.cut}
+    write_json(folder / FACTS, {**counts, "empty": answers.empty, "broken": answers.broken})
+
+
+def _read(folder: Path) -> OwnAnswers:
+    examples = []
+    with (folder / ANSWERS).open(encoding="utf-8") as lines:
+        for prompt, response, turns, ids in map(json.loads, lines):
+            examples.append(Example(prompt, response, turns=turns, response_ids=tuple(ids)))
+    return OwnAnswers(examples, **read_json(folder / FACTS))
