@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.data.template import Template
+from unlearning.data.template import Template, template_of
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.generation.continuation import complete, targets
 from unlearning.generation.generate import Completion, padding_token
@@ -102,7 +102,7 @@ class Asked:
     def answer(self, prompt_set: PromptSet, stage: str) -> list[Generation]:
         """Makes a Generation for each Example, with what the set's metrics need and no more."""
         examples, needs = prompt_set.examples, needs_of(prompt_set)
-        template = prompt_set.written_by(self.template)
+        template = template_of(prompt_set, self.template)
         max_length = prompt_set.max_length or self.settings.max_length
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
         true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:  # text-only users (report, command line) never pay for import
     import torch
     from torch import Tensor
 
-    from unlearning.data.template import Template
-
 Role = Literal["forget", "alternate", "mismatch", "retain", "train"]
 """The role of an answer: to forget; another answer to the same prompt, to be given instead (a
 refusal, a plausible alternative); an irrelevant answer to the same prompt; one to retain; or one to
@@ -281,8 +279,8 @@ class PromptSet:
         split: of the data set: train, validation, test or all; "" where that is not known.
         source: the data set's name.
         metrics: further metrics, each made by `unlearning.metrics.metric`.
-        template: settings of the prompt template that are this set's own, or a template of its own
-            altogether.
+        template: a mapping of those settings of the prompt template that are this set's own, or a
+            `Template`; see `unlearning.data.template.template_of`.
         max_length: tokens of a prompt with an answer that is scored; None: as of the others.
     """
 
@@ -292,14 +290,5 @@ class PromptSet:
     split: str = ""
     source: str = ""
     metrics: tuple[Any, ...] = ()
-    template: Mapping[str, Any] | Template = field(default_factory=dict)
+    template: Any = field(default_factory=dict)
     max_length: int | None = None
-
-    def written_by(self, template: Template) -> Template:
-        """Returns the template of this set's prompts.
-
-        Args:
-            template: the run's.
-        """
-        own = self.template
-        return replace(template, **own) if isinstance(own, Mapping) else own

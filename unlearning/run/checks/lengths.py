@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.bookcorpus import BookCorpusDataModule
 from unlearning.data.finetuning import has_windows, tokenize_source
+from unlearning.data.template import template_of
 from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
 from unlearning.metrics.prompt_sets import needs_of
@@ -66,7 +67,7 @@ def check_lengths(
     for each in sets:
         if needs_of(each) & {"target", "alternatives"}:
             key = f"evaluation.prompt_sets.{each.name}"
-            own, room = each.written_by(template), each.max_length or length
+            own, room = template_of(each, template), each.max_length or length
             own.check(tokenizer)
             look(
                 key, f"{'data' if each.max_length is None else key}.max_length={room}",

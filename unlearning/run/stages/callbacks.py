@@ -23,6 +23,7 @@ from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
+from unlearning.data.template import template_of
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
@@ -53,7 +54,7 @@ def callbacks(
     examples = watched.examples if watched else []
     template = build_template(config)
     if watched is not None:
-        template = watched.prompt_set(0).written_by(template)
+        template = template_of(watched.prompt_set(0), template)
     answering = evaluation_settings(config)
     answers: dict[str, Any] = {
         "template": template, "max_new_tokens": answering.max_new_tokens,
