@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.bookcorpus import BookCorpusDataModule
 from unlearning.data.finetuning import has_windows, tokenize_source
+from unlearning.data.template import template_of
 from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
 from unlearning.methods.on_policy import MAX_NEW_TOKENS, check_room
@@ -22,7 +22,7 @@ from unlearning.run.config.answers import samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.stages.finetune import finetuned_sets
-from unlearning.types import PromptSet
+from unlearning.types import Example, PromptSet
 
 
 def check_lengths(
@@ -71,12 +71,19 @@ def check_lengths(
         _finetuned(config, data, tokenizer, look, cache_dir)
     for each in sets:
         if needs_of(each) & {"target", "alternatives"}:
-            own = replace(template, **each.template)
+            key = f"evaluation.prompt_sets.{each.name}"
+            own, room = template_of(each, template), each.max_length or length
+            own.check(tokenizer)
             look(
-                f"evaluation.prompt_sets.{each.name}", f"data.max_length={length}",
-                partial(tokenize_examples, each.examples, tokenizer, own, length, cache_dir),
+                key, f"{'data' if each.max_length is None else key}.max_length={room}",
+                partial(tokenize_examples, with_answers(each), tokenizer, own, room, cache_dir),
             )  # fmt: skip
     return found
+
+
+def with_answers(prompt_set: PromptSet) -> list[Example]:
+    """Returns the Examples that have an answer; prompts alone are only asked."""
+    return [example for example in prompt_set.examples if example.response]
 
 
 def tokenizer_named(config: DictConfig, name: str) -> PreTrainedTokenizerBase:
