@@ -15,7 +15,8 @@ from unlearning.data.token_store import token_counts
 from unlearning.errors import RequirementError
 from unlearning.files.atomic import write_json
 from unlearning.files.parsing import read_json
-from unlearning.generation.generate import answer_scores, padding_token
+from unlearning.generation.generate import padding_token
+from unlearning.generation.likelihood import answer_scores
 from unlearning.metrics.likeness import bleu_to_target
 from unlearning.progress import counting
 from unlearning.run.config.build import build_template, numerics
