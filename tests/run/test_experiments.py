@@ -56,6 +56,7 @@ def overrides(
             "data.retain.section_windows=3",
             "data.max_length=100",
             "data.answers.keep_broken=true",
+            "data.answers.max_new_tokens=16",
             "evaluation.embedding=null",
             "evaluation.max_new_tokens=16",
             "finetune.context_length=64",
