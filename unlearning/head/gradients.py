@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearning.head.logits import BLOCK
+
 
 class HeadGradients:
     """Accumulates the needed gradients of hidden states, head and bias over chunks.
@@ -51,8 +53,14 @@ class HeadGradients:
         if self.weight is None:
             return
         if grad.dtype != self.weight.dtype:
-            made = grad.t() @ (hidden * weights)
-            self.weight.add_(made) if self.begun else self.weight.copy_(made)
+            scaled = hidden * weights
+            # On a CPU in blocks that stay in its caches: a whole [V, D] beside the sum was fetched
+            # from the system, and read again, at every chunk.
+            size = BLOCK if grad.device.type == "cpu" else len(self.weight)
+            for start in range(0, len(self.weight), size):
+                some = slice(start, start + size)
+                made = grad[:, some].t() @ scaled
+                self.weight[some].add_(made) if self.begun else self.weight[some].copy_(made)
         else:
             keep = 1 if self.begun else 0  # 0: what stood there before is not read
             torch.addmm(self.weight, grad.t(), hidden * weights, beta=keep, out=self.weight)

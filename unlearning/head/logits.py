@@ -85,8 +85,9 @@ def chunk_rows(head_weight_VD: Tensor) -> int:
     """Returns the number of rows of logits that are worth holding at once.
 
     On a CPU, as many as fit in 32 MB of fp32: the largest piece that the C library reuses; above,
-    each is fetched from the system page by page, which took longer than the softmax. On a GPU,
-    enough for products at full speed."""
+    each is fetched from the system page by page, which took longer than the softmax. But no fewer
+    than 128: at each chunk the whole head is read and its gradient written, which at 32 rows of
+    262,144 logits took longer than the products. On a GPU, enough for products at full speed."""
     if head_weight_VD.device.type != "cpu":
         return 1024
-    return max(32, 2**25 // (4 * len(head_weight_VD)) // 32 * 32)
+    return max(128, 2**25 // (4 * len(head_weight_VD)) // 32 * 32)
