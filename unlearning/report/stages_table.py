@@ -33,9 +33,10 @@ PAPER: tuple[tuple[str, tuple[str, str, str]], ...] = (
     ("OPT-1.3b, normal answers", (".611", ".102", ".371")),
     ("OPT-2.7b, normal answers", (".740", ".237", ".503")),
 )
-"""Table 2 of the paper: cosine similarities of the original, fine-tuned and unlearned model. Of normal
-answers the paper does not say what they are compared with. The original model's own figure is not
-1, so it is not its answers; `embedding_to_target` is nearest."""
+"""Table 2 of the paper: cosine similarities of the original, fine-tuned and unlearned model.
+
+Of normal answers the paper does not say what they are compared with. The original model's own
+figure is not 1, so it is not its answers; `embedding_to_target` is nearest."""
 
 
 @dataclass(frozen=True)
