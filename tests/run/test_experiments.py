@@ -89,6 +89,7 @@ def overrides(
             "classifier.train.data.max_length=64",
             "classifier.max_length=64",
             "evaluation.prompt_sets.mmlu.max_length=128",
+            "evaluation.embedding=null",
         ],
         "harmful_scratch": [
             f"records={records}",
