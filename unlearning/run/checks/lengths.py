@@ -13,13 +13,15 @@ from unlearning.data.finetuning import has_windows, tokenize_source
 from unlearning.data.template import template_of
 from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
+from unlearning.methods.on_policy import MAX_NEW_TOKENS, check_room
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.load import load_tokenizer
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.weights import is_here
+from unlearning.run.config.answers import samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
-from unlearning.run.stages.finetune import finetuned_sets
+from unlearning.run.stages.taught import finetuned_sets
 from unlearning.types import Example, PromptSet
 
 
@@ -59,10 +61,13 @@ def check_lengths(
             if module is None or (isinstance(module, BookCorpusDataModule) and module.streaming):
                 continue
             examples = module.examples("train")
-            look(
-                f"data.{name}", f"data.max_length={length}",
-                partial(tokenize_examples, examples, tokenizer, template, length, cache_dir),
+            tokenize = partial(
+                tokenize_examples, examples, tokenizer, template, length, cache_dir
             )  # fmt: skip
+            look(f"data.{name}", f"data.max_length={length}", tokenize)
+            if name == "retain" and samples_on_policy(config):
+                new = config.method.get("max_new_tokens", MAX_NEW_TOKENS)
+                check_room(tokenize().sequences, new, length)
         _finetuned(config, data, tokenizer, look, cache_dir)
     for each in sets:
         if needs_of(each) & {"target", "alternatives"}:
