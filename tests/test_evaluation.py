@@ -7,8 +7,12 @@ import json
 import pytest
 import torch
 
+from unlearning.data.chat_template import ChatTemplate
 from unlearning.data.template import PromptTemplate
 from unlearning.evaluation import EvaluationSettings, evaluate
+from unlearning.metrics.choice import choice_accuracy
+from unlearning.metrics.comparison import compare
+from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.types import Example, PromptSet
 
 
@@ -107,3 +111,42 @@ def test_answers_to_questions_are_scored_with_their_end(model, tokenizer):
         assert row.target_tokens == 3
         found = (row.verbatim_tokens, row.target_matches, row.target_suffix)
         assert found == (copied, matches, suffix)
+
+
+def test_a_set_with_a_template_of_its_own_is_written_by_that_alone(model, tokenizer):
+    """Choices after plain text, whatever the run's template: against logits of each row alone."""
+    texts = ("cat", "four legs", "cold hot not")
+    examples = [
+        Example(text, texts[label], {"choices": texts}, label)
+        for label, text in enumerate(("how many legs has a dog", "what says meow", "cold"))
+    ]
+    plain = PromptTemplate("what {prompt} :", "", append_eos=False)
+    own = PromptSet("mc", "", examples, metrics=(choice_accuracy,), template=plain)
+    found, other = [
+        evaluate(model, tokenizer, [own], template, "before")
+        for template in (PromptTemplate(), ChatTemplate(system="Be brief."))
+    ]
+    assert found == other
+    model.eval()
+    for generation, example in zip(found, examples, strict=True):
+        prompt = tokenizer(f"what {example.prompt} :")["input_ids"]
+        for score in generation.alternatives["choices"]:
+            answer = tokenizer(score.text, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0]
+            logp = logits[len(prompt) - 1 : -1].log_softmax(-1)
+            naive = -logp[torch.arange(len(answer)), torch.tensor(answer)].sum().item()
+            assert (score.nll, score.tokens) == (pytest.approx(naive, rel=1e-5), len(answer))
+        assert generation.completion == "" and generation.target_nll is None
+
+
+def test_prompts_without_answers_have_no_likelihood_and_no_figures_of_one(model, tokenizer):
+    examples = [Example("how many legs has a dog", "four"), Example("what says meow", "")]
+    sets = [PromptSet("both", "related", examples), PromptSet("alone", "related", examples[1:])]
+    found = evaluate(model, tokenizer, sets, PromptTemplate(), "before")
+    assert [g.target_nll is None for g in found] == [False, True, True]
+    assert all(g.num_tokens for g in found)
+    figures = compare({"before": found}, {s.name: metrics_of(s) for s in sets})["before"]
+    assert "both/perplexity" in figures and "both/rouge_accuracy" in figures
+    assert not {"alone/perplexity", "alone/rouge_accuracy", "alone/bleu_to_target"} & set(figures)
+    assert "alone/broken_rate" in figures

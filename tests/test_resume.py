@@ -10,6 +10,7 @@ import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from unlearning.methods.on_policy import OnPolicy
 from unlearning.methods.rmu import RMU_TERMS
 from unlearning.module import UnlearningModule
 
@@ -29,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
         "terms": {name: {**term, "layer": 1} for name, term in RMU_TERMS.items()},
         "trained": ["blocks"],
     },
+    # Fast enough that continuations sampled a step later would be others.
+    "on policy": {"refresh_every": 3, "max_new_tokens": 6, "learning_rate": 1e-2},
     "dropout": {"lora": {"r": 2, "dropout": 0.3}, "keep_dropout": True, "learning_rate": 1e-3},
 }
 
@@ -67,7 +70,8 @@ class Interrupt(Callback):
 def module_of(make_model):
     def build(**settings: Any) -> UnlearningModule:
         torch.manual_seed(11)  # of the adapter, whose start a checkpoint holds too
-        return UnlearningModule(make_model(), **{"learning_rate": 1e-4, **settings})
+        kind = OnPolicy if "refresh_every" in settings else UnlearningModule
+        return kind(make_model(), **{"learning_rate": 1e-4, **settings})
 
     return build
 
@@ -107,7 +111,7 @@ def whole_run(module_of, make_data, quiet_trainer, folder, accumulated=1, **sett
 
 @pytest.mark.parametrize(
     ("case", "accumulated"),
-    [("full, copy", 1), ("sam", 1), ("rmu", 1)]
+    [("full, copy", 1), ("sam", 1), ("rmu", 1), ("on policy", 2)]
     + [(case, n) for case in ("full, cached", "lora", "dropout") for n in (1, 2)],
 )
 def test_resumed_at_every_step(module_of, make_data, quiet_trainer, tmp_path, case, accumulated):

@@ -10,15 +10,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.classifier.scorer import HarmScorer
-from unlearning.data.template import Template
+from unlearning.data.template import Template, template_of
 from unlearning.data.tokenize import tokenize_examples
 from unlearning.generation.continuation import complete, targets
-from unlearning.generation.generate import (
-    AnswerScore,
-    Completion,
-    answer_scores,
-    padding_token,
-)
+from unlearning.generation.generate import Completion, padding_token
+from unlearning.generation.likelihood import AnswerScore, answer_scores
 from unlearning.generation.stopping import stop_tokens
 from unlearning.metrics.memorisation import verbatim_tokens
 from unlearning.metrics.prompt_sets import needs_of
@@ -106,7 +102,8 @@ class Asked:
     def answer(self, prompt_set: PromptSet, stage: str) -> list[Generation]:
         """Makes a Generation for each Example, with what the set's metrics need and no more."""
         examples, needs = prompt_set.examples, needs_of(prompt_set)
-        template = replace(self.template, **prompt_set.template)
+        template = template_of(prompt_set, self.template)
+        max_length = prompt_set.max_length or self.settings.max_length
         completions: list[Completion] = [Completion("", (), True)] * len(examples)
         true = targets(examples, self.tokenizer, template, self.settings.max_new_tokens)
         if needs & {"completion", "harm"}:
@@ -128,8 +125,12 @@ class Asked:
         if "target" in needs:
             ends = stop_tokens(self.model, self.tokenizer, template.end_tokens(self.tokenizer))
             special = frozenset(self.tokenizer.all_special_ids) | frozenset(ends)
-            likely = self.scores(examples, template, f"{prompt_set.name}, likelihood of targets")
-            for number, score in enumerate(likely):
+            asked = [n for n, example in enumerate(examples) if example.response]
+            likely = self.scores(
+                [examples[n] for n in asked], template, max_length,
+                f"{prompt_set.name}, likelihood of targets",
+            )  # fmt: skip
+            for number, score in zip(asked, likely, strict=True):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
                 scored[number] = {
                     "target_nll": score.nll, "target_tokens": score.tokens,
@@ -137,7 +138,7 @@ class Asked:
                     **({"verbatim_tokens": run} if needs & {"completion", "harm"} else {}),
                 }  # fmt: skip
         if "alternatives" in needs:
-            each = self.alternatives(examples, template, prompt_set.name)
+            each = self.alternatives(examples, template, max_length, prompt_set.name)
             for number, alternatives in enumerate(each):
                 scored[number]["alternatives"] = alternatives
         return [
@@ -152,7 +153,7 @@ class Asked:
         ]  # fmt: skip
 
     def scores(
-        self, examples: Sequence[Example], template: Template, name: str
+        self, examples: Sequence[Example], template: Template, max_length: int, name: str
     ) -> list[AnswerScore]:
         """Scores each Example's response by its likelihood.
 
@@ -160,7 +161,7 @@ class Asked:
             name: of what is scored, where progress is shown.
         """
         tokenized = tokenize_examples(
-            examples, self.tokenizer, template, self.settings.max_length, self.settings.cache_dir
+            examples, self.tokenizer, template, max_length, self.settings.cache_dir
         )
         pad = padding_token(self.tokenizer)
         end = next(iter(template.end_tokens(self.tokenizer)), None)
@@ -170,7 +171,7 @@ class Asked:
             )
 
     def alternatives(
-        self, examples: Sequence[Example], template: Template, name: str
+        self, examples: Sequence[Example], template: Template, max_length: int, name: str
     ) -> list[dict[str, tuple[AlternativeScore, ...]]]:
         """Scores each Example's alternatives by their likelihood.
 
@@ -184,7 +185,7 @@ class Asked:
             for text in texts
         ]
         asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
-        scores = self.scores(asked, template, f"{name}, likelihood of alternatives")
+        scores = self.scores(asked, template, max_length, f"{name}, likelihood of alternatives")
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

@@ -279,7 +279,9 @@ class PromptSet:
         split: of the data set: train, validation, test or all; "" where that is not known.
         source: the data set's name.
         metrics: further metrics, each made by `unlearning.metrics.metric`.
-        template: settings of the prompt template that are this set's own.
+        template: a mapping of those settings of the prompt template that are this set's own, or a
+            `Template`; see `unlearning.data.template.template_of`.
+        max_length: tokens of a prompt with an answer that is scored; None: as of the others.
     """
 
     name: str
@@ -288,4 +290,5 @@ class PromptSet:
     split: str = ""
     source: str = ""
     metrics: tuple[Any, ...] = ()
-    template: Mapping[str, Any] = field(default_factory=dict)
+    template: Any = field(default_factory=dict)
+    max_length: int | None = None

@@ -11,7 +11,8 @@ import torch
 from unlearning.data.template import PromptTemplate
 from unlearning.evaluation import EvaluationSettings, evaluate
 from unlearning.generation import decoding
-from unlearning.generation.generate import AnswerScore, generate
+from unlearning.generation.generate import generate
+from unlearning.generation.likelihood import AnswerScore
 from unlearning.generation.stopping import as_tokens, before_stop, stop_tokens
 from unlearning.types import Example, PromptSet
 

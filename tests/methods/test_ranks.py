@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("method", ["sam", "rmu"])
+@pytest.mark.parametrize("method", ["sam", "rmu", "on_policy"])
 def test_two_ranks_make_the_step_of_one(method):
     (one,) = run_ranks("methods.two_ranks_methods", method, world=1)
     first, second = run_ranks("methods.two_ranks_methods", method, world=2)
@@ -23,4 +23,7 @@ def test_two_ranks_make_the_step_of_one(method):
     for ours, theirs in zip(first["curve"], one["curve"], strict=True):
         for name in ("train/total", "train/forget", "train/retain"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
+    if method == "on_policy":  # both ranks' continuations are in the checkpoint
+        (alone,), (ours, theirs) = one["sampled"], first["sampled"]
+        assert ours and alone == {n: ours[n] + theirs[n] for n in ours}
     assert one["curve"][0]["train/retain"] == 0 < one["curve"][-1]["train/retain"]  # it moves

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from typing import Any
 
 import conftest
 import torch
 from lightning import Callback, Trainer
 
 from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.methods.on_policy import OnPolicy
 from unlearning.methods.rmu import RMU
 from unlearning.methods.sam import SAM
 from unlearning.module import UnlearningModule
@@ -36,6 +38,8 @@ def main(method: str, world: int) -> None:
     settings = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05, "schedule": "constant"}
     if method == "sam":
         module = UnlearningModule(model, rule=SAM(0.5), reference="copy", **settings)
+    elif method == "on_policy":
+        module = OnPolicy(model, refresh_every=2, max_new_tokens=6, **settings)
     else:
         settings["learning_rate"] = 5e-6  # the retain term weighs 1200
         module = RMU(model, layer=1, scale=2.0, trained=["blocks"], **settings)
@@ -51,7 +55,12 @@ def main(method: str, world: int) -> None:
     )  # fmt: skip
     trainer.fit(module, data)
     first = torch.cat([p.detach().flatten() for p in module.policy.parameters()])[::61].tolist()
-    print(json.dumps({"curve": curve.values, "weights": first}))
+    found = {"curve": curve.values, "weights": first}
+    if isinstance(module, OnPolicy):
+        checkpoint: dict[str, Any] = {}
+        module.on_save_checkpoint(checkpoint)  # on all ranks, as Trainer.save_checkpoint does
+        found["sampled"] = checkpoint["sampled"]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

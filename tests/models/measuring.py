@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from unlearning import UnlearningModule
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
-from unlearning.generation.generate import answer_scores, generate
+from unlearning.generation.generate import generate
+from unlearning.generation.likelihood import answer_scores
 from unlearning.models.decoder import decode, last_hidden, output_head
 from unlearning.models.load import save_model
 from unlearning.models.tree_masks import LIMITED

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, OPTForCausalLM
 
 from unlearning.data.layout import padded_batch
 from unlearning.errors import ConfigError
-from unlearning.generation.generate import answer_scores
+from unlearning.generation.likelihood import answer_scores
 from unlearning.head.logits import logits_of
 from unlearning.models.decoder import check_head, decode, evaluating, frozen_copy, output_head
 from unlearning.models.logit_map import LogitMap, find_logit_map

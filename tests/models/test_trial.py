@@ -6,7 +6,8 @@ import torch
 from models.architectures import tiny_model as tiny_architecture
 from unlearning import UnlearningModule
 from unlearning.errors import ConfigError
-from unlearning.generation.generate import answer_scores, generate
+from unlearning.generation.generate import generate
+from unlearning.generation.likelihood import answer_scores
 from unlearning.models.trial import check_model, check_train_mode, takes_left_pads
 from unlearning.types import TokenizedExample
 

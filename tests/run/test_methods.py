@@ -113,6 +113,8 @@ def test_a_task_vector_goes_on_after_its_model_was_saved(runs, compose_config):
         (("method=sam", "method.rule.rho=0"), "rho=0 must be"),
         (("method=sam", "+method.rule.radius=0"), "takes no 'radius'"),
         (("method=paper", "+method.lr=0"), "takes no 'lr'"),
+        (("method=on_policy", "reference.mode=cached"), "on-policy ones change with the policy"),
+        (("method=on_policy", "method.refresh_every=0"), "refresh_every=0 must be"),
         (("method=task_vector", "method.alpha=0"), "alpha=0 must be"),
         (("method=task_vector", "model.lora={}"), "set model.lora=null"),
         (("method=task_vector", "method.tuning.context_length=4096"), "above the model's context"),

@@ -152,6 +152,21 @@ def test_wrong_settings_are_refused(compose_own, overrides, message):
         checked(compose_own(*overrides))
 
 
+def test_on_policy_continuations_need_room(compose_own):
+    words = ("method=on_policy", "data/answers=data", "method.max_new_tokens=90")
+    with pytest.raises(ConfigError, match=r"max_new_tokens=90, together more than max_length=96"):
+        checked(compose_own(*words))
+
+
+def test_a_run_on_policy(compose_own, tmp_path):
+    """And its mismatch answers are the model's own."""
+    words = ("method=on_policy", "method.max_new_tokens=4", "data.answers.retain=data")
+    run(compose_own(*words, f"cache_dir={tmp_path}/cache"), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["reference"] == "Copy" and metrics["steps"] == 2
+    assert metrics["own_answers"]["kept"] > 0
+
+
 def test_a_stream_cannot_be_answered_beforehand(compose_config, records, tmp_path):
     (tmp_path / "book.txt").write_text("Chapter 1\n" + "A ship sailed. " * 400, encoding="utf-8")
     config = compose_config(

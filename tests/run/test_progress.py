@@ -212,13 +212,14 @@ def test_an_evaluation_counts_its_prompts(terminal):
 
 
 def test_generation_and_scores_tell_how_many_are_done(model, tokenizer):
-    from unlearning.generation.generate import answer_scores, generate
+    from unlearning.generation.generate import generate
+    from unlearning.generation.likelihood import answer_scores
     from unlearning.types import TokenizedExample
 
     told = []
     generate(model, tokenizer, ["how do I", "what is", "the"], 4, 2, on_answered=told.append)
     assert told == [2, 1]
-    known = [TokenizedExample((5, 6), (7, 8))] * 3
+    known = [TokenizedExample((5, n), (7, 8)) for n in (6, 7, 8)]
     answer_scores(model, known, 0, batch_size=2, on_scored=told.append)
     assert told == [2, 1, 2, 1]
 

@@ -72,6 +72,7 @@ class ExampleDataModule(LightningDataModule, ABC):
     """
 
     source: str = ""  # what errors name, where there is one
+    has_answers = True  # False: prompts alone, which can be asked and not trained on
 
     def __init__(
         self,
@@ -187,7 +188,8 @@ class ExampleDataModule(LightningDataModule, ABC):
 
     def _read_checked(self) -> Iterator[Example]:
         for number, example in enumerate(self.read(), start=1):
-            if not (example.prompt.strip() and example.response.strip()):
+            answered = example.response.strip() or not self.has_answers
+            if not (example.prompt.strip() and answered):
                 raise ConfigError(
                     f"{type(self).__name__}: example {number} has an empty prompt or answer."
                 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearning.errors import ConfigError
-from unlearning.types import Example
+from unlearning.types import Example, PromptSet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,6 +73,16 @@ class Template(ABC):
         Raises:
             ConfigError: they cannot; says why.
         """
+
+
+def template_of(prompt_set: PromptSet, template: Template) -> Template:
+    """Returns the template of a prompt set: its own, or the run's with its own settings.
+
+    Args:
+        template: the run's.
+    """
+    own = prompt_set.template
+    return own if isinstance(own, Template) else replace(template, **own)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,9 @@ def targets(
     if not examples:
         return []
     found = []
-    rows = encode_answers(examples, tokenizer, template)
-    for example, ids in zip(examples, rows, strict=True):
+    rows = iter(encode_answers([e for e in examples if e.response], tokenizer, template))
+    for example in examples:
+        ids = next(rows) if example.response else []
         target = Target(example.response, tuple(ids))
         if not template.append_eos and len(ids) > max_new_tokens:
             kept = ids[:max_new_tokens]

@@ -1,4 +1,4 @@
-"""Generates completions, and scores known answers by their likelihood."""
+"""Generates completions of prompts in batches."""
 
 from __future__ import annotations
 
@@ -10,30 +10,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.encode import encode_prompt_texts
-from unlearning.data.layout import padded_batch
 from unlearning.data.template import unescaped
 from unlearning.errors import ConfigError
 from unlearning.generation.batch_size import bytes_a_row, free_memory, in_batches, rows_that_fit
 from unlearning.generation.decoding import continuations
 from unlearning.generation.sampling import Sampling
 from unlearning.generation.stopping import StopRule, as_tokens, before_stop, stop_tokens
-from unlearning.head.logits import Head, softcapped_
-from unlearning.head.token_losses import token_losses
-from unlearning.models.decoder import (
-    CausalLM,
-    context_length,
-    decode,
-    evaluating,
-    output_head,
-    unwrap,
-)
-from unlearning.models.trial import check_model, takes_left_pads
-from unlearning.types import TokenizedExample
+from unlearning.models.decoder import CausalLM, context_length, evaluating, unwrap
+from unlearning.models.trial import takes_left_pads
 
 
 @dataclass(frozen=True)
@@ -53,25 +40,6 @@ class Completion:
     @property
     def num_tokens(self) -> int:
         return len(self.ids)
-
-
-@dataclass(frozen=True)
-class AnswerScore:
-    """The likelihood of a known answer, each token given the prompt and the true tokens before it.
-
-    Args:
-        nll: summed over the tokens, in nats.
-        tokens: how many.
-        matches: how many of them are the model's first choice.
-        suffix: how many of the last ones are, without a miss.
-        end_nll: of the end token alone; 0 where the answer has none.
-    """
-
-    nll: float
-    tokens: int
-    matches: int
-    suffix: int
-    end_nll: float = 0.0
 
 
 @contextmanager
@@ -143,7 +111,7 @@ def generate(
             on_answered(len(numbers))
 
     if ids:
-        size = batch_size or _rows_at_once(model, len(ids[order[0]]), max_new_tokens)
+        size = batch_size or rows_at_once(model, len(ids[order[0]]), max_new_tokens)
         with inference_mode(model):
             for numbers in _side_by_side(model, order, ids):
                 in_batches(numbers, size, answer)
@@ -160,7 +128,8 @@ def _side_by_side(
     return [list(group) for _, group in groupby(order, key=lambda n: len(ids[n]))]
 
 
-def _rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
+def rows_at_once(model: CausalLM, prompt_tokens: int, new_tokens: int) -> int:
+    """Returns how many rows the free memory holds; see `bytes_a_row`."""
     base = unwrap(model)
     row = bytes_a_row(base.config, prompt_tokens, new_tokens, base.dtype.itemsize)
     return rows_that_fit(row, free_memory(base.device))  # type: ignore[arg-type]
@@ -200,57 +169,3 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Returns a token to pad with; padding is masked, so that any does."""
     pad = tokenizer.pad_token_id
     return int(pad if pad is not None else tokenizer.eos_token_id or 0)
-
-
-def answer_scores(
-    model: CausalLM,
-    sequences: Sequence[TokenizedExample],
-    pad_token_id: int,
-    batch_size: int | None = None,
-    end_token_id: int | None = None,
-    on_scored: Callable[[int], None] | None = None,
-) -> list[AnswerScore]:
-    """Computes how likely each answer is given its prompt, and how much of it is memorised.
-
-    Args:
-        batch_size: see `generate`.
-        end_token_id: what an answer may end with.
-        on_scored: told after each batch how many answers it had.
-    """
-    lengths = [len(s.prompt_ids) + len(s.response_ids) for s in sequences]
-    order = sorted(range(len(sequences)), key=lambda n: -lengths[n])
-    found: dict[int, AnswerScore] = {}
-    check_model(model)
-    head = output_head(model)
-
-    def score(numbers: list[int]) -> None:
-        batch = padded_batch([("retain", [(n, sequences[n]) for n in numbers])], pad_token_id)
-        batch = batch.to(unwrap(model).device)
-        answers = batch.answers["retain"]
-        hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
-        nll, _, _ = token_losses(hidden, head, answers.targets)
-        sums = nll.double().new_zeros(len(numbers)).index_add(0, answers.sequence, nll.double())
-        hits = _first_choices(hidden, head) == answers.targets
-        lengths_here = [len(sequences[n].response_ids) for n in numbers]
-        each = zip(numbers, sums.tolist(), hits.cpu().split(lengths_here),
-                   nll.double().cpu().split(lengths_here), strict=True)  # fmt: skip
-        for number, total, mine, token_nll in each:
-            suffix = int(mine.flip(0).cumprod(0).sum())
-            ended = sequences[number].response_ids[-1] == end_token_id
-            last = float(token_nll[-1]) if ended else 0.0
-            found[number] = AnswerScore(total, len(mine), int(mine.sum()), suffix, last)
-        if on_scored is not None:
-            on_scored(len(numbers))
-
-    if order:
-        size = batch_size or _rows_at_once(model, lengths[order[0]], 0)
-        with inference_mode(model):
-            in_batches(order, size, score)
-    return [found[number] for number in range(len(sequences))]
-
-
-def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
-    """Returns the most likely token at each of N positions, in chunks of `chunk_size` positions."""
-    weight, bias, softcap = head.cast(hidden_ND.dtype)
-    logits = (functional.linear(part, weight, bias) for part in hidden_ND.split(chunk_size))
-    return torch.cat([softcapped_(some, softcap).argmax(-1) for some in logits])

@@ -1,7 +1,7 @@
 """Sampling whose draws belong to a row: batch size and other rows change none of them.
 
 `generate` of transformers draws for all rows of a batch at once, so that an answer would depend on
-how many prompts the free memory holds. Here row n's token t is the inverse of the cumulative
+how many prompts the free memory holds. Here token t of prompt n is the inverse of the cumulative
 distribution at a number that is a function of (seed, n, t).
 """
 
@@ -26,7 +26,8 @@ class Sampling:
         temperature: the logits are divided by it.
         top_p: of the distribution, the smallest set of most likely tokens with at least this
             probability (nucleus sampling, arXiv 1904.09751); 1 takes all.
-        seed: of all draws; a sequence of numbers is one seed.
+        seed: of all draws.
+        numbers: of the prompts, for their draws; None counts them from 0.
 
     Raises:
         ConfigError: the temperature is not above 0, or `top_p` not in (0, 1].
@@ -34,7 +35,8 @@ class Sampling:
 
     temperature: float = 1.0
     top_p: float = 1.0
-    seed: int | tuple[int, ...] = 0
+    seed: int = 0
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and 0 < self.top_p <= 1):
@@ -43,10 +45,10 @@ class Sampling:
                 "and at most 1."
             )
 
-    def draws(self, numbers: Sequence[int], tokens: int) -> Tensor:
-        """Returns uniform numbers [rows, tokens] in 0..1 for the prompts of these numbers."""
-        seed = [self.seed] if isinstance(self.seed, int) else [*self.seed]
-        rows = [np.random.default_rng([*seed, number]).random(tokens) for number in numbers]
+    def draws(self, places: Sequence[int], tokens: int) -> Tensor:
+        """Returns uniform numbers [rows, tokens] in 0..1 for the prompts at these places."""
+        numbers = places if self.numbers is None else [self.numbers[place] for place in places]
+        rows = [np.random.default_rng([self.seed, number]).random(tokens) for number in numbers]
         return torch.from_numpy(np.stack(rows))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,14 @@ LARGEST = (1 << 8 * ctypes.sizeof(ctypes.c_long) - 1) - 1
 """Characters that a cell may have; the standard library stops at 131,072 otherwise."""
 
 
-def csv_records(path: Path) -> Iterator[dict[str, Any]]:
+def csv_records(path: Path, names: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yields the records of a csv file with a header; a record's values are text.
 
     Where the header has no comma, the fields are parted by semicolons (a spreadsheet's csv in many
     countries), tabs or bars, whichever it has.
+
+    Args:
+        names: of the columns of a file without a header, whose fields are parted by commas.
 
     Raises:
         ConfigError: it cannot be read as csv, or a record has too many or too few fields.
@@ -35,10 +38,12 @@ def csv_records(path: Path) -> Iterator[dict[str, Any]]:
         skipped = int(len(first.rstrip("\r\n")) == 5 and first.lower().startswith("sep="))
         if skipped:  # a spreadsheet's own way to say it
             delimiter, lines = first[4], iter(file)
+        elif names is not None:
+            delimiter, lines = ",", chain([first], file)
         else:
             delimiter, lines = _delimiter(first), chain([first], file)
         csv.field_size_limit(LARGEST)
-        yield from _rows(path, lines, delimiter, skipped)
+        yield from _rows(path, lines, delimiter, skipped, names)
 
 
 def _delimiter(header: str) -> str:
@@ -56,10 +61,12 @@ def _fields(header: str, delimiter: str) -> int:
         return 0
 
 
-def _rows(path: Path, lines: Iterable[str], delimiter: str, skipped: int) -> Iterator[Any]:
+def _rows(
+    path: Path, lines: Iterable[str], delimiter: str, skipped: int, names: Sequence[str] | None
+) -> Iterator[Any]:
     reader: Reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        header = next(reader, [])
+        header = next(reader, []) if names is None else list(names)
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
             raise ConfigError(f"{path}: the header names {', '.join(map(repr, repeated))} twice.")
@@ -67,8 +74,9 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str, skipped: int) -> Ite
             if not values:  # a blank line
                 continue
             if len(values) != len(header):
+                wanted = "the header has" if names is None else "a record of this data set has"
                 raise ConfigError(
-                    f"{path}:{reader.line_num + skipped}: {len(values)} fields, but the header has "
+                    f"{path}:{reader.line_num + skipped}: {len(values)} fields, but {wanted} "
                     f"{len(header)}. Quote fields that contain {_NAMES[delimiter]}."
                 )
             yield dict(zip(header, values, strict=True))

@@ -6,7 +6,7 @@ the line. A record is a dict from column to value; csv values are text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ Record = dict[str, Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
-def iterate_file(path: Path) -> Iterator[Record]:
+def iterate_file(path: Path, names: Sequence[str] | None = None) -> Iterator[Record]:
     """Yields the records of one csv, JSON or parquet file; a JSON array is read whole.
 
     All but parquet may be compressed (.gz, .xz, .zst). The encoding is checked at once, throughout,
     before the first record.
+
+    Args:
+        names: of the columns of a csv file without a header.
 
     Raises:
         ConfigError: the kind is unknown, the file is empty, not UTF-8, or broken somewhere.
@@ -49,7 +52,7 @@ def iterate_file(path: Path) -> Iterator[Record]:
         return json_records(path)
     if not first_character(path):
         raise ConfigError(f"{path} is empty; expected records.")
-    return csv_records(path)
+    return csv_records(path, names)
 
 
 def read_text(path: Path) -> str:

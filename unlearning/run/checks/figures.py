@@ -111,5 +111,5 @@ def _answer(stage: str, asked: PromptSet, index: int, example: Example, judged: 
         num_tokens=3, harm_probability=0.9 * (index % 2) if judged else None, split=asked.split,
         label=example.label,
         alternatives=alternatives if "alternatives" in needs else {},
-        **(likelihoods if "target" in needs else {}),
+        **(likelihoods if "target" in needs and example.response else {}),
     )  # fmt: skip

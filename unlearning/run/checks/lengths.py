@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
@@ -11,16 +10,19 @@ from transformers import PreTrainedTokenizerBase
 
 from unlearning.data.bookcorpus import BookCorpusDataModule
 from unlearning.data.finetuning import has_windows, tokenize_source
+from unlearning.data.template import template_of
 from unlearning.data.tokenize import Tokenized, tokenize_examples
 from unlearning.errors import ConfigError
+from unlearning.methods.on_policy import MAX_NEW_TOKENS, check_room
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.load import load_tokenizer
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.weights import is_here
+from unlearning.run.config.answers import samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
-from unlearning.run.stages.finetune import finetuned_sets
-from unlearning.types import PromptSet
+from unlearning.run.stages.taught import finetuned_sets
+from unlearning.types import Example, PromptSet
 
 
 def check_lengths(
@@ -59,19 +61,29 @@ def check_lengths(
             if module is None or (isinstance(module, BookCorpusDataModule) and module.streaming):
                 continue
             examples = module.examples("train")
-            look(
-                f"data.{name}", f"data.max_length={length}",
-                partial(tokenize_examples, examples, tokenizer, template, length, cache_dir),
+            tokenize = partial(
+                tokenize_examples, examples, tokenizer, template, length, cache_dir
             )  # fmt: skip
+            look(f"data.{name}", f"data.max_length={length}", tokenize)
+            if name == "retain" and samples_on_policy(config):
+                new = config.method.get("max_new_tokens", MAX_NEW_TOKENS)
+                check_room(tokenize().sequences, new, length)
         _finetuned(config, data, tokenizer, look, cache_dir)
     for each in sets:
         if needs_of(each) & {"target", "alternatives"}:
-            own = replace(template, **each.template)
+            key = f"evaluation.prompt_sets.{each.name}"
+            own, room = template_of(each, template), each.max_length or length
+            own.check(tokenizer)
             look(
-                f"evaluation.prompt_sets.{each.name}", f"data.max_length={length}",
-                partial(tokenize_examples, each.examples, tokenizer, own, length, cache_dir),
+                key, f"{'data' if each.max_length is None else key}.max_length={room}",
+                partial(tokenize_examples, with_answers(each), tokenizer, own, room, cache_dir),
             )  # fmt: skip
     return found
+
+
+def with_answers(prompt_set: PromptSet) -> list[Example]:
+    """Returns the Examples that have an answer; prompts alone are only asked."""
+    return [example for example in prompt_set.examples if example.response]
 
 
 def tokenizer_named(config: DictConfig, name: str) -> PreTrainedTokenizerBase:

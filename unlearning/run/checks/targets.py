@@ -24,6 +24,9 @@ CALLBACKS = ("guard", "harm", "bleu", "samples", "checkpoint")
 """Nodes of `callbacks` that hold settings."""
 
 
+_OF_PROMPT_SETS: dict[str, type] = {"source": ExampleDataModule, "template": Template}
+
+
 def check_targets(config: DictConfig) -> None:
     """Checks what stands behind each `_target_`; nothing is called.
 
@@ -48,7 +51,7 @@ def _nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, Kinds]]:
         if key.count(".") == 1:
             yield key, node, Template if key == "data.template" else ExampleDataModule
     for key, node in walk(evaluation["prompt_sets"], "evaluation.prompt_sets"):
-        yield key, node, ExampleDataModule if key.endswith(".source") else Metric
+        yield key, node, _OF_PROMPT_SETS.get(key.rpartition(".")[2], Metric)
     for key, node in walk(evaluation.get("aggregates") or {}, "evaluation.aggregates"):
         yield key, node, Metric
     if isinstance(config["model"]["base"], Mapping):

@@ -6,7 +6,8 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.generation.sampling import Sampling
-from unlearning.run.config.method import edits_weights
+from unlearning.methods.on_policy import CACHED, STREAMED, OnPolicy
+from unlearning.run.config.method import edits_weights, method_class
 
 OF_DATA, OF_MODEL = ("data", "both"), ("model", "both")
 
@@ -36,13 +37,13 @@ def sampling_of(config: DictConfig) -> Sampling | None:
 
 
 def check_answers(config: DictConfig, streamed: bool) -> None:
-    """Checks that the model can be asked for its answers.
+    """Checks that the model can be asked for its answers, before or during the training.
 
     Args:
         streamed: whether the retain set is read as the training goes on.
 
     Raises:
-        ConfigError: the prompts are known only then.
+        ConfigError: the prompts are known only then, or the reference knows no such answers.
     """
     if asks_model(config) and streamed:
         named = next(t for t in ("retain", "mismatch") if answers_of(config, t) != "data")
@@ -51,3 +52,12 @@ def check_answers(config: DictConfig, streamed: bool) -> None:
             "prompts before the training, and data.retain is streamed. Set "
             f"data.retain.streaming=false, or data.answers.{named}=data."
         )
+    if samples_on_policy(config) and config.reference.mode == "cached":
+        raise ConfigError(CACHED)
+    if samples_on_policy(config) and streamed:
+        raise ConfigError(STREAMED)
+
+
+def samples_on_policy(config: DictConfig) -> bool:
+    """Whether retain answers are sampled while the model unlearns."""
+    return issubclass(method_class(config), OnPolicy)

@@ -27,7 +27,7 @@ from unlearning.run.config.build import build_template, own_source
 from unlearning.run.config.targets import build
 from unlearning.types import Example, Generation, PromptSet
 
-SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template")
+SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template", "max_length")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
 _AGGREGATE = ("metric", "of", "label", "against", "stage")
 
@@ -76,14 +76,22 @@ def _prompt_set(
             f"{where}: {source} has no example in its {split} split. Change the fractions of "
             "its data set, or remove the set."
         )
-    names = [field.name for field in fields(template)]
-    own = _checked(settings.get("template") or {}, names, f"{where}.template")
-    replace(template, **own)  # says what is wrong with it
+    own = _own_template(settings.get("template") or {}, template, f"{where}.template")
     metrics = tuple(
         build_metric(node, f"{where}.metrics[{number}]")
         for number, node in enumerate(settings.get("metrics") or ())
     )
-    return PromptSet(name, kind, examples, split, source, metrics, own)
+    length = settings.get("max_length")
+    return PromptSet(name, kind, examples, split, source, metrics, own, length)
+
+
+def _own_template(node: Any, template: Template, where: str) -> Mapping[str, Any] | Template:
+    """Returns a template of the set's own, or its own settings of the run's template."""
+    if isinstance(node, Mapping) and "_target_" in node:
+        return build(node, Template, where)  # type: ignore[no-any-return]
+    own = _checked(node, [field.name for field in fields(template)], where)
+    replace(template, **own)  # says what is wrong with it
+    return own
 
 
 def _source(

@@ -120,8 +120,10 @@ def _asked(prompt_set: PromptSet) -> list[Any]:
     """Returns everything of a prompt set that its answers depend on."""
     examples = [[e.conversation, e.response] for e in prompt_set.examples]
     more = [[e.named_alternatives(), e.label] for e in prompt_set.examples]
-    needs, template = sorted(needs_of(prompt_set)), dict(prompt_set.template)
-    return [prompt_set.name, prompt_set.split, examples, more, needs, template]
+    needs, own = sorted(needs_of(prompt_set)), prompt_set.template
+    template = dict(own) if isinstance(own, Mapping) else repr(own)
+    length = prompt_set.max_length
+    return [prompt_set.name, prompt_set.split, examples, more, needs, template, length]
 
 
 def load_similarities(config: DictConfig) -> dict[str, Similarity]:

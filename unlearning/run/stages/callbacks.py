@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.callbacks.guarded_terms import watches_kl
 from unlearning.checkpoints import check_kept
 from unlearning.classifier.scorer import HarmScorer
+from unlearning.data.template import template_of
 from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
@@ -52,7 +52,9 @@ def callbacks(
     """
     settings = config.callbacks
     examples = watched.examples if watched else []
-    template = replace(build_template(config), **(watched.template if watched else {}))
+    template = build_template(config)
+    if watched is not None:
+        template = template_of(watched.prompt_set(0), template)
     answering = evaluation_settings(config)
     answers: dict[str, Any] = {
         "template": template, "max_new_tokens": answering.max_new_tokens,

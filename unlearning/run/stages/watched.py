@@ -8,7 +8,7 @@ forgotten; of the passages that were trained on, where it was a book.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from unlearning.run.config.method import edits_weights
 from unlearning.types import Example, PromptSet
 
 if TYPE_CHECKING:
+    from unlearning.data.template import Template
     from unlearning.run.checks.data import Data
 
 FEWEST = 6
@@ -41,14 +42,14 @@ class Watched:
         kind: `harmful` or `copyright`.
         of: the prompt set that they stand for.
         scored: whether that set asks them, too.
-        template: settings of the prompt template that are the set's own.
+        template: the set's own, see `PromptSet`.
     """
 
     kind: str
     of: str
     examples: list[Example]
     scored: bool
-    template: dict[str, Any] = field(default_factory=dict)
+    template: Mapping[str, Any] | Template = field(default_factory=dict)
 
     def prompt_set(self, number: int) -> PromptSet:
         """Returns the first so many as prompts that only BLEU is computed of."""
@@ -73,7 +74,7 @@ def watched(config: DictConfig, data: Data, sets: Sequence[PromptSet]) -> Watche
     found = list(islice(_unasked(stands_for, data, sets), number))
     scored = len(found) < min(number, FEWEST)
     examples = stands_for.examples[:number] if scored else found
-    return Watched(kind, stands_for.name, examples, scored, dict(stands_for.template))
+    return Watched(kind, stands_for.name, examples, scored, stands_for.template)
 
 
 def check_watched(config: DictConfig, data: Data, sets: Sequence[PromptSet]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Le, MinLen
 
 from unlearning.ranges import Count
-from unlearning.run.config.schema.data import ChatSettings, Template
+from unlearning.run.config.schema.data import ChatSettings, MaxLength, Template
 from unlearning.run.config.schema.kinds import (
     Closed,
     ImportPath,
@@ -44,7 +44,8 @@ class PromptSet(Closed):
     limit: Count | None = None
     kind: Literal["harmful", "copyright", "retain", "related", ""] | None = None
     metrics: list[MetricNode] | None = None
-    template: Template | ChatSettings | None = None
+    template: Template | ChatSettings | Target | None = None
+    max_length: MaxLength | None = None
 
 
 class Aggregate(Closed):
