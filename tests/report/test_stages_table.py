@@ -26,6 +26,16 @@ def test_groups_and_rows(book):
     ]
 
 
+def test_normal_answers_have_the_similarity_of_the_paper_where_it_was_measured(book):
+    figures = {"original": 0.61, "before": 0.52, "after": 0.6}
+    for part, value in figures.items():
+        book[part]["retain_heldout/embedding_to_target"] = {"value": value, "n": 120}
+        book[part]["retain_heldout/embedding_to_original"] = {"value": value, "n": 120}
+    rows = stage_groups(book)[2].rows
+    assert rows[3].label == "Embedding similarity to the true text" and len(rows) == 4
+    assert [cell.value for cell in rows[3].cells[:3]] == list(figures.values())
+
+
 def test_columns_are_the_three_models_and_the_change_from_the_first(book):
     first = stage_groups(book)[0].rows[0]
     assert [cell.value for cell in first.cells] == [1.42, 78.31, 1.93, 0.51]

@@ -24,6 +24,8 @@ _TO_BOOK = (
     "extraction_strength", "exact_memorisation",
 )  # fmt: skip
 _TO_ORIGINAL = ("bleu_to_original", "rouge_l_to_original")
+_AS_THE_PAPER = "embedding_to_target"
+"""What the paper's released code computes: the cosine of two sentence embeddings."""
 
 PAPER: tuple[tuple[str, tuple[str, str, str]], ...] = (
     ("OPT-1.3b, copyrighted text", (".13", ".67", ".01")),
@@ -31,7 +33,10 @@ PAPER: tuple[tuple[str, tuple[str, str, str]], ...] = (
     ("OPT-1.3b, normal answers", (".611", ".102", ".371")),
     ("OPT-2.7b, normal answers", (".740", ".237", ".503")),
 )
-"""Table 2 of the paper: cosine similarities of the original, fine-tuned and unlearned model."""
+"""Table 2 of the paper: cosine similarities of the original, fine-tuned and unlearned model.
+
+Of normal answers the paper does not say what they are compared with. The original model's own
+figure is not 1, so it is not its answers; `embedding_to_target` is nearest."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def _groups(metrics: Mapping[str, Any]) -> Iterator[Group]:
         yield Group("Similarity to the book", name, note, rows)
     for name in retain:
         names = _with_measured(metrics, name, _TO_ORIGINAL, "_to_original")
+        if f"{name}/{_AS_THE_PAPER}" in section(metrics, "after"):
+            names.append(_AS_THE_PAPER)
         rows = [_row(metrics, name, metric) for metric in names]
         yield Group("Similarity of normal answers to the original model's", name, "", rows)
     rows = [_perplexity(metrics, name, "the book") for name in books]

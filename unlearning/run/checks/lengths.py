@@ -22,7 +22,7 @@ from unlearning.run.checks.weights import is_here
 from unlearning.run.config.answers import asks_model_alone, samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
-from unlearning.run.stages.finetune import finetuned_sets
+from unlearning.run.stages.taught import finetuned_sets
 from unlearning.types import Example, PromptSet
 
 
