@@ -6,6 +6,11 @@ class ConfigError(ValueError):
     what was expected, and what to do."""
 
 
+class RequirementError(RuntimeError):
+    """Raised when a stage did not reach what the configuration requires before the run goes on:
+    says what was measured, what was required, and what to change."""
+
+
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # Ctrl-C; a checkpoint was saved if training had begun

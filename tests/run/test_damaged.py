@@ -16,6 +16,7 @@ from unlearning.run.stages import unlearned
 
 WORDS = (
     "experiment=demo", "classifier=none", "finetune=full", "finetune.max_steps=1",
+    "finetune.require=null",
     "finetune.context_length=96", "model.base.vocab_size=400", "model.base.max_steps=1",
     "model.base.training.warmup_steps=0", "model.base.architecture={hidden_size: 16, "
     "num_hidden_layers: 1, num_attention_heads: 2, ffn_dim: 32, max_position_embeddings: 160}",

@@ -53,14 +53,14 @@ NULLABLE = """
     data.forget.chapters data.forget.cleaning data.forget.prompt.* finetune.sets.*
     *.tuning.sets.* *.adapter *.retain_batch_size *.gradient_clip_val classifier.tiny
     classifier.train classifier.labels *.batch_size evaluation.aggregates *.split *.kind *.limit
-    data.answers.temperature data.answers.top_p
+    data.answers.temperature data.answers.top_p *.require *.require.*
     callbacks.guard.* callbacks.checkpoint.best classifier.tiny.tokenizer logger.wandb.tags
     logger.wandb.log_model
 """
 FLOATS = """
     objective.*.weight *.learning_rate *.lr *.weight_decay *.gradient_clip_val
     callbacks.guard.* *.alpha objective.*.options.* method.scale method.rule.rho
-    data.answers.temperature
+    data.answers.temperature progress_seconds *.require.bleu
 """
 LEGAL = {
     "text": f"{FREE_TEXT} objective.*.role",
@@ -73,7 +73,7 @@ LEGAL = {
     """,
     "0": """
         *seed *.fractions* objective.*.weight *.warmup_steps *.weight_decay *.dropout
-        trainer.log_every_n_steps method.layer objective.*.layer
+        trainer.log_every_n_steps method.layer objective.*.layer progress_seconds *.require.bleu
     """,
     "-1": "*.max_epochs *.max_steps trainer.devices",
     "1.5": FLOATS,
@@ -84,7 +84,7 @@ LEGAL = {
     "[text]": "sweep.objectives data.alternate method.trained *.target_modules evaluation.stop "
     "classifier.labels logger.wandb.tags",
     "{}": "model.lora data.*.where *.optimizer_options evaluation.aggregates *.adapter logger "
-    "objective data.forget.cleaning",
+    "objective data.forget.cleaning *.require",
     "{key}": "data.*.where *.optimizer_options",
 }
 """By value, keys that may have it: what they name is looked for when data and models are."""

@@ -38,7 +38,7 @@ def compose_pairs(compose_config, opt_folder, pairs):
 
     trained = (
         "finetune=full", "finetune.context_length=96", "finetune.max_steps=4",
-        "finetune.batch_size=20", "finetune.learning_rate=1e-2",
+        "finetune.batch_size=20", "finetune.learning_rate=1e-2", "finetune.require=null",
     )  # fmt: skip
 
     def composed(*overrides: str):

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.errors import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    PREEMPTED,
+    ConfigError,
+    RequirementError,
+)
 from unlearning.run.output.claim import claim, remove_if_empty
 from unlearning.run.output.console import console, quiet_libraries, set_up_logging
 from unlearning.run.output.same_run import check_config
@@ -60,6 +67,9 @@ def start(
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except RequirementError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except (KeyboardInterrupt, SystemExit) as stop:
         return _stopped(stop, folder, speaks=ranks is None or ranks.leads)
     except Exception as error:

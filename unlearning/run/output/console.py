@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 console = Console(highlight=False, soft_wrap=True)
 
 
+def say(text: str) -> None:
+    """Prints a line, on the rank that has the terminal, and puts it into the log file."""
+    console.print(text, markup=False)
+    log.info(text.strip())
+
+
 def set_up_logging(folder: Path, rank: int = 0) -> None:
     """Sends our own messages to the terminal, and everything to a file.
 
@@ -75,7 +81,7 @@ class Stages:
         number, notes = len(self.done) + 1, list[str]()
         started = self._since = time.perf_counter()
         self._name = name
-        console.print(f"[{number}/{self.total}] {name} ...", markup=False)
+        say(f"[{number}/{self.total}] {name} ...")
         try:
             with working(name):
                 yield notes
@@ -84,7 +90,7 @@ class Stages:
         self.done.append(name)
         note = f" ({'; '.join(notes)})" if notes else ""
         spent = time.perf_counter() - started
-        console.print(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}", markup=False)
+        say(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}")
 
     def note(self) -> None:
         """Records the stage's time so far, which counts whatever happens next."""

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from unlearning.callbacks.step_metrics import on_host
 from unlearning.progress import Advance, Loop, counting, shown_by
-from unlearning.run.output.console import console
+from unlearning.run.output.console import console, say
 from unlearning.run.output.lines import Lines, beating
 
 INDENT = "      "  # below the lines of the stages
@@ -40,7 +40,7 @@ def showing(seconds: float) -> Iterator[None]:
         elif console.is_terminal and not console.is_dumb_terminal:
             stack.enter_context(shown_by(Bars().show))
         elif seconds > 0:
-            lines = Lines(seconds, lambda text: console.print(INDENT + text, markup=False))
+            lines = Lines(seconds, lambda text: say(INDENT + text))
             stack.enter_context(shown_by(lines.show))
             stack.enter_context(beating(lines))
         yield

@@ -14,7 +14,8 @@ from unlearning.files.parsing import read_json
 from unlearning.nested import leaves
 from unlearning.run.output.run_folder import FINGERPRINTS, load_config
 
-NOT_COMPARED = ("validate", "sweep", "progress_seconds")  # nothing that is computed changes
+NOT_COMPARED = ("validate", "sweep", "progress_seconds", "finetune.require")
+"""Keys, and parents of keys, that change nothing of what a run computes."""
 
 
 class Difference(NamedTuple):
@@ -50,7 +51,7 @@ def config_differences(saved: DictConfig, given: DictConfig) -> list[Difference]
     for key in sorted(first.keys() | second.keys()):
         ours, theirs = first.get(key, ABSENT), second.get(key, ABSENT)
         same = ours == theirs or (ours != ours and theirs != theirs)  # NaN
-        if not same and key.split(".")[0] not in NOT_COMPARED:
+        if not same and not any(f"{key}.".startswith(f"{name}.") for name in NOT_COMPARED):
             found.append(Difference(key, ours, theirs))
     return found
 

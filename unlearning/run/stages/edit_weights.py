@@ -12,8 +12,9 @@ from unlearning.methods.weight_edit import ModelNeed
 from unlearning.run.checks.data import Data
 from unlearning.run.config.method import build_edit, tuning_config
 from unlearning.run.output.store import Store
-from unlearning.run.stages.finetune import finetuned_model, finetuned_sets
+from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.stages.models import load_base
+from unlearning.run.stages.taught import finetuned_sets
 from unlearning.run.stages.unlearned import Unlearned, keep_unlearned
 from unlearning.run.tracking.trackers import Tracking
 

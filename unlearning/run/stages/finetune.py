@@ -14,12 +14,8 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from torch.utils.data import ConcatDataset
-from transformers import PreTrainedTokenizerBase
 
-from unlearning.data.examples import ExampleDataModule
-from unlearning.data.finetuning import FinetuningDataModule, tokenize_source
-from unlearning.data.split import SPLITS, Split
-from unlearning.data.tokenize import Tokenized
+from unlearning.data.finetuning import FinetuningDataModule
 from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_json
 from unlearning.finetune import CausalLMModule
@@ -34,15 +30,13 @@ from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import StageProgress
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
+from unlearning.run.stages.learned import check_learned, learned, told
 from unlearning.run.stages.models import load_base
+from unlearning.run.stages.taught import Sets, existing, finetuned_sets, tokenized_sets
 from unlearning.run.stages.user_callbacks import finetuning_callbacks
 from unlearning.run.tracking.trackers import Tracking
 
 ADAPTER, MERGED, FACTS = "adapter", "merged", "finetune.json"
-
-
-Sets = dict[str, tuple[Split, ...]]
-"""By data set, the splits that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +48,22 @@ class Finetuned:
 
 
 def finetune(run: RunContext, base: str) -> Finetuned:
-    """Runs the stage `finetune`; returns the base model where none is configured."""
+    """Runs the stage `finetune`; returns the base model where none is configured.
+
+    Raises:
+        RequirementError: it taught less than `finetune.require` asks for.
+    """
     if run.config.finetune is None:
         return Finetuned(base)
     with run.stage("finetune") as notes:
         model, facts, kept = finetuned_model(run.config, run.store, base, run.data, run.tracking)
+        measured = learned(run, base, model)
+        facts = {**facts, **({"learned": measured} if measured else {})}
         run.tracking.evaluated("finetune", facts)
         notes += [KEPT] * kept + [f"{facts['steps']} steps"] * ("steps" in facts)
+        notes += told(measured)
+    check_learned(run.config, measured)
     return Finetuned(model, facts)
-
-
-def finetuned_sets(config: DictConfig) -> Sets:
-    """Returns the splits that `finetune.sets` names."""
-    return {
-        str(name): SPLITS if split == "all" else (split,)
-        for name, split in config.finetune.sets.items()
-        if split is not None
-    }
 
 
 def finetuned_model(
@@ -97,7 +90,7 @@ def finetuned_model(
         "base": model_identity(base, config.model.revision),
         "tokenizer": model_identity(config.model.tokenizer or base, config.model.revision),
         "adapter": None if settings.load is None else model_identity(settings.load),
-        "data": {name: [_existing(data, name).fingerprint(), sets[name]] for name in sets},
+        "data": {name: [existing(data, name).fingerprint(), sets[name]] for name in sets},
         "template": repr(build_template(config)),
         "numerics": numerics(config),
         "ranks": store.ranks.world,
@@ -124,15 +117,10 @@ def finetuned_model(
 
 
 def _recipe(settings: DictConfig) -> dict[str, Any]:
-    """Returns the settings of the fine-tuning without the names of its data sets and its seed."""
+    """Returns the settings of the fine-tuning without the names of its data sets, its seed and
+    what is required of it."""
     plain: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
-    return {name: value for name, value in plain.items() if name not in ("sets", "seed")}
-
-
-def _existing(data: Data, name: str) -> ExampleDataModule:
-    module = data[name]
-    assert module is not None  # check_finetune() saw to it
-    return module
+    return {name: value for name, value in plain.items() if name not in ("sets", "seed", "require")}
 
 
 def _train(
@@ -150,7 +138,7 @@ def _train(
     model, tokenizer = load_base(config, base, eight_bit=settings["eight_bit"])
     check_context(model, settings["context_length"])
     seed_everything(config.finetune.seed, verbose=False)  # whatever was trained or kept before
-    tokenized = _tokenize(config, data, sets, tokenizer)
+    tokenized = tokenized_sets(config, data, sets, tokenizer)
     parts: list[Any] = [part.sequences for found in tokenized.values() for part in found]
     examples: Any = ConcatDataset(parts)  # read one by one, as its parts are
     stream = FinetuningDataModule(
@@ -187,22 +175,6 @@ def _train(
         "examples": {n: sum(len(p.sequences) for p in tokenized[n]) for n in tokenized},
         "cut_answers": sum(part.truncated for parts in tokenized.values() for part in parts),
     }  # fmt: skip
-
-
-def _tokenize(
-    config: DictConfig, data: Data, sets: Sets, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, list[Tokenized]]:
-    """Tokenises each split of each data set."""
-    template, length = build_template(config), config.finetune.context_length
-    return {
-        name: [
-            tokenize_source(
-                _existing(data, name), tokenizer, length, template, split, config.cache_dir
-            )
-            for split in splits
-        ]
-        for name, splits in sets.items()
-    }
 
 
 def _save(policy: CausalLM, tokenizer: Any, folder: Path) -> None:

@@ -16,8 +16,9 @@ from unlearning.errors import ConfigError
 from unlearning.run.checks.weights import check_local
 from unlearning.run.stages.answers import evaluate_kept
 from unlearning.run.stages.context import KEPT, RunContext
-from unlearning.run.stages.finetune import Sets, finetuned_model, finetuned_sets
+from unlearning.run.stages.finetune import finetuned_model
 from unlearning.run.stages.models import Judge, ordinary_folder
+from unlearning.run.stages.taught import Sets, finetuned_sets
 from unlearning.types import Generation
 
 STAGE = "oracle"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from unlearning.ranges import LARGEST, BelowOne, Count, NotNegative, Positive, Seed, Whole
 from unlearning.run.config.schema.kinds import Closed, Path, Split, Steps, Target, Word
@@ -30,6 +30,11 @@ class Adapter(Closed):
     total_steps: Count = 10_000
 
 
+class Require(Closed):
+    nll_ratio: Annotated[float, Gt(0), Le(1)] | None = None
+    bleu: Annotated[float, Ge(0), Le(100)] | None = None
+
+
 class Finetune(Closed):
     sets: dict[str, Split | None]
     adapter: Adapter | None
@@ -49,4 +54,5 @@ class Finetune(Closed):
     warmup_steps: Whole
     gradient_clip_val: Positive | None
     gradient_checkpointing: bool
+    require: Require | None = None
     callbacks: dict[str, Target | None] | None = None
