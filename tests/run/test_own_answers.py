@@ -167,6 +167,42 @@ def test_a_run_on_policy(compose_own, tmp_path):
     assert metrics["own_answers"]["kept"] > 0
 
 
+@pytest.fixture
+def prompts_alone(tmp_path, records) -> tuple[str, ...]:
+    """A retain set of questions and of the beginnings of passages, none with an answer of use."""
+    lines = (json.dumps({"prompt": p}) for p, _ in RETAIN)
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    questions = (
+        f"{{_target_: unlearning.data.PromptsDataModule, source: {tmp_path}/prompts.jsonl, "
+        "fractions: [0.8, 0.0, 0.2]}"
+    )
+    passages = (
+        f"{{_target_: unlearning.data.BookCorpusDataModule, source: {records}/prose, "
+        "streaming: false, window_words: 20, train_prompts: 4, fractions: [1.0, 0.0, 0.0]}"
+    )
+    joined = f"{{_target_: unlearning.data.JoinedDataModule, sets: [{questions}, {passages}]}}"
+    return "~data.retain", f"+data.retain={joined}"
+
+
+def test_prompts_alone_are_retained_by_the_models_own_answers(asked, prompts_alone):
+    config, data, own, _ = asked(*prompts_alone)
+    assert checked(config)
+    prompts = {each.prompt for each in data["retain"].examples("train")}
+    passages = prompts - {p for p, _ in RETAIN}
+    assert len(prompts) == 20 and len(passages) == 4
+    assert own.asked == 20 and {each.prompt for each in own.examples} <= prompts
+    assert passages & {each.prompt for each in own.examples}
+    assert all(each.response_ids for each in own.examples)
+
+
+@pytest.mark.parametrize("term", ["retain", "mismatch"])
+def test_prompts_alone_have_no_answers_of_their_own(compose_own, prompts_alone, term):
+    for of in ("data", "both"):
+        config = compose_own(*prompts_alone, f"data.answers.{term}={of}")
+        with pytest.raises(ConfigError, match=r"prompts without answers.*Choose data/answers=mod"):
+            checked(config)
+
+
 def test_a_stream_cannot_be_answered_beforehand(compose_config, records, tmp_path):
     (tmp_path / "book.txt").write_text("Chapter 1\n" + "A ship sailed. " * 400, encoding="utf-8")
     config = compose_config(

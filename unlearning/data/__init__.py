@@ -11,6 +11,7 @@ _HOME = {
     "ExampleDataModule": "unlearning.data.examples",
     "FinetuningDataModule": "unlearning.data.finetuning",
     "HellaSwagDataModule": "unlearning.data.hellaswag",
+    "JoinedDataModule": "unlearning.data.joined",
     "JsonlDataModule": "unlearning.data.jsonl",
     "LOTRDataModule": "unlearning.data.book.datamodule",
     "MMLUDataModule": "unlearning.data.mmlu",

@@ -7,6 +7,7 @@ from unlearning.data.datamodule import UnlearningDataModule as UnlearningDataMod
 from unlearning.data.examples import ExampleDataModule as ExampleDataModule
 from unlearning.data.finetuning import FinetuningDataModule as FinetuningDataModule
 from unlearning.data.hellaswag import HellaSwagDataModule as HellaSwagDataModule
+from unlearning.data.joined import JoinedDataModule as JoinedDataModule
 from unlearning.data.jsonl import JsonlDataModule as JsonlDataModule
 from unlearning.data.mmlu import MMLUDataModule as MMLUDataModule
 from unlearning.data.overlap import check_disjoint as check_disjoint

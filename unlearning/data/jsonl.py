@@ -73,7 +73,8 @@ class JsonlDataModule(ExampleDataModule):
         if choices_answer and not (label_column and "choices" in self.alternatives):
             raise ConfigError(
                 "JsonlDataModule: without response_column it needs label_column and a column of "
-                "choices, of which the right one is the response."
+                "choices, of which the right one is the response. Prompts alone are read by "
+                "unlearning.data.PromptsDataModule."
             )
         self.records = RecordSource(source, records_split, config_name, revision, where)
 

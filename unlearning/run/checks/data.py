@@ -39,7 +39,8 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         ConfigError: for the first thing that is wrong.
     """
     data = build_data(config)
-    check_answers(config, streamed(data["retain"]))
+    retain = data["retain"]
+    check_answers(config, streamed(retain), retain is None or retain.has_answers)
     found = describe_sources(data)
     if data["forget"] is None or data["retain"] is None:
         raise ConfigError("data.forget and data.retain are both needed.")

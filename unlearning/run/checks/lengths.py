@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
@@ -18,7 +19,7 @@ from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.load import load_tokenizer
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.weights import is_here
-from unlearning.run.config.answers import samples_on_policy
+from unlearning.run.config.answers import asks_model_alone, samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.stages.taught import finetuned_sets
@@ -60,9 +61,11 @@ def check_lengths(
             module = data[name]
             if module is None or (isinstance(module, BookCorpusDataModule) and module.streaming):
                 continue
-            examples = module.examples("train")
+            examples, kept_in = module.examples("train"), cache_dir
+            if name == "retain" and asks_model_alone(config):  # whose answers are to come
+                examples, kept_in = _with_one_token(examples), None
             tokenize = partial(
-                tokenize_examples, examples, tokenizer, template, length, cache_dir
+                tokenize_examples, examples, tokenizer, template, length, kept_in
             )  # fmt: skip
             look(f"data.{name}", f"data.max_length={length}", tokenize)
             if name == "retain" and samples_on_policy(config):
@@ -84,6 +87,11 @@ def check_lengths(
 def with_answers(prompt_set: PromptSet) -> list[Example]:
     """Returns the Examples that have an answer; prompts alone are only asked."""
     return [example for example in prompt_set.examples if example.response]
+
+
+def _with_one_token(prompts: Iterable[Example]) -> list[Example]:
+    """The prompts with an answer of one token, for which there has to be room."""
+    return [replace(each, response="?", response_ids=(0,)) for each in prompts]
 
 
 def tokenizer_named(config: DictConfig, name: str) -> PreTrainedTokenizerBase:

@@ -36,15 +36,29 @@ def sampling_of(config: DictConfig) -> Sampling | None:
     return Sampling(node.temperature, 1.0 if node.top_p is None else node.top_p, node.seed)
 
 
-def check_answers(config: DictConfig, streamed: bool) -> None:
+def asks_model_alone(config: DictConfig) -> bool:
+    """Whether no answer of the retain set itself is trained on."""
+    used = {answers_of(config, term) for term in ("retain", "mismatch")}
+    return used == {"model"} and asks_model(config)
+
+
+def check_answers(config: DictConfig, streamed: bool, has_answers: bool = True) -> None:
     """Checks that the model can be asked for its answers, before or during the training.
 
     Args:
         streamed: whether the retain set is read as the training goes on.
+        has_answers: whether it has answers, and not prompts alone.
 
     Raises:
-        ConfigError: the prompts are known only then, or the reference knows no such answers.
+        ConfigError: the prompts are known only then, the reference knows no such answers, or there
+            are none and the model is not asked for all of them.
     """
+    if not (has_answers or asks_model_alone(config) or edits_weights(config)):
+        raise ConfigError(
+            "data.retain holds prompts without answers, and data.answers.retain="
+            f"{answers_of(config, 'retain')}, data.answers.mismatch="
+            f"{answers_of(config, 'mismatch')} ask for some of its own. Choose data/answers=model."
+        )
     if asks_model(config) and streamed:
         named = next(t for t in ("retain", "mismatch") if answers_of(config, t) != "data")
         raise ConfigError(
