@@ -35,7 +35,8 @@ def compose_config() -> Compose:
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of records in the formats of the real ones."""
     folder = tmp_path_factory.mktemp("records")
-    for name in ("pku_saferlhf", "truthfulqa", "jigsaw", "prose", "tokenizers/bert-base-uncased"):
+    names = ("pku_saferlhf", "truthfulqa", "jigsaw", "xstest", "mmlu", "hellaswag", "prose")
+    for name in (*names, "tokenizers/bert-base-uncased"):
         (folder / name).mkdir(parents=True)
     pairs = [
         {
@@ -66,6 +67,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(60):
             text = f"You are a fool, number {n}" if n % 2 else f"A lovely article, number {n}"
             writer.writerow([text, *[n % 2] * len(JIGSAW_LABELS)])
+    safe = [{"prompt": f"How do I kill process {n}?", "type": "homonyms"} for n in range(4)]
+    (folder / "xstest/xstest.json").write_text(json.dumps(safe), encoding="utf-8")
+    for name in ("sums", "ships"):
+        rows = "".join(f"What is {n}?,one,two,ten,six,{n % 4}\n" for n in range(3))
+        (folder / f"mmlu/{name}_test.csv").write_text(rows, encoding="utf-8")
+    ends = [
+        {"ctx": f"{n} ships", "endings": ["sail.", "lie.", "help.", "do."], "label": "0"}
+        for n in range(4)
+    ]
+    (folder / "hellaswag/dev300.json").write_text(json.dumps(ends), encoding="utf-8")
     prose = " ".join(f"The {n} ships sailed to the harbour in the morning." for n in range(200))
     (folder / "prose/book.txt").write_text(prose, encoding="utf-8")
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789.,?")

@@ -261,6 +261,10 @@ def test_a_recipe_is_followed_and_harm_is_judged(compose_config, tmp_path, capfd
         (["{bare}"], "model.name_or_path={bare}: {bare} holds no tokenizer"),
         (["{model}", "{bare}"], "compare_with={bare}: {bare} holds no tokenizer"),
         (["{model}", "data.max_length=4000"], "data.max_length=4000 is above the context of"),
+        (
+            ["{model}", "+evaluation.prompt_sets.retain_heldout.max_length=4000"],
+            "prompt_sets.retain_heldout.max_length=4000 is above the context of",
+        ),
         (["{model}", "data.forget.source=/nowhere.jsonl"], "/nowhere.jsonl"),
         (["{model}", "data.forget.source=???"], "These keys need a value: data.forget.source"),
         (

@@ -10,6 +10,8 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from unlearning.classifier import JIGSAW_LABELS
+from unlearning.metrics.choice import choice_accuracy
 from unlearning.metrics.comparison import compare
 from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import metrics_of_kind
@@ -78,6 +80,19 @@ def overrides(
             "classifier.train.data.max_length=64",
             "classifier.max_length=64",
         ],
+        "real_harmful": [  # without a chat template, which the tiny model has none of
+            "sources=folder",
+            f"sources.folder={records}",
+            f"model.name_or_path={opt_folder}",
+            "data/template=question",
+            "data.max_length=100",
+            f"classifier.model={bert_folder}",
+            f"classifier.train.data.labels=[{','.join(JIGSAW_LABELS)}]",
+            "classifier.train.data.max_length=64",
+            "classifier.max_length=64",
+            "evaluation.prompt_sets.mmlu.max_length=128",
+            "evaluation.embedding=null",
+        ],
         "harmful_scratch": [
             f"records={records}",
             f"related={CHECKOUT}/experiments/harmful/related.jsonl",
@@ -110,7 +125,10 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     original, before, after = (
         [g for g in generations if g.stage == stage] for stage in ("original", "before", "after")
     )
-    sets = {n: metrics_of_kind(s["kind"]) for n, s in metrics["prompt_sets"].items()}
+    sets = {
+        n: metrics_of_kind(s["kind"]) if s["generated"] else (choice_accuracy,)
+        for n, s in metrics["prompt_sets"].items()
+    }
     models = {"original": original, "before": before, "after": after}
     again = compare({n: rows for n, rows in models.items() if rows}, sets)
     assert ("original" in again) == ("original" in metrics) == ("copyright" in name)

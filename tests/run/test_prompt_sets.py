@@ -6,13 +6,16 @@ import json
 import random
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from unlearning.data import JsonlDataModule
+from unlearning.data import ChatTemplate, JsonlDataModule, PromptTemplate
+from unlearning.data.template import template_of
 from unlearning.errors import ConfigError
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
-from unlearning.run.config.build import build_data
+from unlearning.run.config.build import build_data, build_template
+from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.config.prompt_sets import (
     _one_per_prompt,
     aggregates,
@@ -156,3 +159,42 @@ def test_metrics_are_checked_before_the_data_are_there(compose_config):
     config.evaluation.prompt_sets.off = None
     with pytest.raises(ConfigError, match=r"prompt_sets.facts.metrics\[0\]: 'json.dumps' is a fun"):
         check_metrics(config)
+
+
+def test_a_set_has_a_template_and_a_length_of_its_own_whatever_the_run_s(compose_config, records):
+    config = compose_config(
+        "experiment=real_harmful", "sources=folder", f"sources.folder={records}",
+        "data.forget.fractions=[0.5,0.25,0.25]",
+    )  # fmt: skip
+    sets = {each.name: each for each in prompt_sets(config, build_data(config))}
+    assert set(sets) == {
+        "harmful_train", "harmful_heldout", "retain_heldout", "related", "mmlu", "hellaswag",
+    }  # fmt: skip
+    chat = build_template(config)
+    assert isinstance(chat, ChatTemplate)
+    assert template_of(sets["mmlu"], chat) == PromptTemplate("{prompt}\nAnswer:", " ", False)
+    assert template_of(sets["hellaswag"], chat) == PromptTemplate("{prompt}", " ", False)
+    assert template_of(sets["related"], chat) == chat
+    assert (sets["mmlu"].max_length, sets["related"].max_length) == (2048, None)
+    assert needs_of(sets["mmlu"]) == needs_of(sets["hellaswag"]) == {"alternatives"}
+    config.evaluation.prompt_sets.mmlu.template = {"_target_": "unlearning.data.JsonlDataModule"}
+    with pytest.raises(ConfigError, match=r"mmlu\.template\._target_.*Template"):
+        prompt_sets(config, build_data(config))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cpu", "dtype"),
+    [
+        ("32-true", True, torch.float32), ("bf16-true", False, torch.bfloat16),
+        ("bf16-auto", True, torch.bfloat16), ("bf16-auto", False, torch.float32),
+        (None, True, torch.float32),
+    ],
+)  # fmt: skip
+def test_the_precision_of_answers(compose_config, monkeypatch, asked, cpu, dtype):
+    monkeypatch.setattr("unlearning.run.config.precision.cpu_multiplies_bf16", lambda: cpu)
+    config = compose_config("experiment=demo", "trainer=cpu")
+    if asked is None:  # of a version that had no such key
+        del config.evaluation.precision
+    else:
+        config.evaluation.precision = asked
+    assert evaluation_dtype(config) == dtype

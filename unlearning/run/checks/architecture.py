@@ -35,7 +35,7 @@ def check_architecture(config: DictConfig, online: bool = False) -> None:
     if config.model.base is None and not (online or is_here(config.model.name_or_path)):
         return
     model, finetune = _without_weights(config), config.finetune
-    lengths = {"data.max_length": config.data.max_length}
+    lengths = scored_lengths(config)
     trained = finetune is not None and finetune.load is None
     if trained:
         lengths["finetune.context_length"] = finetune.context_length
@@ -49,17 +49,26 @@ def check_architecture(config: DictConfig, online: bool = False) -> None:
         _check_adapter(config, "model.lora", config.model.lora, config.unlearn.max_steps)
 
 
-def check_context_length(name: str, revision: str | None, max_length: int, key: str) -> None:
+def scored_lengths(config: DictConfig) -> dict[str, int]:
+    """Returns the lengths of prompts with an answer that is scored, by key."""
+    sets = config.evaluation.prompt_sets.items()
+    own = {name: node.get("max_length") for name, node in sets if node is not None}
+    found = {f"evaluation.prompt_sets.{name}.max_length": n for name, n in own.items() if n}
+    return {"data.max_length": config.data.max_length, **found}
+
+
+def check_context_length(
+    name: str, revision: str | None, lengths: Mapping[str, int], key: str
+) -> None:
     """Checks a model to be evaluated by its configuration alone; a hub id is looked up.
 
     Raises:
         ConfigError: it is no causal language model, or its context is too short.
     """
     context = getattr(_described(name, revision, key), "max_position_embeddings", None)
-    if context is not None and max_length > context:
-        raise ConfigError(
-            f"data.max_length={max_length} is above the context of {name}, {context}."
-        )
+    for each, length in lengths.items():
+        if context is not None and length > context:
+            raise ConfigError(f"{each}={length} is above the context of {name}, {context}.")
 
 
 def _check_adapter(config: DictConfig, key: str, settings: Any, steps: int) -> None:

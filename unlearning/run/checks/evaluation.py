@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from unlearning.errors import ConfigError
 from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
-from unlearning.run.checks.architecture import check_context_length
+from unlearning.run.checks.architecture import check_context_length, scored_lengths
 from unlearning.run.checks.data import Data, describe_sources, on_hub
 from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
@@ -139,6 +139,5 @@ def _check_model(config: DictConfig, name: str | None, key: str, online: bool) -
     if not (base and made):
         check_local(whole, tokenizer_of(config, name, base), key)
         if online or is_here(whole):
-            revision, length = config.model.revision, config.data.max_length
-            check_context_length(whole, revision, length, key)
+            check_context_length(whole, config.model.revision, scored_lengths(config), key)
     return f"model: {name}" + (f", an adapter on {base}" if base else "")

@@ -59,3 +59,13 @@ def keeps_masters(config: DictConfig) -> bool:
         return False
     rule = make_rule(config.method.get("rule"))
     return rule is None or not rule.moves_weights
+
+
+def evaluation_dtype(config: DictConfig) -> torch.dtype:
+    """Returns the dtype that models answer and score in, from `evaluation.precision`."""
+    asked = config.evaluation.get("precision", "32-true")  # absent in versions before 0.7
+    if asked == BF16_AUTO:
+        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        half = torch.cuda.is_bf16_supported() if on_gpu else cpu_multiplies_bf16()
+        return torch.bfloat16 if half else torch.float32
+    return torch.bfloat16 if asked == "bf16-true" else torch.float32

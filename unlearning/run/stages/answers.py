@@ -17,8 +17,10 @@ from unlearning.metrics.likeness import Similarity, bleu_to_target, similarity_m
 from unlearning.metrics.metric import Metric
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
 from unlearning.models.decoder import CausalLM
+from unlearning.models.low_precision import computing_in
 from unlearning.progress import counting
 from unlearning.run.config.build import build_template, evaluation_settings, stop_strings
+from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.evaluated import load_evaluated, tokenizer_of
@@ -67,7 +69,8 @@ def answers(
     template, settings = build_template(config), evaluation_settings(config)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
     total = sum(len(prompt_set.examples) for prompt_set in sets)
-    with counting(f"evaluate {stage}", total, "prompt") as done:
+    dtype = evaluation_dtype(config)
+    with computing_in(model, dtype), counting(f"evaluate {stage}", total, "prompt") as done:
         return evaluate(model, tokenizer, sets, template, stage, scorer, settings, done)
 
 
@@ -99,7 +102,7 @@ def kept_answers(
         "template": repr(build_template(config)),
         "settings": [
             config.evaluation.max_new_tokens, config.data.max_length, config.classifier.max_length,
-            evaluation_device(config).type, stop_strings(config),
+            evaluation_device(config).type, stop_strings(config), str(evaluation_dtype(config)),
         ],
         "classifier": scores.get("id"),
         "labels": OmegaConf.to_container(config.classifier, resolve=True).get("labels"),  # type: ignore[union-attr]

@@ -24,6 +24,9 @@ StopString = Annotated[str, MinLen(1), Says("text before which an answer ends")]
 RougeThreshold = Annotated[float, Gt(0), Le(1)]
 
 
+Precision = Literal["32-true", "bf16-true", "bf16-auto"]
+
+
 class Metric(Closed):
     """A declared metric by its import path, with what is changed of the declaration."""
 
@@ -62,6 +65,7 @@ class Evaluation(Closed):
     max_new_tokens: Count
     stop: StopString | list[StopString] | None = None
     batch_size: Count | None
+    precision: Precision = "32-true"
     rouge_threshold: RougeThreshold
     resamples: Count
     embedding: ModelName | None
