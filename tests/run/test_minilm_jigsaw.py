@@ -1,5 +1,5 @@
 """classifier=minilm_jigsaw: a judge trained from an encoder's folder, on files with one label or
-six."""
+six; and evaluation.embedding of the same folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from tests.classifier.conftest import toy_comments
 from unlearning.classifier.jigsaw import JIGSAW_LABELS
 from unlearning.classifier.tiny import word_piece_tokenizer
 from unlearning.errors import ConfigError
+from unlearning.metrics.perplexity import target_nll
+from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.models import check_classifier
 from unlearning.run.config.schema import check_schema
+from unlearning.run.stages.answers import metrics_by_set
 from unlearning.run.stages.models import classifier
+from unlearning.types import Example, Generation, PromptSet
 
 from .test_seeds import Made, Silent
 
@@ -61,3 +65,16 @@ def test_a_folder_that_is_no_encoder_is_refused_before_any_work(compose_config, 
                             f"classifier.model={tmp_path}")  # fmt: skip
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         check_classifier(config)
+
+
+def test_the_same_folder_measures_similarity(encoder, compose_config):
+    config = compose_config("experiment=demo", f"evaluation.embedding={encoder}")
+    asked = [Example(f"Who is person {n}?", f"You are a baker cat {n}") for n in range(3)]
+    sets = [PromptSet("asked", "harmful", asked), PromptSet("likely", metrics=(target_nll,))]
+    check_figures(config, sets, online=True)
+    found = metrics_by_set(config, sets)
+    assert [m.name for m in found["asked"]][-2:] == ["embedding_to_original", "embedding_to_target"]
+    assert [m.name for m in found["likely"]] == ["target_nll"]  # nothing is answered there
+    texts = [example.response for example in asked]
+    answers = [Generation("m", "asked", n, "p", text, text) for n, text in enumerate(texts)]
+    assert found["asked"][-1].statistic(answers).value == pytest.approx(1)

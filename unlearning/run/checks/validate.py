@@ -20,6 +20,7 @@ from unlearning.run.checks.objective import check_best, check_loss_options
 from unlearning.run.checks.targets import check_targets
 from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import is_here
+from unlearning.run.checks.work import answers_line
 from unlearning.run.config.build import (
     build_template,
     build_trainer,
@@ -54,6 +55,7 @@ def validate(config: DictConfig) -> list[str]:
     sets = [] if on_hub(data) else prompt_sets(config, data)
     if sets:
         check_figures(config, sets)
+        found.append(answers_line(config, sets))
     found += [*lines, *check_models(config, data)]
     if config.validate:
         found += token_lines(config, data, config.model.name_or_path)

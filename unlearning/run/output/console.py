@@ -15,9 +15,10 @@ from rich.console import Console
 
 from unlearning.files.atomic import write_json
 from unlearning.files.parsing import read_json
-from unlearning.progress import working
+from unlearning.progress import duration, working
 
 log = logging.getLogger(__name__)
+LONG = 30.0  # seconds of a stage that is worth a word
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -81,7 +82,7 @@ class Stages:
         number, notes = len(self.done) + 1, list[str]()
         started = self._since = time.perf_counter()
         self._name = name
-        say(f"[{number}/{self.total}] {name} ...")
+        say(f"[{number}/{self.total}] {name} ...{self._expected(name)}")
         try:
             with working(name):
                 yield notes
@@ -91,6 +92,16 @@ class Stages:
         note = f" ({'; '.join(notes)})" if notes else ""
         spent = time.perf_counter() - started
         say(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}")
+
+    def _expected(self, name: str) -> str:
+        """Says how long the like of a stage took, where that is long; its answers may be longer or
+        shorter."""
+        took = self.seconds.get("evaluate before", 0.0)
+        if name != "evaluate after" or took < LONG:
+            return ""
+        training = self.seconds.get("unlearn", took)
+        more = ", more than unlearn" if took > training else ""
+        return f" (evaluate before took {duration(took)}{more})"
 
     def note(self) -> None:
         """Records the stage's time so far, which counts whatever happens next."""

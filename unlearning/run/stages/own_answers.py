@@ -15,6 +15,7 @@ from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_json
 from unlearning.files.parsing import read_json
 from unlearning.generation.own_answers import OwnAnswers, distinct_prompts, own_answers
+from unlearning.models.low_precision import computing_in
 from unlearning.progress import counting
 from unlearning.run.checks.data import Data
 from unlearning.run.config.answers import (
@@ -25,6 +26,7 @@ from unlearning.run.config.answers import (
     sampling_of,
 )
 from unlearning.run.config.build import build_template, stop_strings
+from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
 from unlearning.run.stages.models import evaluation_device, load_base
@@ -73,7 +75,7 @@ def kept_own_answers(
         "template": repr(build_template(config)),
         "settings": [settings.max_new_tokens, settings.keep_broken, stop_strings(config)],
         "sampling": [settings.samples, repr(sampling_of(config))],
-        "device": evaluation_device(config).type,
+        "computed": [evaluation_device(config).type, str(evaluation_dtype(config))],
     }
 
     def make(folder: Path) -> None:
@@ -119,7 +121,10 @@ def _answered(config: DictConfig, name: str, asked: Sequence[Example]) -> OwnAns
     settings = config.data.answers
     model, tokenizer = load_base(config, name)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
-    with counting(STAGE, len(asked) * settings.samples, "answer") as done:
+    with (
+        computing_in(model, evaluation_dtype(config)),
+        counting(STAGE, len(asked) * settings.samples, "answer") as done,
+    ):
         return own_answers(
             model, tokenizer, asked, build_template(config), settings.max_new_tokens,
             config.evaluation.batch_size, done, stop_strings(config), settings.keep_broken,
