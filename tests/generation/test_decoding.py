@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -68,10 +69,12 @@ def test_answers_that_end_early_leave_the_others_as_they_are(
     model = ending_now_and_then(made)
     alone = generate(model, tokenizer, PROMPTS, TOKENS, 1)
     rows = calls(model)
-    together = generate(model, tokenizer, PROMPTS, TOKENS, len(PROMPTS))
+    told: list[int] = []
+    together = generate(model, tokenizer, PROMPTS, TOKENS, len(PROMPTS), on_answered=told.append)
     assert together == alone
     assert len(Counter(c.num_tokens for c in alone)) > 1 and any(c.finished for c in alone)
     assert len(rows) > 1 and rows == sorted(rows, reverse=True) and rows[0] == len(PROMPTS)
+    assert told == [*(a - b for a, b in pairwise(rows)), rows[-1]]  # as they end, each once
 
 
 def test_what_cannot_be_taken_apart_is_read_again(make_model, tokenizer, calls, monkeypatch):

@@ -1,7 +1,7 @@
 """The record of what was written into a run or sweep folder, so that nobody else's file is
 overwritten or removed.
 
-It is `made.json`: `{"by": "unlearning 0.6.0", "made": {"config.yaml": [], "model": [<SHA-256>]}}`.
+It is `made.json`: `{"by": "unlearning 0.7.0", "made": {"config.yaml": [], "model": [<SHA-256>]}}`.
 What may be written again or removed has the checksums of what was written last; with another
 content it is the user's.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ def continuations(
     options: dict[str, Any],
     sampling: Sampling | None = None,
     draws_BT: Tensor | None = None,
+    on_ended: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Generates the new tokens of each row; what follows its end is arbitrary.
 
@@ -38,6 +40,7 @@ def continuations(
     Args:
         sampling: how tokens are drawn; None is greedy, or as `options` say.
         draws_BT: [rows, max_new_tokens] of it.
+        on_ended: told how many more rows have ended.
     """
     width, limit = rows_BL.shape[1], rows_BL.shape[1] + max_new_tokens
     greedy = {"do_sample": False, "num_beams": 1, "use_cache": True}
@@ -62,7 +65,10 @@ def continuations(
         )  # fmt: skip
         rows_BL = output.sequences
         said |= zip(numbers, rows_BL[:, width:].tolist(), strict=True)
-        if not dropping or rows_BL.shape[1] >= limit or ended.rows_B.all():
+        done = not dropping or rows_BL.shape[1] >= limit or bool(ended.rows_B.all())
+        if on_ended is not None:
+            on_ended(len(numbers) if done else int(ended.rows_B.sum()))
+        if done:
             return [said[number] for number in range(len(said))]
         left = (~ended.rows_B).nonzero()[:, 0]
         numbers = [numbers[i] for i in left.tolist()]

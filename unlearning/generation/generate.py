@@ -74,7 +74,7 @@ def generate(
         prompts: as text in its template, or as tokens, see `encode_prompts`.
         batch_size: prompts at once; None: as many as the free memory holds. Fewer where CUDA runs
             out of memory all the same.
-        on_answered: told after each batch how many prompts it had.
+        on_answered: told how many more prompts are answered, as they are.
         stop_strings: a completion also ends before the first of these texts in it.
         end_tokens: more tokens that end a completion, such as a chat template's end of a turn.
         sampling: draws each token; what a prompt is answered depends on its place among the
@@ -103,12 +103,10 @@ def generate(
         rows, mask = rows.to(model.device), mask.to(model.device)
         draws = None if sampling is None else sampling.draws(numbers, max_new_tokens)
         said = continuations(
-            model, rows, mask, max_new_tokens, pad, stop, options, sampling, draws
+            model, rows, mask, max_new_tokens, pad, stop, options, sampling, draws, on_answered
         )  # fmt: skip
         for number, row in zip(numbers, said, strict=True):
             found[number] = _completion(row, stop)
-        if on_answered is not None:
-            on_answered(len(numbers))
 
     if ids:
         size = batch_size or rows_at_once(model, len(ids[order[0]]), max_new_tokens)
