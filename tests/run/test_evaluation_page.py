@@ -8,8 +8,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.build import build_data
-from unlearning.run.config.prompt_sets import aggregates, prompt_sets
+from unlearning.run.config.prompt_sets import prompt_sets
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 

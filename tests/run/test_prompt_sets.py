@@ -14,11 +14,11 @@ from unlearning.data.template import template_of
 from unlearning.errors import ConfigError
 from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import metrics_of, needs_of
+from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.build import build_data, build_template
 from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.config.prompt_sets import (
     _one_per_prompt,
-    aggregates,
     check_metrics,
     prompt_sets,
 )

@@ -6,8 +6,6 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
@@ -15,17 +13,16 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from unlearning.data.hyperparameters import save_plain_hyperparameters
-from unlearning.data.layout import padded_batch
+from unlearning.data.numbered import numbered
 from unlearning.data.overlap import drop_duplicates
 from unlearning.data.records.cells import checked_text, looks_like_list
 from unlearning.data.records.source import fingerprint
 from unlearning.data.split import SPLITS, Split, checked_fractions, first_answers, split_by_prompt
 from unlearning.data.stored_examples import store
 from unlearning.data.template import PromptTemplate, Template
-from unlearning.data.tokenize import tokenize_examples
 from unlearning.errors import ConfigError
 from unlearning.ranges import Count, Seed, Share
-from unlearning.types import Batch, Example, TokenizedExample
+from unlearning.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -226,7 +223,9 @@ class ExampleDataModule(LightningDataModule, ABC):
         items: Any = self.examples(split)
         collate: Callable[[list[Any]], Any] = list
         if self.tokenizer is not None:
-            items, collate = self._tokenised(items, self.tokenizer)
+            items, collate = numbered(
+                items, self.tokenizer, self.template, self.max_length, self.cache_dir
+            )
         generator = torch.Generator().manual_seed(self.seed) if shuffle else None
         return DataLoader(
             items,  # a sequence is a map-style data set
@@ -236,35 +235,7 @@ class ExampleDataModule(LightningDataModule, ABC):
             collate_fn=collate,
         )
 
-    def _tokenised(
-        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
-    ) -> tuple[_Numbered, Callable[[list[Any]], Any]]:
-        tokenized = tokenize_examples(
-            examples, tokenizer, self.template, self.max_length, cache_dir=self.cache_dir
-        )
-        # Padding is masked, so that any token does where the tokenizer names none.
-        pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        collate = partial(_collate, pad_token_id=pad_token_id)
-        return _Numbered(tokenized.sequences), collate
-
 
 def _missing(value: Any) -> str:
     """Quotes a cell that holds a word for "no value", for errors; "" for an empty one."""
     return f" ({value.strip()!r}, as written for a missing value)" if (value or "").strip() else ""
-
-
-@dataclass(frozen=True)
-class _Numbered:
-    """Tokenised examples with their numbers, as a map-style data set."""
-
-    sequences: Sequence[TokenizedExample]
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, number: int) -> tuple[int, TokenizedExample]:
-        return number, self.sequences[number]
-
-
-def _collate(items: list[tuple[int, TokenizedExample]], pad_token_id: int) -> Batch:
-    return padded_batch([("train", items)], pad_token_id)

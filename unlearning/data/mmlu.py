@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -50,7 +51,7 @@ class MMLUDataModule(ExampleDataModule):
         settings: see `ExampleDataModule`; without `fractions` all questions are in one split.
 
     Raises:
-        ConfigError: a subject that there is none of.
+        ConfigError: `subjects` names one that the source does not have.
     """
 
     def __init__(
@@ -138,12 +139,12 @@ class MMLUDataModule(ExampleDataModule):
         return {name: self._in_turns(found[name]) for name in SPLITS}
 
     def _in_turns(self, examples: Sequence[Example]) -> Sequence[Example]:
-        """The first question of every subject, then the second of each, and so on."""
+        """Returns the first question of every subject, then the second of each, and so on."""
         subjects = [self._subject_of[normalise(example.prompt)] for example in examples]
-        seen: dict[str, int] = {}
-        turns = [(seen.setdefault(each, 0), each) for each in subjects]
-        for number, each in enumerate(subjects):
-            turns[number] = (seen[each], each)
+        seen: Counter[str] = Counter()
+        turns = []
+        for each in subjects:
+            turns.append((seen[each], each))
             seen[each] += 1
         order = sorted(range(len(turns)), key=turns.__getitem__)
         return take(examples, np.array(order, dtype=np.int64))

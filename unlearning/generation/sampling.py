@@ -1,4 +1,4 @@
-"""Sampling whose draws belong to a row: batch size and other rows change none of them.
+"""Samples tokens so that a prompt's draws depend on neither batch size nor other prompts.
 
 `generate` of transformers draws for all rows of a batch at once, so that an answer would depend on
 how many prompts the free memory holds. Here token t of prompt n is the inverse of the cumulative
@@ -20,7 +20,7 @@ from unlearning.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """Settings of sampling: temperature, nucleus and seed.
 
     Args:
         temperature: the logits are divided by it.
@@ -53,10 +53,10 @@ class Sampling:
 
 
 class Drawn(LogitsProcessor):
-    """Logits processor that leaves one token: the one drawn. Greedy decoding then samples.
+    """Logits processor that keeps the sampled token alone, so that greedy decoding takes it.
 
     Args:
-        draws: [rows, tokens], see `Sampling.draws`.
+        draws_BT: uniform numbers, see `Sampling.draws`.
         width: tokens of a prompt, with its padding.
     """
 

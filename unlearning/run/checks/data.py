@@ -17,10 +17,11 @@ from unlearning.data.retained import check_together as check_sets
 from unlearning.data.split import SPLITS
 from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
+from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.answers import answers_of, check_answers
 from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.config.method import objective_of
-from unlearning.run.config.prompt_sets import aggregates, check_metrics, prompt_sets
+from unlearning.run.config.prompt_sets import check_metrics, prompt_sets
 from unlearning.run.stages.watched import check_watched
 
 Data = Mapping[str, ExampleDataModule | None]

@@ -14,6 +14,7 @@ from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
 from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import check_local, is_here
+from unlearning.run.config.aggregates import check_against
 from unlearning.run.config.build import (
     build_data,
     build_template,
@@ -21,7 +22,7 @@ from unlearning.run.config.build import (
     comparison_settings,
 )
 from unlearning.run.config.evaluate import evaluated_models
-from unlearning.run.config.prompt_sets import check_against, prompt_sets
+from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.evaluated import adapter_base, makes_base, tokenizer_of
 from unlearning.run.tracking.config import check_tracking
 from unlearning.types import PromptSet

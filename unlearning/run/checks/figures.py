@@ -15,9 +15,9 @@ from unlearning.errors import ConfigError
 from unlearning.metrics.comparison import AGGREGATES, compare
 from unlearning.metrics.embedding import check_embedding
 from unlearning.metrics.prompt_sets import needs_of
+from unlearning.run.config.aggregates import STAGES, aggregates
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models
-from unlearning.run.config.prompt_sets import STAGES, aggregates
 from unlearning.run.stages.answers import load_similarities, metrics_by_set
 from unlearning.types import AlternativeScore, Example, Generation, PromptSet
 

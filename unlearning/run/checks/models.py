@@ -12,13 +12,13 @@ from unlearning.run.checks.architecture import check_architecture
 from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.checks.weights import check_local
+from unlearning.run.config.aggregates import check_against
 from unlearning.run.config.build import (
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,
 )
 from unlearning.run.config.method import needed_models, tuning_config
-from unlearning.run.config.prompt_sets import check_against
 from unlearning.run.stages.oracle import check_oracle
 
 

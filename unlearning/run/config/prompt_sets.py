@@ -1,11 +1,10 @@
-"""Builds prompt sets, their metrics and aggregates from `evaluation`."""
+"""Builds prompt sets and their metrics from `evaluation`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,15 @@ from unlearning.data.split import SPLITS
 from unlearning.data.template import Template
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object
-from unlearning.metrics.aggregate import Aggregate
-from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import KINDS
 from unlearning.metrics.metric import Metric
-from unlearning.metrics.prompt_sets import metrics_of
 from unlearning.run.config.arguments import check_arguments
 from unlearning.run.config.build import build_template, own_source
 from unlearning.run.config.targets import build
-from unlearning.types import Example, Generation, PromptSet
+from unlearning.types import Example, PromptSet
 
 SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template", "max_length")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
-_AGGREGATE = ("metric", "of", "label", "against", "stage")
 
 
 def prompt_sets(
@@ -46,7 +41,7 @@ def prompt_sets(
         where = f"evaluation.prompt_sets.{name}"
         if node is None:  # switched off from the command line
             continue
-        settings = _checked(node, SET_KEYS, where)
+        settings = checked_mapping(node, SET_KEYS, where)
         module, source = _source(str(name), settings.get("source"), data, where)
         if module is None:
             continue
@@ -89,7 +84,7 @@ def _own_template(node: Any, template: Template, where: str) -> Mapping[str, Any
     """Returns a template of the set's own, or its own settings of the run's template."""
     if isinstance(node, Mapping) and "_target_" in node:
         return build(node, Template, where)  # type: ignore[no-any-return]
-    own = _checked(node, [field.name for field in fields(template)], where)
+    own = checked_mapping(node, [field.name for field in fields(template)], where)
     replace(template, **own)  # says what is wrong with it
     return own
 
@@ -118,7 +113,7 @@ def build_metric(node: Any, where: str) -> Metric:
     if "_target_" in settings:
         found = build(settings, Metric, where)
     else:
-        _checked(settings, _METRIC, where)
+        checked_mapping(settings, _METRIC, where)
         found = _imported(settings.get("path"), where)
     if not isinstance(found, Metric):
         raise ConfigError(
@@ -169,76 +164,12 @@ def check_metrics(config: DictConfig) -> None:
             build_metric(each, f"evaluation.prompt_sets.{name}.metrics[{number}]")
 
 
-STAGES = ("oracle", "original", "before", "after")
-
-
-def aggregates(
-    config: DictConfig,
-    sets: Sequence[PromptSet],
-    answers: Mapping[str, Sequence[Generation]] | None = None,
-) -> dict[str, Aggregate]:
-    """The figures of several sets.
-
-    Args:
-        answers: of the run's models, by stage; None: they are not there yet.
+def checked_mapping(node: Any, known: Sequence[str], where: str) -> dict[str, Any]:
+    """Checks a mapping of the configuration, and returns it as a plain one.
 
     Raises:
-        ConfigError: one is of a figure that no set has, or its other model's file is not there.
+        ConfigError: it is none, or has a key that is not known.
     """
-    figures = {f"{s.name}/{metric.name}" for s in sets for metric in metrics_of(s)}
-    found = {}
-    for name, node in (config.evaluation.get("aggregates") or {}).items():
-        where = f"evaluation.aggregates.{name}"
-        settings = _checked(node, _AGGREGATE, where)
-        metric = build_metric(settings.get("metric"), f"{where}.metric")
-        of = tuple(settings.get("of") or ())
-        if not of or (unknown := [key for key in of if key not in figures]):
-            raise ConfigError(
-                f"{where}.of: {unknown if of else 'nothing'} is not measured; choose from "
-                f"{sorted(figures)}."
-            )
-        label = settings.get("label") or metric.label
-        others: Sequence[Generation] = ()
-        against = str(settings.get("against") or "")
-        if against in STAGES:
-            others = (answers or {}).get(against, ())
-            if answers is not None and not others:
-                raise ConfigError(f"{where}.against: this run has no answers of {against}.")
-        elif against:
-            stage = settings.get("stage") or "after"
-            kept = read_generations(Path(against))
-            others = [generation for generation in kept if generation.stage == stage]
-            if not others:
-                there = sorted({generation.stage for generation in kept})
-                raise ConfigError(
-                    f"{where}: {against} has no answers of stage {stage!r}; it has {there}. Set "
-                    f"evaluation.aggregates.{name}.stage to one of them."
-                )
-        found[str(name)] = Aggregate(replace(metric, label=label), of, others)
-    return found
-
-
-def check_against(config: DictConfig, models: Iterable[str]) -> None:
-    """Checks that aggregates are against models that there will be.
-
-    Args:
-        models: by stage, those that the run measures.
-
-    Raises:
-        ConfigError: naming the aggregate and the models.
-    """
-    there = list(models)
-    for name, node in (config.evaluation.get("aggregates") or {}).items():
-        against = node.get("against")
-        if against in STAGES and against not in there:
-            hint = " Set oracle=true." if (against, config.task) == ("oracle", "unlearn") else ""
-            raise ConfigError(
-                f"evaluation.aggregates.{name}.against={against}: this run has no such model; it "
-                f"measures {', '.join(there)}.{hint}"
-            )
-
-
-def _checked(node: Any, known: Sequence[str], where: str) -> dict[str, Any]:
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not isinstance(plain, Mapping):
         raise ConfigError(f"{where} is {plain!r}; expected a mapping of {', '.join(known)}.")

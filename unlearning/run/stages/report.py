@@ -19,9 +19,9 @@ from unlearning.metrics.generations import write_generations
 from unlearning.metrics.prompt_sets import described, is_judged
 from unlearning.metrics.resamples import RESAMPLES, resamples, write_resamples
 from unlearning.report import model_card, write_report
+from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.build import comparison_settings
 from unlearning.run.config.evaluate import evaluated_models
-from unlearning.run.config.prompt_sets import aggregates
 from unlearning.run.output.console import console
 from unlearning.run.output.results import package_versions, peak_memory_mb
 from unlearning.run.stages.answers import GENERATIONS, metrics_by_set
