@@ -80,7 +80,7 @@ def cleaned(text: str) -> str:
 
 
 def _context(record: Mapping[str, Any], text: str) -> str:
-    """The text with its last, begun sentence in upper case, behind the activity."""
+    """Joins activity and text; the sentence that the endings go on with is capitalised."""
     if record.get("ctx_a") is not None and record.get("ctx_b") is not None:
         text = f"{record['ctx_a']} {str(record['ctx_b']).capitalize()}"
     activity = record.get("activity_label")
