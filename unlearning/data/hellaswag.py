@@ -22,7 +22,8 @@ class HellaSwagDataModule(ExampleDataModule):
     """Reads HellaSwag: one Example a text, with its four endings as choices.
 
     Texts are cleaned as lm-evaluation-harness does it: of WikiHow's marks " [title]" becomes a full
-    stop and others are dropped, and the activity stands before the text where it is known.
+    stop and others are dropped, and the activity stands before the text where it is known. Spaces
+    at their ends are dropped, too, which it keeps.
 
     Args:
         source: hub id, or a local file or folder, with the columns ctx, endings and label, or
