@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from unlearning.models.load import load_model, load_tokenizer
 from unlearning.run.config.debug import limited
 from unlearning.run.config.schema import check_schema
 from unlearning.run.output.run_folder import load_config
-from unlearning.run.stages.learned import check_learned, spread, told
+from unlearning.run.stages.learned import _compared, check_learned, learned_notes, spread
 from unlearning.run.start import start
 from unlearning.types import TokenizedExample
 
@@ -36,15 +37,14 @@ def demo(compose_config):
     return compose_config(DEMO)
 
 
-def of(before: float, after: float, answers: int = 32) -> dict[str, float]:
-    found = {"answers": answers, "nll_before": before, "nll_after": after}
-    return {**found, "nll_ratio": after / before}
+def of(before: float, after: float, answers: int = 32) -> dict[str, Any]:
+    return _compared(answers, before, after)
 
 
 def test_the_line_says_what_was_learned():
     found = {"forget": of(3.4, 0.17), "bleu": 71.25, "passages": 32}
-    assert told(found) == ["forget NLL 3.40 to 0.17", "BLEU 71.2"]
-    assert told({}) == []
+    assert learned_notes(found) == ["forget NLL 3.40 to 0.17", "BLEU 71.2"]
+    assert learned_notes({}) == []
 
 
 def test_what_was_learned_passes(compose_config):
@@ -64,8 +64,8 @@ def test_what_was_learned_passes(compose_config):
             r"it was; finetune\.require\.nll_ratio=0\.5 asks",
         ),
         ({"forget": of(4.0, 0.1), "retain": of(2.0, 2.2, 7)}, r"7 taught retain answers rose from"),
-        ({"forget": of(4.0, math.nan)}, "from 4 to nan"),
-        ({"forget": of(4.0, math.inf)}, "from 4 to inf"),
+        ({"forget": of(4.0, math.nan)}, "from 4 to a value that is not finite nats a token. Raise"),
+        ({"forget": of(4.0, math.inf)}, "from 4 to a value that is not"),
         (
             {"forget": of(4.0, 0.1), "bleu": 9.9, "passages": 20},
             r"Of 20 taught passages the BLEU .* is 9\.9; finetune\.require\.bleu=10 asks",
@@ -78,6 +78,19 @@ def test_what_was_not_learned_is_told_with_what_to_do(demo, measured, said):
         check_learned(demo, measured)
     todo = r"finetune.epochs=30, finetune.learning_rate=0.001, finetune.adapter.r=64, or set "
     assert todo in str(told.value) and "finetune.require=null" in str(told.value)
+
+
+def test_a_figure_that_is_not_finite_is_kept_as_null_and_always_refused(compose_config):
+    """JSON has no word for it, and the verdict is read from a kept file."""
+    found = {"forget": of(4.0, math.nan)}
+    assert json.loads(json.dumps(found, allow_nan=False))["forget"] == {
+        "answers": 32, "nll_before": 4.0, "nll_after": None, "nll_ratio": None
+    }  # fmt: skip
+    assert of(0.0, 1.0)["nll_ratio"] is None
+    assert learned_notes(found) == ["forget NLL 4.00 to a value that is not finite"]
+    config = compose_config(DEMO, "finetune.require.nll_ratio=null")
+    with pytest.raises(RequirementError, match="not finite"):
+        check_learned(config, found)
 
 
 def test_defaults(compose_config):

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearning.errors import INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.errors import INTERRUPTED, PREEMPTED
 from unlearning.files.atomic import remove_leftovers
 from unlearning.run.checks.devices import check_devices
 from unlearning.run.checks.evaluation import look_through_evaluation, measures_harm
@@ -19,6 +19,7 @@ from unlearning.run.config.answers import asks_model
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
 from unlearning.run.config.gguf import with_gguf
+from unlearning.run.config.resolving import unresolved
 from unlearning.run.config.schema import check_schema
 from unlearning.run.output.claim import claim
 from unlearning.run.output.console import console
@@ -101,7 +102,7 @@ def effective_config(config: DictConfig) -> DictConfig:
     try:
         OmegaConf.resolve(found)  # a run goes by what is saved for its resume
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration does not resolve: {error}") from error
+        raise unresolved(config, error) from error
     return found
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from unlearning.errors import ConfigError
+from unlearning.run.config.resolving import unresolved
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 EVALUATE, TASKS = "evaluate", ("unlearn", "evaluate")
 _KEPT = (
     "task", "compare_with", "name", "description", "seed", "validate", "sweep", "debug",
-    "cache_dir", "model", "classifier", "evaluation", "trainer", "logger",
+    "cache_dir", "model", "classifier", "evaluation", "trainer", "logger", "sources",
 )  # fmt: skip
 _WITH_VALUE = (
     "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
@@ -89,7 +90,7 @@ def evaluation_config(config: DictConfig) -> DictConfig:
         used = ("seed", "template", "max_length", *_used_data(found.get("evaluation")))
         data = {name: plain(config.data[name]) for name in used if name in config.data}
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration does not resolve: {error}") from error
+        raise unresolved(config, error) from error
     found["data"] = {**dict.fromkeys(_DATA), **data}
     model = found.get("model")
     if isinstance(model, dict) and model.get("tokenizer") == model.get("name_or_path"):

@@ -60,7 +60,10 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()  # a stage has a bar of ours
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers"):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
+        # Without any handler Python prints warnings itself, until the log file is there.
+        logger.handlers, logger.propagate = [logging.NullHandler()], True
+    # PEFT asks transformers by an old name, for each adapter.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 class Stages:
@@ -94,8 +97,7 @@ class Stages:
         say(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}")
 
     def _expected(self, name: str) -> str:
-        """Says how long the like of a stage took, where that is long; its answers may be longer or
-        shorter."""
+        """Says before "evaluate after" how long "evaluate before" took, where that was long."""
         took = self.seconds.get("evaluate before", 0.0)
         if name != "evaluate after" or took < LONG:
             return ""

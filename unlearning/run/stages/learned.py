@@ -42,8 +42,8 @@ def learned(run: RunContext, base: str, model: str) -> dict[str, Any]:
         model: folder of the one after.
 
     Returns:
-        By data set `answers`, `nll_before`, `nll_after` (nats a token) and `nll_ratio`; `bleu` and
-        `passages` where a book was taught.
+        By data set `answers`, `nll_before`, `nll_after` (nats a token) and `nll_ratio`, None where
+        they are not finite; `bleu` and `passages` where a book was taught.
     """
     config, store = run.config, run.store
     if config.finetune.get("require") is None:
@@ -72,10 +72,10 @@ def learned(run: RunContext, base: str, model: str) -> dict[str, Any]:
     return found if score is None else {**found, "bleu": score.value, "passages": len(answers)}
 
 
-def told(measured: Mapping[str, Any]) -> list[str]:
-    """Says for the stage's line what was learned: `forget NLL 3.41 to 0.12`, `BLEU 71.0`."""
+def learned_notes(measured: Mapping[str, Any]) -> list[str]:
+    """Writes what was learned for the stage's line: `forget NLL 3.41 to 0.12`, `BLEU 71.0`."""
     found = [
-        f"{name} NLL {each['nll_before']:.2f} to {each['nll_after']:.2f}"
+        f"{name} NLL {_shown(each['nll_before'], '.2f')} to {_shown(each['nll_after'], '.2f')}"
         for name, each in measured.items()
         if isinstance(each, Mapping)
     ]
@@ -95,17 +95,8 @@ def check_learned(config: DictConfig, measured: Mapping[str, Any]) -> None:
         return
     required, short = config.finetune.require, list[str]()
     for name, each in measured.items():
-        limit = required.get("nll_ratio")
-        if not isinstance(each, Mapping) or limit is None:
-            continue
-        if not (math.isfinite(each["nll_after"]) and each["nll_ratio"] <= limit):
-            way = "rose" if each["nll_after"] > each["nll_before"] else "went"
-            short.append(
-                f"The NLL of {each['answers']} taught {name} answers {way} from "
-                f"{each['nll_before']:.3g} to {each['nll_after']:.3g} nats a token, to "
-                f"{each['nll_ratio']:.2f} of what it was; finetune.require.nll_ratio={limit:g} "
-                "asks for that much or less."
-            )
+        if isinstance(each, Mapping):
+            short += _falls_short(name, each, required.get("nll_ratio"))
     if "bleu" in measured and not measured["bleu"] >= required.bleu:
         short.append(
             f"Of {measured['passages']} taught passages the BLEU to their true text is "
@@ -117,6 +108,28 @@ def check_learned(config: DictConfig, measured: Mapping[str, Any]) -> None:
             f"{_remedy(config.finetune)} The fine-tuned model is kept: to go on with it as it is, "
             "give the same command with finetune.require=null."
         )
+
+
+def _falls_short(name: str, each: Mapping[str, Any], limit: float | None) -> list[str]:
+    """Says what an NLL lacks: a value, or that it went down far enough."""
+    before, after, ratio = each["nll_before"], each["nll_after"], each["nll_ratio"]
+    if ratio is not None and (limit is None or ratio <= limit):
+        return []
+    way = "rose" if ratio is not None and ratio > 1 else "went"
+    said = (
+        f"The NLL of {each['answers']} taught {name} answers {way} from {_shown(before, '.3g')} to "
+        f"{_shown(after, '.3g')} nats a token"
+    )
+    if ratio is None:
+        return [f"{said}."]
+    return [
+        f"{said}, to {ratio:.2f} of what it was; finetune.require.nll_ratio={limit:g} asks for "
+        "that much or less."
+    ]
+
+
+def _shown(value: float | None, how: str) -> str:
+    return "a value that is not finite" if value is None else format(value, how)
 
 
 def _remedy(settings: DictConfig) -> str:
@@ -148,9 +161,15 @@ def _nlls(run: RunContext, base: str, model: str) -> dict[str, Any]:
                 )  # fmt: skip
             nll = sum(score.nll for score in scores) / sum(score.tokens for score in scores)
             found.setdefault(of, {"answers": len(sample)})[when] = nll
-    for each in found.values():
-        each["nll_ratio"] = each["nll_after"] / each["nll_before"]
-    return found
+    return {name: _compared(**each) for name, each in found.items()}
+
+
+def _compared(answers: int, nll_before: float, nll_after: float) -> dict[str, Any]:
+    """Adds the ratio; what is not finite is None, since JSON has no word for it."""
+    ratio = nll_after / nll_before if nll_before > 0 else math.nan
+    figures = {"nll_before": nll_before, "nll_after": nll_after, "nll_ratio": ratio}
+    finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    return {"answers": answers, **finite}
 
 
 def spread(sequences: Sequence[TokenizedExample], parts: int = 1) -> list[TokenizedExample]:

@@ -17,6 +17,7 @@ from unlearning.errors import ConfigError
 from unlearning.nested import leaves, walk
 from unlearning.run.config.evaluate import EVALUATE, evaluation_config
 from unlearning.run.config.gguf import with_gguf
+from unlearning.run.config.resolving import unresolved
 from unlearning.run.config.schema.fit import misfits
 from unlearning.run.config.schema.messages import sentences, shown
 from unlearning.run.config.schema.run import EvaluationRun, UnlearningRun
@@ -36,8 +37,8 @@ def check_schema(config: DictConfig) -> None:
         config.model, "name_or_path"
     ):
         config = with_gguf(config)
-    unresolved = OmegaConf.to_container(config, resolve=False)
-    missing = sorted(path for path, value in leaves(unresolved) if value == "???")
+    given = OmegaConf.to_container(config, resolve=False)
+    missing = sorted(path for path, value in leaves(given) if value == "???")
     if missing:
         raise ConfigError(
             f"These keys need a value: {', '.join(missing)}. Give them on the command line, "
@@ -46,7 +47,7 @@ def check_schema(config: DictConfig) -> None:
     try:
         values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration does not resolve: {error}") from error
+        raise unresolved(config, error) from error
     wrong = faults(values)
     if len(wrong) == 1:
         raise ConfigError(wrong[0])

@@ -48,6 +48,14 @@ class Reference(Closed):
     dtype: Literal["float32", "bfloat16"]
 
 
+class Sources(Open):
+    """Where records of an experiment come from; each key is a hub id, a file or a folder."""
+
+    folder: Path = ""
+    jigsaw_labels: list[Word] | None = None
+    __pydantic_extra__: dict[str, Path]
+
+
 class Run(Open):
     """What all runs have. Further keys are names of the user's own, for interpolations."""
 
@@ -61,6 +69,7 @@ class Run(Open):
     sweep: Sweep
     debug: Debug | None
     cache_dir: Path
+    sources: Sources | None = None
     model: Model
     classifier: Classifier
     evaluation: Evaluation
