@@ -164,3 +164,18 @@ def test_first_choices_do_not_depend_on_the_chunks(bias):
     expected = torch.nn.functional.linear(hidden, head.weight, head.bias).argmax(-1)
     for size in (1, 3, 7, 512):
         assert torch.equal(_first_choices(hidden, head, size), expected)
+
+
+def test_a_bf16_model_scores_by_fp32_logits(make_model, tokenizer) -> None:
+    """In bf16 the logits of two choices are often one number, and the first of them would win."""
+    model = make_model("llama", len(tokenizer)).bfloat16().eval()
+    prompt, choices = (5, 6, 7), range(8, 60)
+    with torch.inference_mode():
+        hidden = model.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+        logits = model.lm_head.weight.float() @ hidden.float()
+        rounded = model(torch.tensor([prompt])).logits[0, -1].float()
+    expected = -logits.log_softmax(-1)[8:60]
+    assert (-rounded.log_softmax(-1)[8:60] - expected).abs().max() > 1e-3
+    sequences = [TokenizedExample(prompt, (token,)) for token in choices]
+    found = torch.tensor([score.nll for score in answer_scores(model, sequences, 0)])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0, check_dtype=False)

@@ -51,7 +51,8 @@ def answer_scores(
 
     Answers that follow each other and have one prompt, such as choices, are computed as the
     branches of a tree, the prompt once, where the model takes tree rows; else a row each. Both
-    give the same values but for rounding.
+    give the same values but for rounding. Logits are computed in fp32 also where the model is in
+    bf16, in which those of two choices are often the same number.
 
     Args:
         batch_size: rows at once, see `generate`.
@@ -68,12 +69,14 @@ def answer_scores(
         trees = [Tree(tree.prompt_ids, (answer,)) for tree in trees for answer in tree.answers]
     order = sorted(range(len(trees)), key=lambda n: -_positions(trees[n]))
     head = output_head(model)
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    head = head.cast(dtype)
 
     def score(numbers: list[int]) -> None:
         batch = make_batch([trees[n] for n in numbers], layout, pad_token_id)
         batch = batch.to(unwrap(model).device)
         answers = batch.answers["retain"]
-        hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index]
+        hidden = decode(model, batch.rows).flatten(0, 1)[answers.loss_index].to(dtype)
         nll, _, _ = token_losses(hidden, head, answers.targets)
         hits = (_first_choices(hidden, head) == answers.targets).cpu()
         sizes = [len(sequences[n].response_ids) for n in answers.examples]
@@ -112,6 +115,6 @@ def _positions(tree: Tree) -> int:
 
 def _first_choices(hidden_ND: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
     """Returns the most likely token at each of N positions, in chunks of `chunk_size` positions."""
-    weight, bias, softcap = head.cast(hidden_ND.dtype)
+    weight, bias, softcap = head
     logits = (functional.linear(part, weight, bias) for part in hidden_ND.split(chunk_size))
     return torch.cat([softcapped_(some, softcap).argmax(-1) for some in logits])
