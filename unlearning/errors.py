@@ -7,8 +7,10 @@ class ConfigError(ValueError):
 
 
 class RequirementError(RuntimeError):
-    """Raised when a stage did not reach what the configuration requires before the run goes on:
-    says what was measured, what was required, and what to change."""
+    """Raised when a stage did not reach what the configuration requires for the run to go on.
+
+    Its message says what was measured, what was required, and what to change.
+    """
 
 
 FAILED = 1

@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 from naive import token_nlls
+from transformers import AutoModelForCausalLM, BloomConfig, Gemma3TextConfig, MistralConfig
 
 from tests.generation.test_generate import always
 from unlearning.generation.likelihood import AnswerScore, _first_choices, answer_scores
 from unlearning.head.logits import Head
+from unlearning.models.trial import takes_tree_rows
 from unlearning.types import TokenizedExample
 
 
@@ -59,6 +61,34 @@ def test_answers_to_one_prompt_share_its_computation(make_model, architecture, b
     tried = sum(len(p) + len(a) for p, a in pairs)
     if batch_size == 1:  # the tries on a few tokens aside, no prompt is computed twice
         assert seen[-3:] == [11, 9, 4] and sum(seen[-3:]) < tried / 2
+
+
+WINDOW = 4
+SHAPE = {"vocab_size": 96, "hidden_size": 32, "bos_token_id": 0, "eos_token_id": 2}
+GROUPED = {**SHAPE, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+           "intermediate_size": 48, "sliding_window": WINDOW}  # fmt: skip
+LAYERS = ["sliding_attention", "full_attention"]
+
+
+@pytest.mark.parametrize(
+    ("config", "in_trees"),
+    [
+        (Gemma3TextConfig(**GROUPED, head_dim=8, layer_types=LAYERS), True),
+        (MistralConfig(**GROUPED), True),
+        (BloomConfig(**SHAPE, n_layer=2, n_head=4), False),  # positions from the mask alone
+    ],
+)
+def test_choices_are_scored_alike_past_a_window_and_without_tree_rows(config, in_trees):
+    torch.manual_seed(0)
+    config.initializer_range = 0.3
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert takes_tree_rows(model) == in_trees
+    prompt = tuple(range(10, 10 + 3 * WINDOW))
+    pairs = [(prompt, (7, 8)), (prompt, (20,)), (prompt, tuple(range(30, 37))), ((5,), (9, 11))]
+    found = answer_scores(model, [TokenizedExample(*pair) for pair in pairs], 1)
+    with torch.no_grad():
+        expected = [token_nlls(model, pair).sum().item() for pair in pairs]
+    assert [score.nll for score in found] == pytest.approx(expected, rel=1e-5)
 
 
 @torch.no_grad()

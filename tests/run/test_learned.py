@@ -15,7 +15,7 @@ from unlearning.models.load import load_model, load_tokenizer
 from unlearning.run.config.debug import limited
 from unlearning.run.config.schema import check_schema
 from unlearning.run.output.run_folder import load_config
-from unlearning.run.stages.learned import _compared, check_learned, spread, told
+from unlearning.run.stages.learned import _compared, check_learned, learned_notes, spread
 from unlearning.run.start import start
 from unlearning.types import TokenizedExample
 
@@ -43,8 +43,8 @@ def of(before: float, after: float, answers: int = 32) -> dict[str, Any]:
 
 def test_the_line_says_what_was_learned():
     found = {"forget": of(3.4, 0.17), "bleu": 71.25, "passages": 32}
-    assert told(found) == ["forget NLL 3.40 to 0.17", "BLEU 71.2"]
-    assert told({}) == []
+    assert learned_notes(found) == ["forget NLL 3.40 to 0.17", "BLEU 71.2"]
+    assert learned_notes({}) == []
 
 
 def test_what_was_learned_passes(compose_config):
@@ -87,7 +87,7 @@ def test_a_figure_that_is_not_finite_is_kept_as_null_and_always_refused(compose_
         "answers": 32, "nll_before": 4.0, "nll_after": None, "nll_ratio": None
     }  # fmt: skip
     assert of(0.0, 1.0)["nll_ratio"] is None
-    assert told(found) == ["forget NLL 4.00 to a value that is not finite"]
+    assert learned_notes(found) == ["forget NLL 4.00 to a value that is not finite"]
     config = compose_config(DEMO, "finetune.require.nll_ratio=null")
     with pytest.raises(RequirementError, match="not finite"):
         check_learned(config, found)

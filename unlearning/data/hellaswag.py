@@ -22,7 +22,8 @@ class HellaSwagDataModule(ExampleDataModule):
     """Reads HellaSwag: one Example a text, with its four endings as choices.
 
     Texts are cleaned as lm-evaluation-harness does it: of WikiHow's marks " [title]" becomes a full
-    stop and others are dropped, and the activity stands before the text where it is known.
+    stop and others are dropped, and the activity stands before the text where it is known. Spaces
+    at their ends are dropped, too, which it keeps.
 
     Args:
         source: hub id, or a local file or folder, with the columns ctx, endings and label, or
@@ -79,7 +80,7 @@ def cleaned(text: str) -> str:
 
 
 def _context(record: Mapping[str, Any], text: str) -> str:
-    """The text with its last, begun sentence in upper case, behind the activity."""
+    """Joins activity and text; the sentence that the endings go on with is capitalised."""
     if record.get("ctx_a") is not None and record.get("ctx_b") is not None:
         text = f"{record['ctx_a']} {str(record['ctx_b']).capitalize()}"
     activity = record.get("activity_label")

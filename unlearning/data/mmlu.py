@@ -36,7 +36,8 @@ class MMLUDataModule(ExampleDataModule):
     """Reads MMLU: one Example a question, whose choices are the letters A to D.
 
     The prompt is that of lm-evaluation-harness without examples: a line that names the subject, the
-    question, and the choices behind their letters; the template adds "Answer:". The examples of
+    question, and the choices behind their letters, without the spaces at their ends that it keeps;
+    the template adds "Answer:". The examples of
     every split take turns by subject, so that any first n of them (`limit`) are of all subjects,
     the same number of each.
 

@@ -1,5 +1,4 @@
-"""Prompts without answers, for prompt sets: what a model says to them is measured, not how likely
-an answer is."""
+"""Data sets of prompts without answers, for prompt sets and for the model's own answers."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from unlearning.types import Example
 class PromptsDataModule(ExampleDataModule):
     """Reads prompts from one column; the Examples have no answer.
 
-    They can be asked, and nothing can be trained on them. Figures that compare with a data set's
-    answer are left out.
+    They can be asked, and trained on with the model's own answers (`data/answers=model`). Figures
+    that compare with a data set's answer are left out.
 
     Args:
         source: see `unlearning.data.records.source.iterate_records`, as for `records_split`,
@@ -61,7 +60,7 @@ class PromptsDataModule(ExampleDataModule):
                 yield Example(text, "")
 
     def takes(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record is one of those wanted."""
+        """Whether a record is wanted; a subclass may select."""
         return True
 
 
@@ -69,8 +68,9 @@ Prompts = Literal["safe", "unsafe"]
 
 
 class XSTestDataModule(PromptsDataModule):
-    """Reads XSTest (arXiv 2308.01263): safe prompts that sound unsafe, on which a model should not
-    refuse more, nor answer worse, than before.
+    """Reads XSTest (arXiv 2308.01263): safe prompts that sound unsafe.
+
+    A model should not refuse more of them, nor answer worse, than before.
 
     Args:
         source: hub id, or a local file with the columns prompt and type.

@@ -1,4 +1,4 @@
-"""What an unlearning draws beside its forget pairs: retain pairs and mismatch answers."""
+"""Retain pairs and mismatch answers of an unlearning, from lists or from a stream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from unlearning.types import Example, TokenizedExample
 
 
 class Settings(Protocol):
-    """What is taken over from the `UnlearningDataModule` that draws them."""
+    """Protocol: the settings of an `UnlearningDataModule` that they depend on."""
 
     tokenizer: Any
     template: Template
@@ -88,8 +88,10 @@ def streamed(
     retain: StreamedExamples,
     mismatch_from: Sequence[Example] | None = None,
 ) -> Retained:
-    """As `listed`, of retain pairs that are read as the training goes on; mismatch answers come
-    from the head of the stream, or from `mismatch_from`."""
+    """Checks and opens a stream of retain pairs; see `listed`.
+
+    Mismatch answers come from the head of the stream, or from `mismatch_from`.
+    """
     # Before anything is read, since this finds what is wrong with any of the text.
     fingerprints = {"retain": retain.fingerprint()}
     # From a stream of its own: a resumed run goes straight to its place in the other one.

@@ -23,7 +23,7 @@ from unlearning.types import Example
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """Answers that a model gave, and what became of those that cannot be trained on.
+    """Answers that a model gave, and how many were left out or cut.
 
     Args:
         examples: prompts with answers, which carry their tokens (`Example.response_ids`).
@@ -45,12 +45,16 @@ class OwnAnswers:
         return {**counts, "cut": self.cut, "empty": self.empty, "broken": self.broken}
 
     def notes(self) -> list[str]:
-        """Returns a sentence for each thing that a reader of the report should know."""
-        left_out = f"{self.empty} empty and {self.broken} broken ones were left out"
-        dropped = self.empty + self.broken
-        return [f"Of {self.asked} own answers of the model {left_out}."] * bool(dropped) + [
-            f"{self.cut} own answers of the model were cut at their token limit."
-        ] * bool(self.cut)
+        """Returns sentences for the report: answers that were left out, and cut ones."""
+        found = []
+        if self.empty or self.broken:
+            found.append(
+                f"Of {self.asked} own answers of the model {self.empty} empty and {self.broken} "
+                "broken ones were left out."
+            )
+        if self.cut:
+            found.append(f"{self.cut} own answers of the model were cut at their token limit.")
+        return found
 
 
 def own_answers(

@@ -12,8 +12,7 @@ from unlearning.models.decoder import CausalLM, is_eight_bit
 
 @contextmanager
 def computing_in(model: CausalLM, dtype: torch.dtype) -> Iterator[None]:
-    """Context in which a model's weights are of another dtype; afterwards they are, bit for bit,
-    what they were.
+    """Context in which a model computes in another dtype; its weights come back bit for bit.
 
     Buffers stay as they are: of rotary frequencies in bf16, angles would be off by up to a radian
     at position 300. A model in 8 bits is left alone. Needs the memory of both copies.

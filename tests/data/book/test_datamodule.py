@@ -334,3 +334,9 @@ def test_passages_may_be_fine_tuned_on_one_by_one(book: str, tokenizer) -> None:
     assert data.fingerprint() != LOTRDataModule(book, passage_words=20).fingerprint()
     with pytest.raises(ConfigError, match="chapters or passages"):
         LOTRDataModule(book, finetune_on="pages")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("part", [{"train_prompts": 2}, {"answers_per_prompt": 1}])
+def test_a_part_of_the_passages_is_refused_since_all_chapters_are_learned(part):
+    with pytest.raises(ConfigError, match=r"never unlearned\. Set chapters=\[first, last\]"):
+        LOTRDataModule("book.txt", **part)

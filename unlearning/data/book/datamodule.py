@@ -95,6 +95,13 @@ class LOTRDataModule(ExampleDataModule):
         if settings.get("template") is None:
             settings["template"] = PromptTemplate("{prompt}", "", append_eos=False)
         super().__init__(**settings)
+        if self.train_prompts or self.answers_per_prompt:
+            raise ConfigError(
+                f"train_prompts={self.train_prompts}, answers_per_prompt="
+                f"{self.answers_per_prompt}: fine-tuning on a book runs over all of its training "
+                "chapters, so that passages left out would be learned and never unlearned. Set "
+                "chapters=[first, last] to use a part of the book."
+            )
         least = {"chapter_paragraphs": chapter_paragraphs, "overlap_words": overlap_words}
         for name, value in {**least, "passage_words": passage_words - 1}.items():
             if value < 1:

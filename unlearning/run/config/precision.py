@@ -36,16 +36,16 @@ def precision(config: DictConfig, asked: Any = None) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has instructions for products of bf16; without, they take longer than those
-    of fp32."""
+    """Whether this CPU has instructions for bf16 products, which take longer than fp32 without."""
     return bool(torch.cpu._is_avx512_bf16_supported())  # CPUs with AMX have it, too
 
 
 def keeps_masters(config: DictConfig) -> bool:
-    """Whether all trainings of a run can keep fp32 copies beside weights in bf16: not AdaLoRA's,
-    not where weights are split up, not a module of one's own, and not by a rule that moves weights
-    by less than bf16 can tell apart. `OptimizedModule.setup` and `StepRule.check_strategy` refuse
-    these."""
+    """Whether all trainings of a run can keep fp32 copies beside weights in bf16.
+
+    AdaLoRA, split weights, a module of one's own and a rule that moves weights by less than bf16
+    can tell apart cannot. `OptimizedModule.setup` and `StepRule.check_strategy` refuse these.
+    """
     finetune, strategy = config.get("finetune"), config.trainer.strategy
     adapters = [config.model.get("lora"), finetune.adapter if finetune else None]
     if any(adapter and adapter.get("kind") == "adalora" for adapter in adapters):

@@ -97,8 +97,7 @@ class Stages:
         say(f"[{number}/{self.total}] {name}: {spent:.1f} s{note}")
 
     def _expected(self, name: str) -> str:
-        """Says how long the like of a stage took, where that is long; its answers may be longer or
-        shorter."""
+        """Says before "evaluate after" how long "evaluate before" took, where that was long."""
         took = self.seconds.get("evaluate before", 0.0)
         if name != "evaluate after" or took < LONG:
             return ""

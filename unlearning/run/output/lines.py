@@ -81,8 +81,7 @@ class Lines:
 
 @contextmanager
 def beating(lines: Lines) -> Iterator[None]:
-    """Context in which a thread of its own prints the lines: also while a batch, a file or a lock
-    takes longer than there is to be silence."""
+    """Context in which a thread prints the lines, also during a long batch or a wait for a lock."""
     stop = Event()
 
     def beat() -> None:

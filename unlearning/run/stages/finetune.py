@@ -30,7 +30,7 @@ from unlearning.run.config.build import build_template, build_trainer, numerics
 from unlearning.run.output.progress import StageProgress
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext
-from unlearning.run.stages.learned import check_learned, learned, told
+from unlearning.run.stages.learned import check_learned, learned, learned_notes
 from unlearning.run.stages.models import load_base
 from unlearning.run.stages.taught import Sets, existing, finetuned_sets, tokenized_sets
 from unlearning.run.stages.user_callbacks import finetuning_callbacks
@@ -61,7 +61,7 @@ def finetune(run: RunContext, base: str) -> Finetuned:
         facts = {**facts, **({"learned": measured} if measured else {})}
         run.tracking.evaluated("finetune", facts)
         notes += [KEPT] * kept + [f"{facts['steps']} steps"] * ("steps" in facts)
-        notes += told(measured)
+        notes += learned_notes(measured)
     check_learned(run.config, measured)
     return Finetuned(model, facts)
 

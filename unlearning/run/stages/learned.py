@@ -72,8 +72,8 @@ def learned(run: RunContext, base: str, model: str) -> dict[str, Any]:
     return found if score is None else {**found, "bleu": score.value, "passages": len(answers)}
 
 
-def told(measured: Mapping[str, Any]) -> list[str]:
-    """Says for the stage's line what was learned: `forget NLL 3.41 to 0.12`, `BLEU 71.0`."""
+def learned_notes(measured: Mapping[str, Any]) -> list[str]:
+    """Writes what was learned for the stage's line: `forget NLL 3.41 to 0.12`, `BLEU 71.0`."""
     found = [
         f"{name} NLL {_shown(each['nll_before'], '.2f')} to {_shown(each['nll_after'], '.2f')}"
         for name, each in measured.items()

@@ -56,8 +56,7 @@ def answer_retain_prompts(run: RunContext, start: str, base: str) -> OwnAnswers 
 def kept_own_answers(
     config: DictConfig, store: Store, model: str, data: Data
 ) -> tuple[OwnAnswers, bool]:
-    """Returns a model's answers to the prompts of the retain set's training split, made once for
-    all runs that ask for them.
+    """Returns a model's answers to the retain set's training prompts, made once for all runs.
 
     Returns:
         The answers, and whether they were kept from an earlier run.
@@ -96,8 +95,8 @@ def kept_own_answers(
 def retain_and_mismatch(
     config: DictConfig, data: Data, own: OwnAnswers | None
 ) -> tuple[ExampleDataModule | Sequence[Example], Sequence[Example] | None]:
-    """Returns what the retain term is on, and what mismatch answers are drawn from; None: from
-    that."""
+    """Returns the retain examples, and those that mismatch answers are drawn from; None: the
+    same."""
     retain = _retain(data)
     if own is None:
         return retain, None
