@@ -13,6 +13,7 @@ from unlearning.data.encode import encode_prompts
 from unlearning.errors import ConfigError
 from unlearning.models.load import load_tokenizer
 from unlearning.module import UnlearningModule
+from unlearning.run.config.answers import check_answers
 from unlearning.run.config.build import build_data, build_template
 from unlearning.run.output.store import Store
 from unlearning.run.pipeline import run
@@ -150,6 +151,22 @@ def test_no_gold_answer_is_trained_on(compose_own, opt_folder, tmp_path, monkeyp
 def test_wrong_settings_are_refused(compose_own, overrides, message):
     with pytest.raises(ConfigError, match=message):
         checked(compose_own(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("choice", "key"),
+    [
+        ("data/answers=model", "data.answers.max_new_tokens"),
+        ("method=on_policy", "method.max_new_tokens"),
+    ],
+)
+def test_answers_leave_room_for_a_prompt(choice, key, compose_config):
+    config = compose_config("experiment=demo", choice, f"{key}=128")
+    message = rf"^{key}=128 leaves no room for a prompt in data\.max_length=128\."
+    with pytest.raises(ConfigError, match=message):
+        check_answers(config, streamed=False)
+    config = compose_config("experiment=demo", choice, f"{key}=127")
+    check_answers(config, streamed=False)
 
 
 def test_on_policy_continuations_need_room(compose_own):

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.generation.sampling import Sampling
-from unlearning.methods.on_policy import CACHED, STREAMED, OnPolicy
+from unlearning.methods.on_policy import CACHED, MAX_NEW_TOKENS, STREAMED, OnPolicy
 from unlearning.run.config.method import edits_weights, method_class
 
 OF_DATA, OF_MODEL = ("data", "both"), ("model", "both")
@@ -70,6 +70,22 @@ def check_answers(config: DictConfig, streamed: bool, has_answers: bool = True) 
         raise ConfigError(CACHED)
     if samples_on_policy(config) and streamed:
         raise ConfigError(STREAMED)
+    _check_room(config)
+
+
+def _check_room(config: DictConfig) -> None:
+    """Checks that answers of the model leave room for a prompt, which needs no tokenizer."""
+    given = {}
+    if asks_model(config):
+        given["data.answers.max_new_tokens"] = config.data.answers.max_new_tokens
+    if samples_on_policy(config):
+        given["method.max_new_tokens"] = config.method.get("max_new_tokens", MAX_NEW_TOKENS)
+    for key, new in given.items():
+        if new >= config.data.max_length:
+            raise ConfigError(
+                f"{key}={new} leaves no room for a prompt in data.max_length="
+                f"{config.data.max_length}. Lower the first, or raise the second."
+            )
 
 
 def samples_on_policy(config: DictConfig) -> bool:
