@@ -16,7 +16,7 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.layout import Layout
-from unlearning.data.pairs import ListedPairs, NumberedSequence
+from unlearning.data.pairs import ListedPairs, MismatchAnswers, NumberedSequence
 from unlearning.data.stream import ShuffledOrder
 from unlearning.types import Example, TokenizedExample
 
@@ -93,26 +93,19 @@ class RandomData(UnlearningDataModule):
         mismatches = [TokenizedExample((), ids(sizes.mismatch)) for _ in range(self.examples)]
         self.order = ShuffledOrder(self.examples, "forget", self.seed)
         order = ShuffledOrder(self.examples, "retain", self.seed)
-        self.pairs = RandomPairs(
-            self.sequences["retain"], order, mismatches, self.mismatch_per_prompt
-        )
+        self.pairs = ListedPairs(self.sequences["retain"], order)
+        self.mismatches = RandomMismatches(mismatches, self.mismatch_per_prompt)
 
 
-class RandomPairs(ListedPairs):
-    """Retain pairs, and mismatch answers of lengths of their own."""
+class RandomMismatches(MismatchAnswers):
+    """Mismatch answers of lengths of their own."""
 
-    def __init__(
-        self,
-        retain: list[TokenizedExample],
-        order: ShuffledOrder,
-        mismatches: list[TokenizedExample],
-        k: int,
-    ) -> None:
-        self.sequences, self.order, self.others, self.k = retain, order, mismatches, k
+    def __init__(self, answers: list[TokenizedExample], k: int) -> None:
+        self.answers, self.k = answers, k
 
-    def mismatches(self, forget: int, epoch: int) -> list[NumberedSequence]:
-        draw = random.Random(f"{epoch}/{forget}")
-        return [(n, self.others[n]) for n in draw.sample(range(len(self.others)), self.k)]
+    def draw(self, forget: int, epoch: int) -> list[NumberedSequence]:
+        numbers = random.Random(f"{epoch}/{forget}").sample(range(len(self.answers)), self.k)
+        return [(n, self.answers[n]) for n in numbers]
 
 
 def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unlearning.generation.generate import _first_choices
+from unlearning.generation.likelihood import _first_choices
 from unlearning.head.fused import Answers, separable_loss
 from unlearning.head.logits import Head, softcap_slope, softcapped_
 from unlearning.head.quantity import quantity_values

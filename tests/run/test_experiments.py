@@ -86,6 +86,7 @@ def overrides(
             f"model.name_or_path={opt_folder}",
             "data/template=question",
             "data.max_length=100",
+            "layers=all-linear",
             f"classifier.model={bert_folder}",
             f"classifier.train.data.labels=[{','.join(JIGSAW_LABELS)}]",
             "classifier.train.data.max_length=64",

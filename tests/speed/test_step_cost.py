@@ -121,10 +121,10 @@ def test_logits_are_never_held_for_more_than_a_chunk(started, settings):
     assert max(torch.Size(shape).numel() for shape in logits) == 32 * VOCABULARY
 
 
-def test_chunks_of_logits_fit_in_32_mib_on_a_cpu():
+def test_chunks_of_logits_fit_in_32_mib_on_a_cpu_or_are_128():
     for vocabulary in (1009, 50_272, 128_256):
         rows = chunk_rows(torch.empty(vocabulary, 8))
-        assert rows == 32 or rows * vocabulary * 4 <= 2**25
+        assert rows == 128 or rows * vocabulary * 4 <= 2**25
 
 
 def test_no_memory_as_large_as_the_head_is_asked_for_in_a_step(started):
@@ -172,7 +172,7 @@ def test_no_step_waits_for_its_numbers(quiet_trainer, tmp_path, monkeypatch, set
         LossCurve(tmp_path / "losses.csv", flush_every=100),
         KeepCheckpoints(tmp_path, every_n_steps=100, best="train/total"),
         GracefulStop(tmp_path, ""),
-        progress.StageBar("unlearn", refresh_seconds=0),
+        progress.StageProgress("unlearn", refresh_seconds=0),
         counted,
     ]
     module = UnlearningModule(Shape(WIDTH, LAYERS, VOCABULARY).model(), **settings)
