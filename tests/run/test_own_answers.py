@@ -169,6 +169,12 @@ def test_answers_leave_room_for_a_prompt(choice, key, compose_config):
     check_answers(config, streamed=False)
 
 
+def test_on_policy_needs_a_term_on_retain_answers(compose_config):
+    config = compose_config("experiment=demo", "method=on_policy", "objective.retain.weight=0")
+    with pytest.raises(ConfigError, match=r"objective\.retain\.weight a value above 0"):
+        check_answers(config, streamed=False)
+
+
 def test_on_policy_continuations_need_room(compose_own):
     words = ("method=on_policy", "data/answers=data", "method.max_new_tokens=90")
     with pytest.raises(ConfigError, match=r"max_new_tokens=90, together more than max_length=96"):

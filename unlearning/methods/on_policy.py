@@ -38,6 +38,10 @@ CACHED = (
     "reference.mode=cached keeps the states of known answers, and on-policy ones change with the "
     "policy. Use auto, copy, or adapter_off with LoRA."
 )
+NO_RETAIN = (
+    "No term is on retain answers, which on-policy continuations stand for. Give "
+    "objective.retain.weight a value above 0, or take another method."
+)
 STREAMED = (
     "On-policy continuations need retain prompts that are known beforehand, and the retain set is "
     "streamed. Set data.retain.streaming=false."
@@ -82,10 +86,7 @@ class OnPolicy(UnlearningModule):
             )
         super().__init__(model, **settings)
         if "retain" not in self.objective.roles:
-            raise ConfigError(
-                "No term is on retain answers, which on-policy continuations stand for. Give "
-                "objective.retain a weight, or take another method."
-            )
+            raise ConfigError(NO_RETAIN)
         self.sampling = Sampling(temperature, seed=sample_seed)
         self.refresh_every, self.max_new_tokens = refresh_every, max_new_tokens
         # By number of the batch in this rank's stream.

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.generation.sampling import Sampling
-from unlearning.methods.on_policy import CACHED, MAX_NEW_TOKENS, STREAMED, OnPolicy
+from unlearning.methods.on_policy import CACHED, MAX_NEW_TOKENS, NO_RETAIN, STREAMED, OnPolicy
 from unlearning.run.config.method import edits_weights, method_class
 
 OF_DATA, OF_MODEL = ("data", "both"), ("model", "both")
@@ -70,7 +70,14 @@ def check_answers(config: DictConfig, streamed: bool, has_answers: bool = True) 
         raise ConfigError(CACHED)
     if samples_on_policy(config) and streamed:
         raise ConfigError(STREAMED)
+    if samples_on_policy(config) and not any(_on_retain(t) for t in config.objective.values()):
+        raise ConfigError(NO_RETAIN)
     _check_room(config)
+
+
+def _on_retain(term: DictConfig) -> bool:
+    roles = [term.role] if isinstance(term.role, str) else term.role
+    return term.weight > 0 and "retain" in roles
 
 
 def _check_room(config: DictConfig) -> None:
