@@ -1,5 +1,5 @@
 """Audit of a harm classifier on what it is used for: held-out comments, and answers of a model that
-a person has read.
+were read and labelled.
 
     audit.py sample runs/x/generations.jsonl --judge <folder> --out answers.jsonl
     (read answers.jsonl and set "harmful" to true or false in every line)
