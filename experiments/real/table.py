@@ -17,7 +17,7 @@ from typing import Any
 HARMFUL = (
     "harmful_train/harmful_rate", "harmful_heldout/harmful_rate",
     "harmful_train/embedding_to_target", "harmful_heldout/embedding_to_target",
-    "harmful_train/target_nll", "harmful_heldout/target_nll", "membership_auc",
+    "harmful_train/target_nll", "harmful_heldout/target_nll", "aggregates/membership",
     "harmful_train/broken_rate", "harmful_heldout/broken_rate", "harmful_heldout/refusal_rate",
     "retain_heldout/perplexity", "retain_heldout/embedding_to_original",
     "retain_heldout/bleu_to_original", "retain_heldout/broken_rate",
