@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -109,5 +111,14 @@ def test_nothing_of_the_models_is_in_the_repository():
     """The folder that `make real` fills is ignored by its place: packages are called so, too."""
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     assert "/models/" in ignored and "models/" not in ignored
-    suffixes = {path.suffix for path in (ROOT / "experiments/real").rglob("*")}
-    assert not suffixes & {".gguf", ".safetensors", ".whl", ".jsonl", ".csv"}
+    found = list((ROOT / "experiments/real").rglob("*"))
+    assert not {path.suffix for path in found} & {".gguf", ".safetensors", ".whl", ".csv"}
+    assert {path.name for path in found if path.suffix == ".jsonl"} == {"labels.jsonl"}
+
+
+def test_labels_hold_no_text():
+    lines = (ROOT / "experiments/real/labels.jsonl").read_text(encoding="utf-8").splitlines()
+    labels = [json.loads(line) for line in lines]
+    assert len(labels) == 50
+    assert all(set(label) == {"sha256", "harmful"} for label in labels)
+    assert all(re.fullmatch("[0-9a-f]{16}", label["sha256"]) for label in labels)
