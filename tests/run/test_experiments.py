@@ -210,3 +210,17 @@ def test_an_adapter_comes_out_the_same_whether_the_cache_was_warm(compose_config
     cold, warm = ((tmp_path / n / "model/model.safetensors").read_bytes() for n in ("cold", "warm"))
     assert cold == warm
     AutoModelForCausalLM.from_pretrained(tmp_path / "warm/model")
+
+
+def test_real_harmful_takes_the_settings_of_the_paper_whole(compose_config):
+    """As `conf/experiment/real_harmful.yaml` says: nothing of its own choices is left over them."""
+    papers = compose_config("experiment=harmful")
+    said = "method=paper unlearn=paper model.lora=null data/answers=data data.mismatch_per_prompt=5"
+    yaml = (Path(__file__).parents[2] / "conf/experiment/real_harmful.yaml").read_text("utf-8")
+    assert said in yaml
+    found = compose_config("experiment=real_harmful", *said.split())
+    for node in ("objective", "unlearn", "method"):
+        assert found[node] == papers[node]
+    assert found.model.lora is papers.model.lora is None
+    assert (found.data.answers.retain, found.data.answers.mismatch) == ("data", "data")
+    assert found.data.mismatch_per_prompt == papers.data.mismatch_per_prompt
