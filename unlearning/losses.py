@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlearning.quantities import QuantityFunction, TokenQuantity
-from unlearning.ranges import Positive
+from unlearning.ranges import NotNegative, Positive
 
 Reduction = Literal["mean", "sum"]
 Need = Literal["kl", "reference_nll", "hidden", "reference_hidden"] | QuantityFunction
@@ -160,6 +160,29 @@ def bounded_ascent(tokens: TokenLosses, cap: Positive = 10.0) -> Tensor:
             f"bounded_ascent needs a cap above 0 nats, got {cap}; try log(vocabulary)."
         )
     return -tokens.reduce(tokens.nll.clamp(max=cap))
+
+
+@needs("reference_nll")
+def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tensor:
+    """Gradient ascent that stops for a token once it is as unlikely as in the reference model.
+
+    L = -mean(min(nll, reference_nll + margin)). Where the reference never saw the answers
+    (`reference.of=base` of a model that was taught them), margin 0 takes back what it learned and
+    no more: a common word may stay likely. `bounded_ascent` raises every token to one and the same
+    cap, common words too, and breaks the language before it is reached. Not in the paper.
+
+    Raises:
+        ValueError: if no reference ran on this role.
+
+    Examples:
+        >>> nll, reference_nll = torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])
+        >>> tokens = TokenLosses(nll, torch.tensor([0, 0]), 1, reference_nll=reference_nll)
+        >>> ascent_to_reference(tokens)  # -(1 + 3) / 2
+        tensor(-2.)
+    """
+    if tokens.reference_nll is None:
+        raise ValueError("ascent_to_reference needs a reference, and tokens.reference_nll is None.")
+    return -tokens.reduce(tokens.nll.minimum(tokens.reference_nll + margin))
 
 
 @separable_in("nll")
