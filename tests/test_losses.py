@@ -11,6 +11,7 @@ from unlearning import losses
 from unlearning.losses import (
     Reduction,
     TokenLosses,
+    ascent_to_reference,
     bounded_ascent,
     gradient_ascent,
     kl_to_reference,
@@ -63,6 +64,28 @@ def test_bounded_ascent_by_hand_and_no_gradient_above_the_cap():
 def test_bounded_ascent_refuses_a_cap_that_is_none(cap):
     with pytest.raises(ValueError, match="cap above 0"):
         bounded_ascent(tokens_of([1.0], [0]), cap=cap)
+
+
+def test_ascent_to_reference_by_hand_and_no_gradient_past_the_reference():
+    reference_nll = torch.tensor([2.0, 3.0, 5.0, 1.0])
+    tokens = tokens_of([1.0, 30.0, 5.0, 1.5], [0, 0, 1, 1], reference_nll=reference_nll)
+    loss = ascent_to_reference(tokens)
+    assert loss.item() == pytest.approx(-((1 + 3) / 2 + (5 + 1) / 2) / 2)
+    (gradient,) = torch.autograd.grad(loss, tokens.nll)
+    assert gradient.tolist() == [-0.25, 0.0, 0.0, 0.0]  # none at the reference's own value
+    wider = ascent_to_reference(tokens, margin=1.0)
+    assert wider.item() == pytest.approx(-((1 + 4) / 2 + (5 + 1.5) / 2) / 2)
+    (gradient,) = torch.autograd.grad(wider, tokens.nll)
+    assert gradient.tolist() == [-0.25, 0.0, -0.25, -0.25]
+    assert ascent_to_reference(tokens, margin=1e6).item() == gradient_ascent(tokens).item()
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan])
+def test_ascent_to_reference_refuses_a_negative_margin_and_no_reference(margin):
+    with pytest.raises(ValueError, match="margin of 0 nats or more"):
+        ascent_to_reference(tokens_of([1.0], [0], reference_nll=torch.ones(1)), margin=margin)
+    with pytest.raises(ValueError, match="needs a reference"):
+        ascent_to_reference(tokens_of([1.0], [0]))
 
 
 def test_npo_against_its_formula():

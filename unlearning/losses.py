@@ -172,7 +172,7 @@ def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tenso
     cap, common words too, and breaks the language before it is reached. Not in the paper.
 
     Raises:
-        ValueError: if no reference ran on this role.
+        ValueError: if margin is negative, or no reference ran on this role.
 
     Examples:
         >>> nll, reference_nll = torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])
@@ -182,7 +182,10 @@ def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tenso
     """
     if tokens.reference_nll is None:
         raise ValueError("ascent_to_reference needs a reference, and tokens.reference_nll is None.")
-    return -tokens.reduce(tokens.nll.minimum(tokens.reference_nll + margin))
+    if not margin >= 0:
+        raise ValueError(f"ascent_to_reference needs a margin of 0 nats or more, got {margin}.")
+    bound_N = tokens.reference_nll + margin
+    return -tokens.reduce(torch.where(tokens.nll < bound_N, tokens.nll, bound_N))
 
 
 @separable_in("nll")
