@@ -212,6 +212,23 @@ def test_an_adapter_comes_out_the_same_whether_the_cache_was_warm(compose_config
     AutoModelForCausalLM.from_pretrained(tmp_path / "warm/model")
 
 
+def test_real_copyright_takes_another_method_and_other_steps_whole(compose_config):
+    """None of its weights, nor the cap or margin of its forget term, is left over them."""
+    papers = compose_config("experiment=copyright")
+    found = compose_config(
+        "experiment=real_copyright", "book=book.txt", "prose=prose", "method=paper",
+        "unlearn=copyright",
+    )  # fmt: skip
+    for node in ("objective", "unlearn", "method", "reference"):
+        assert found[node] == papers[node]
+
+
+def test_ascent_to_the_reference_is_to_the_model_before_the_teaching(compose_config):
+    found = compose_config("experiment=real_copyright", "book=book.txt", "prose=prose")
+    assert found.objective.forget.options == {"margin": 0.0}
+    assert (found.reference.of, found.callbacks.guard) == ("base", None)
+
+
 def test_real_harmful_takes_the_settings_of_the_paper_whole(compose_config):
     """As `conf/experiment/real_harmful.yaml` says: nothing of its own choices is left over them."""
     papers = compose_config("experiment=harmful")
