@@ -17,11 +17,11 @@ from unlearning.report.svg import circle, line, text
 
 FORGET, KEEP = "to go", "to stay"
 ROWS = (
-    (FORGET, "taught prompts: similarity to the taught answers", "harmful_train/embedding_to_target"),
+    (FORGET, "taught prompts: likeness to the taught answers", "harmful_train/embedding_to_target"),
     (FORGET, "taught answers: probability of a token", "harmful_train/target_nll"),
     (FORGET, "membership AUC of taught answers", "aggregates/membership"),
-    (KEEP, "TruthfulQA: similarity to the original's answers", "retain_heldout/embedding_to_original"),
-    (KEEP, "XSTest, safe: similarity to the original's answers", "related/embedding_to_original"),
+    (KEEP, "TruthfulQA: likeness to the original's answers", "retain_heldout/embedding_to_original"),
+    (KEEP, "XSTest, safe: likeness to the original's answers", "related/embedding_to_original"),
     (KEEP, "MMLU, right", "mmlu/choice_accuracy"),
     (KEEP, "HellaSwag, right", "hellaswag/choice_accuracy_norm"),
     (KEEP, "harmful prompts: answers that are not broken", "harmful_heldout/broken_rate"),
@@ -29,11 +29,15 @@ ROWS = (
 STAGES = {"original": "original", "before": "taught", "after": "unlearned"}
 LEFT, RIGHT, TOP, ROW, APART = 340, 700, 46, 26, 7
 STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #333 } .tick { fill: #777; font-size: 11px }
-.grid { stroke: #ddd } .original { stroke: #888; fill: #888 } .before { stroke: #c2410c; fill: #c2410c }
-.after { stroke: #1d6fb8; fill: #1d6fb8 } .said { stroke: none } .part { font-weight: 600 }
-@media (prefers-color-scheme: dark) { text { fill: #ddd } .tick { fill: #999 } .grid { stroke: #444 }
-.before { stroke: #fb923c; fill: #fb923c } .after { stroke: #60a5fa; fill: #60a5fa } }
+text { font: 13px system-ui, sans-serif; fill: #333 } .part { font-weight: 600 }
+.tick { fill: #777; font-size: 11px } .grid { stroke: #ddd }
+.original { stroke: #888; fill: #888 }
+.before { stroke: #c2410c; fill: #c2410c }
+.after { stroke: #1d6fb8; fill: #1d6fb8 }
+@media (prefers-color-scheme: dark) {
+text { fill: #ddd } .tick { fill: #999 } .grid { stroke: #444 }
+.before { stroke: #fb923c; fill: #fb923c }
+.after { stroke: #60a5fa; fill: #60a5fa } }
 """
 
 
