@@ -167,9 +167,10 @@ def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tenso
     """Gradient ascent that stops for a token once it is as unlikely as in the reference model.
 
     L = -mean(min(nll, reference_nll + margin)). Where the reference never saw the answers
-    (`reference.of=base` of a model that was taught them), margin 0 takes back what it learned and
-    no more: a common word may stay likely. `bounded_ascent` raises every token to one and the same
-    cap, common words too, and breaks the language before it is reached. Not in the paper.
+    (`reference.of=base` of a model that was taught them), margin 0 aims at what it learned and no
+    more: a common word may stay likely, where `bounded_ascent` raises every token to one and the
+    same cap. It is a limit and no target: nothing pulls back a token that other tokens' gradients
+    have carried past it. Not in the paper.
 
     Raises:
         ValueError: if margin is negative, or no reference ran on this role.
