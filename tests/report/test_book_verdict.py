@@ -114,6 +114,14 @@ def test_fine_tuning_cannot_hide_damage(book):
     assert "changed from the original model's by +100.0\xa0%" in verdict.sentence
 
 
+def test_what_the_fine_tuning_alone_did_is_said(book):
+    said = verdicts(book)[RETAIN].sentence
+    assert "The fine-tuning alone had left 31.05." in said  # perplexity
+    assert "The fine-tuning alone had left 31.7." in said  # BLEU
+    del book["before"]["retain_heldout/perplexity"]
+    assert "31.05" not in verdicts(book)[RETAIN].sentence
+
+
 @pytest.mark.parametrize(("after", "ok"), [(0.175, True), (0.18, False)])
 def test_the_continuation_should_still_be_language(after, ok, book):
     """12.5 % of the original model's are broken, and 1.5 % of those that recite the book."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unlearning.report.figures import (
@@ -131,7 +131,8 @@ def perplexity(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     if rise.value is None and before is not None and after is not None and before > 0:
         rise = Figure(number(100 * (after / before - 1)))
     says = f"On {name} the perplexity changed{_from_original(metrics)} by"
-    return judge(rise, limits.max_perplexity_rise, says, "percent", True, at_most=True)
+    check = judge(rise, limits.max_perplexity_rise, says, "percent", True, at_most=True)
+    return _with_teaching(check, metrics, name, "perplexity", "plain")
 
 
 def bleu(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
@@ -139,7 +140,8 @@ def bleu(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     shown = lookup(metrics, "after", name, "bleu_to_original")
     limit = limits.min_bleu_kept if has_book(metrics) else limits.min_bleu
     says = f"On {name} the BLEU of the answers to the original model's is"
-    return judge(shown, limit, says, "bleu", False, at_most=False)
+    check = judge(shown, limit, says, "bleu", False, at_most=False)
+    return _with_teaching(check, metrics, name, "bleu_to_original", "bleu")
 
 
 def broken(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
@@ -163,6 +165,17 @@ def kept_right(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     kept = lookup(metrics, "after", name, "kept_right")
     says = f"On {name} the share of formerly right answers that are still right is"
     return judge(kept, limits.min_kept_right, says, "rate", False, at_most=False)
+
+
+def _with_teaching(
+    check: Check, metrics: Mapping[str, Any], name: str, metric: str, unit: Unit
+) -> Check:
+    """Adds what the teaching alone had left, so that its damage is not taken for unlearning's."""
+    taught = lookup(metrics, "before", name, metric).value
+    if not has_original(metrics) or taught is None:
+        return check
+    left = f"The fine-tuning alone had left {write_number(taught, unit)}."
+    return replace(check, sentence=f"{check.sentence} {left}")
 
 
 def _from_original(metrics: Mapping[str, Any]) -> str:
