@@ -15,6 +15,7 @@ from unlearning.losses import (
     bounded_ascent,
     gradient_ascent,
     kl_to_reference,
+    match_reference,
     nll,
     npo,
     random_mismatch,
@@ -86,6 +87,27 @@ def test_ascent_to_reference_refuses_a_negative_margin_and_no_reference(margin):
         ascent_to_reference(tokens_of([1.0], [0], reference_nll=torch.ones(1)), margin=margin)
     with pytest.raises(ValueError, match="needs a reference"):
         ascent_to_reference(tokens_of([1.0], [0]))
+
+
+def test_match_reference_by_hand_pulls_from_both_sides():
+    reference_nll = torch.tensor([3.0, 1.0, 5.0, 2.5])
+    tokens = tokens_of([1.0, 3.0, 5.0, 2.0], [0, 0, 1, 1], reference_nll=reference_nll)
+    loss = match_reference(tokens)  # 1.5 and 1.5; 0 and 0.5^2 / 2
+    assert loss.item() == pytest.approx((1.5 + (0 + 0.125) / 2) / 2)
+    (gradient,) = torch.autograd.grad(loss, tokens.nll)
+    assert gradient.tolist() == [-0.25, 0.25, 0.0, -0.125]  # up, back, nothing, up more gently
+    with pytest.raises(ValueError, match="needs a reference"):
+        match_reference(tokens_of([1.0], [0]))
+
+
+def test_match_reference_rests_where_ascent_to_reference_does():
+    """Below the reference both climb; past it one has no gradient and the other returns."""
+    reference_nll = torch.tensor([4.0, 4.0])
+    tokens = tokens_of([1.0, 7.0], [0, 0], reference_nll=reference_nll)
+    (limit,) = torch.autograd.grad(ascent_to_reference(tokens), tokens.nll)
+    (target,) = torch.autograd.grad(match_reference(tokens), tokens.nll)
+    assert limit.tolist() == [-0.5, 0.0]
+    assert target.tolist() == [-0.5, 0.5]
 
 
 def test_npo_against_its_formula():

@@ -170,7 +170,7 @@ def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tenso
     (`reference.of=base` of a model that was taught them), margin 0 aims at what it learned and no
     more: a common word may stay likely, where `bounded_ascent` raises every token to one and the
     same cap. It is a limit and no target: nothing pulls back a token that other tokens' gradients
-    have carried past it. Not in the paper.
+    have carried past it; `match_reference` does. Not in the paper.
 
     Raises:
         ValueError: if margin is negative, or no reference ran on this role.
@@ -187,6 +187,29 @@ def ascent_to_reference(tokens: TokenLosses, margin: NotNegative = 0.0) -> Tenso
         raise ValueError(f"ascent_to_reference needs a margin of 0 nats or more, got {margin}.")
     bound_N = tokens.reference_nll + margin
     return -tokens.reduce(torch.where(tokens.nll < bound_N, tokens.nll, bound_N))
+
+
+@needs("reference_nll")
+def match_reference(tokens: TokenLosses) -> Tensor:
+    """Brings each token's NLL to the reference model's, from below and from above.
+
+    L = mean(h(nll - reference_nll)), with Huber's h(d) = d^2 / 2 up to 1 nat and |d| - 1/2 beyond.
+    A token likelier than in the reference is ascended as in `ascent_to_reference`; one that other
+    tokens' gradients have carried past it is pulled back. For a reference that never saw the
+    answers (`reference.of=base`). Not in the paper.
+
+    Raises:
+        ValueError: if no reference ran on this role.
+
+    Examples:
+        >>> nll, reference_nll = torch.tensor([1.0, 5.0]), torch.tensor([1.5, 3.0])
+        >>> tokens = TokenLosses(nll, torch.tensor([0, 0]), 1, reference_nll=reference_nll)
+        >>> match_reference(tokens)  # (0.5^2 / 2 + 2 - 0.5) / 2
+        tensor(0.8125)
+    """
+    if tokens.reference_nll is None:
+        raise ValueError("match_reference needs a reference, and tokens.reference_nll is None.")
+    return tokens.reduce(functional.huber_loss(tokens.nll, tokens.reference_nll, reduction="none"))
 
 
 @separable_in("nll")
