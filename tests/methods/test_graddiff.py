@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from unlearning.methods.graddiff import GRADDIFF_TERMS
 from unlearning.objective import Objective
 
-from .nll_methods import held_to
+from .forget_losses import held_to
 
 
 @pytest.mark.parametrize("layout", ["tree", "padded"])

@@ -11,7 +11,7 @@ from naive import mean_of, token_nlls
 from unlearning.losses import TokenLosses, gradient_ascent
 from unlearning.methods.simnpo import simnpo
 
-from .nll_methods import held_to, slope, tokens_of
+from .forget_losses import held_to, slope, tokens_of
 
 
 def naive(beta, gamma):

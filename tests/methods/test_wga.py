@@ -9,7 +9,7 @@ import pytest
 from unlearning.losses import gradient_ascent
 from unlearning.methods.wga import wga
 
-from .nll_methods import held_to, slope, tokens_of, weighted_ascent
+from .forget_losses import held_to, slope, tokens_of, weighted_ascent
 
 
 @pytest.mark.parametrize("layout", ["tree", "padded"])

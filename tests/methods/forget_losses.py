@@ -1,7 +1,8 @@
-"""What tests of losses of the NLL share: a module in fp64, and the naive value of its terms."""
+"""What the tests of forget losses share: a module in fp64, held to a naive value and gradient."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,26 +16,43 @@ from unlearning.module import UnlearningModule
 
 
 def held_to(
-    naive: Callable[[nn.Module, list[Pair]], Tensor],
+    naive: Callable[..., Tensor],
     forget: dict[str, Any],
     make_model: Callable[..., Any],
     make_data: Callable[..., Any],
     layout: str,
+    reference: bool = False,
 ) -> None:
-    """Checks value and gradient of a forget term, with a retain NLL beside it."""
+    """Checks value and gradient of a forget term, with a retain NLL beside it.
+
+    Args:
+        naive: of the policy and the batch's forget pairs, and with `reference` of that model.
+        forget: the term's loss and options.
+        reference: whether it needs the model before unlearning; the policy has moved away then.
+    """
     retain = {"loss": "unlearning.losses.nll", "role": "retain", "weight": 0.7}
     terms = {"forget": {"role": "forget", "weight": 0.4, **forget}, "retain": retain}
-    module = UnlearningModule(make_model(), terms).double()
+    module = UnlearningModule(make_model(), terms, reference="copy").double()
+    if reference:
+        module.build_reference()
+        before = copy.deepcopy(module.policy)
+        with torch.no_grad():
+            for parameter in module.policy.parameters():
+                parameter.mul_(1.1)
     data = make_data(mismatch_per_prompt=0)
     data.setup()
     data.layout = layout
     batch = data.batch_at(1)
     pairs = {
-        role: [(e.prompt_ids, e.response_ids) for e in map(data.sequences[role].__getitem__, a.examples)]
-        for role, a in batch.answers.items()
-    }  # fmt: skip
+        role: [
+            (data.sequences[role][n].prompt_ids, data.sequences[role][n].response_ids)
+            for n in answers.examples
+        ]
+        for role, answers in batch.answers.items()
+    }
     found = module.loss(batch)
-    expected = naive(module.policy, pairs["forget"])
+    others = (before,) if reference else ()
+    expected = naive(module.policy, pairs["forget"], *others)
     assert found.terms["forget"].item() == pytest.approx(expected.item(), rel=1e-12)
     total = 0.4 * expected + 0.7 * mismatch_loss(module.policy, pairs["retain"])  # the mean NLL
     theirs = gradients(total, module.policy)
