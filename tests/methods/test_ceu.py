@@ -61,13 +61,13 @@ def tokens_of(values, sequence, reduction="mean"):
 
 def test_first_tokens_do_not_count():
     tokens = tokens_of([9.0, 1.0, 9.0, 2.0, 4.0, 9.0], [0, 0, 1, 1, 1, 2])
-    assert place_in_sequence(tokens).tolist() == [0, 1, 0, 1, 2, 0]
+    assert place_in_sequence(tokens.sequence, 3).tolist() == [0, 1, 0, 1, 2, 0]
     assert ceu(tokens).item() == pytest.approx((1 + 3 + 0) / 3)  # the third has no other token
     assert ceu(tokens, skip_first=0).item() == pytest.approx((5 + 5 + 9) / 3)
     summed = tokens_of([9.0, 1.0, 9.0, 2.0, 4.0, 9.0], [0, 0, 1, 1, 1, 2], "sum")
     assert ceu(summed).item() == pytest.approx((1 + 6 + 0) / 3)
     mixed = tokens_of([9.0, 9.0, 1.0, 2.0], [1, 0, 1, 0])
-    assert place_in_sequence(mixed).tolist() == [0, 0, 1, 1]
+    assert place_in_sequence(mixed.sequence, 2).tolist() == [0, 0, 1, 1]
     assert ceu(mixed).item() == pytest.approx(1.5)
 
 

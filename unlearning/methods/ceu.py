@@ -49,18 +49,20 @@ def ceu(tokens: TokenLosses, skip_first: Whole = 1) -> Tensor:
     """
     if skip_first < 0:
         raise ValueError(f"ceu: skip_first={skip_first} must not be negative.")
-    counts_N = (place_in_sequence(tokens) >= skip_first).to(tokens.nll)
+    counts_N = (place_in_sequence(tokens.sequence, tokens.num_sequences) >= skip_first).to(
+        tokens.nll
+    )
     sums_S = tokens.per_sequence(tokens[cross_entropy_without] * counts_N, "sum")
     if tokens.reduction == "sum":
         return reduce_sequences(sums_S)
     return reduce_sequences(sums_S / tokens.per_sequence(counts_N, "sum").clamp(min=1))
 
 
-def place_in_sequence(tokens: TokenLosses) -> Tensor:
+def place_in_sequence(sequence_N: Tensor, num_sequences: int) -> Tensor:
     """Returns each token's place in its answer, [N] from 0; an answer's tokens are in order."""
-    order_N = tokens.sequence.argsort(stable=True)
-    sizes_S = tokens.sequence.bincount(minlength=tokens.num_sequences)
+    order_N = sequence_N.argsort(stable=True)
+    sizes_S = sequence_N.bincount(minlength=num_sequences)
     starts_S = sizes_S.cumsum(0) - sizes_S
     place_N = torch.empty_like(order_N)
     place_N[order_N] = torch.arange(len(order_N), device=order_N.device)
-    return place_N - starts_S[tokens.sequence]
+    return place_N - starts_S[sequence_N]
