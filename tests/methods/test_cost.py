@@ -1,0 +1,81 @@
+"""What a step of each method costs, counted: forwards of policy and reference, logits held."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hydra.utils import get_class
+from speed.counting import Watch
+
+from unlearning.methods.weight_edit import WeightEdit
+from unlearning.models.decoder import unwrap
+from unlearning.run.config.method import build_module
+from unlearning.run.config.overrides import config_folder
+
+METHODS = sorted(path.stem for path in (config_folder() / "method").glob("*.yaml"))
+VOCABULARY, CHUNK = 96, 8
+WIDTH = 32  # rows of the head, transposed
+
+# Forwards of the policy's decoder and of the reference's in a step, where the reference is a copy.
+FORWARDS = {
+    "sam": (3, 1),  # the forget term at two places, the others once
+    **dict.fromkeys(("simnpo", "graddiff", "wga", "satimp", "ceu", "ihl", "me_gd"), (1, 0)),
+}  # fmt: skip
+TINY = {
+    "rmu": ("method.layer=1",),
+    "adaptive_rmu": ("method.layer=1",),
+    "rerouting": ("method.layers=[0,1]",),
+    "jensun": ("method.refusal=[5,7]",),
+}
+
+
+@pytest.fixture
+def stepped(compose_config, make_model, make_data):
+    """Makes a step of a method, and tells what it did."""
+
+    def run(name: str):
+        words = ("reference.mode=copy", "model.lora=null", *TINY.get(name, ()))
+        config = compose_config(f"method={name}", *words)
+        if issubclass(get_class(config.method._target_), WeightEdit):
+            pytest.skip("no unlearning step")
+        module = build_module(config, make_model(), None)
+        module._batch_loss.chunk_size = CHUNK
+        module.build_reference()
+        data = make_data(alternate=["the sky is blue", "in the cold sun"])
+        data.setup()
+        counts = {"policy": 0, "reference": 0}
+
+        def counting(which: str):
+            def count(*_):
+                counts[which] += 1
+
+            return count
+
+        models = {"policy": module.policy}
+        if module.reference is not None:
+            models["reference"] = module.reference._model[0]
+        for which, model in models.items():
+            unwrap(model).get_decoder().register_forward_pre_hook(counting(which))
+        logits: list[int] = []
+
+        def saw(func, args, output) -> None:
+            for tensor in output if isinstance(output, tuple | list) else [output]:
+                if isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (VOCABULARY,):
+                    logits.append(tensor.numel() // VOCABULARY)
+
+        batch = data.batch_at(0)
+        with Watch(saw):
+            if module.rule is None:
+                module.loss(batch).total.backward()
+            else:
+                module.rule.gradient(module.term_gradients(batch))
+        return counts, logits
+
+    return run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_is_one_forward_and_one_of_a_reference_and_holds_a_chunk_of_logits(name, stepped):
+    counts, logits = stepped(name)
+    assert (counts["policy"], counts["reference"]) == FORWARDS.get(name, (1, 1))
+    assert max((rows for rows in logits if rows != WIDTH), default=0) <= CHUNK
