@@ -1,4 +1,4 @@
-"""Where a method has its other answers from, `conf/data/alternate`, and what is said without any."""
+"""Where a method has its other answers from (`conf/data/alternate`), and what is said without."""
 
 from __future__ import annotations
 
