@@ -236,6 +236,15 @@ def test_alternates_by_prompt(make_data, forget_examples):
         make_data(alternate=alternates[1:]).setup()
 
 
+def test_answers_to_other_prompts_are_no_alternates(make_data, forget_examples):
+    """They may be many, and too long for the context: nothing is made of them."""
+    own = [Example(e.prompt, "not five") for e in forget_examples]
+    other = Example("what is " + "two plus " * 60 + "two ?", "five")
+    data = make_data(alternate=[other, *own])
+    data.setup()
+    assert len(data.alternates._tokens) == len(own) and data.truncated["alternate"] == 0
+
+
 def test_a_term_on_alternates_needs_some(make_model, make_data, quiet_trainer):
     terms = {"wanted": {"loss": "unlearning.losses.nll", "role": "alternate"}}
     with pytest.raises(ConfigError, match="term is on alternate answers"):

@@ -55,6 +55,17 @@ def test_related_prompts_have_no_unsafe_answer_in_any_row(source: str) -> None:
     assert responses(source, "related") == {"good one", "good two"}
 
 
+def test_mixed_takes_the_pairs_that_have_a_safe_and_an_unsafe_answer(source: str) -> None:
+    found = {}
+    for answers in ("unsafe", "safe"):
+        data = PKUDataModule(source, answers=answers, mixed=True, fractions=(1, 0, 0))
+        found[answers] = {(e.prompt, e.response) for e in data.examples("train")}
+    assert found["unsafe"] == {("mixed", "mixed bad"), ("Sometimes", "sometimes bad")}
+    assert found["safe"] == {("mixed", "mixed good"), ("Sometimes", "sometimes good")}
+    with pytest.raises(ConfigError, match=r"no related answer .* a safe and an unsafe one"):
+        PKUDataModule(source, answers="related", mixed=True).setup()
+
+
 def test_answers_stay_with_their_prompt(source: str) -> None:
     examples = PKUDataModule(source, fractions=(1, 0, 0)).examples("train")
     assert Example("mixed", "mixed bad") in examples

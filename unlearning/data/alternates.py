@@ -22,7 +22,8 @@ class Alternates:
 
     Args:
         answers: texts that suit every prompt (refusals), or Examples whose prompts are the forget
-            prompts, several for one prompt where there are several answers to it.
+            prompts, several for one prompt where there are several answers to it. Those of other
+            prompts are left out.
         forget: the forget set's training split.
         tokenize: Examples to tokens.
         per_prompt: answers for each prompt.
@@ -40,7 +41,9 @@ class Alternates:
         per_prompt: int = 1,
         seed: int = 0,
     ) -> None:
-        listed = list(dict.fromkeys(answers))
+        prompts = {example.conversation for example in forget}
+        wanted = (a for a in answers if isinstance(a, str) or a.conversation in prompts)
+        listed = list(dict.fromkeys(wanted))
         self.per_prompt, self.seed = per_prompt, seed
         everywhere = [text for text in listed if isinstance(text, str)]
         if everywhere and len(everywhere) < len(listed):

@@ -40,6 +40,8 @@ class PKUDataModule(ExampleDataModule):
         where: which records to take, for example `{category: {animal_abuse: true}}`; see
             `unlearning.data.records.where.RowFilter`. Whether a prompt has an unsafe answer
             anywhere is asked of all of them.
+        mixed: only the answers of records that have both a safe and an unsafe one, so that each
+            unsafe answer has a safe one to the same prompt: forget set and alternate answers.
         settings: see `ExampleDataModule`.
     """
 
@@ -51,6 +53,7 @@ class PKUDataModule(ExampleDataModule):
         config_name: str | None = "default",
         revision: str | None = None,
         where: Mapping[str, Any] | None = None,
+        mixed: bool = False,
         **settings: Unpack[ExampleSettings],
     ) -> None:
         super().__init__(**settings)
@@ -60,6 +63,7 @@ class PKUDataModule(ExampleDataModule):
             )
         self.source = source
         self.answers = answers
+        self.mixed = mixed
         self.records = RecordSource(source, records_split, config_name, revision, where)
 
     def check(self) -> None:
@@ -71,13 +75,16 @@ class PKUDataModule(ExampleDataModule):
         records, rows = list(self.records.everything()), self.records.row_filter()
         examples = [
             example
-            for row, column, record in select_answers(records, self.answers, self.source, rows)
+            for row, column, record in select_answers(
+                records, self.answers, self.source, rows, self.mixed
+            )
             for example in self.example(record["prompt"], record[column], row=row, column=column)
         ]
         if not examples:
             where = self.records.where
             flags = " and ".join(answer_columns(records[0], self.source).values())
             among = f" (of those that where={where} takes)" if where else ""
+            among += " (of records that have a safe and an unsafe one: mixed=true)" * self.mixed
             raise ConfigError(
                 f"{self.source} has no {self.answers} answer among its {len(records)} rows{among}. "
                 f"Look at {flags}, or choose other answers (without related prompts: "
@@ -106,10 +113,10 @@ def answer_columns(present: Iterable[str], where: str) -> dict[str, str]:
 
 
 def select_answers(
-    records: list[Record], answers: Answers, source: str, rows: RowFilter
+    records: list[Record], answers: Answers, source: str, rows: RowFilter, mixed: bool = False
 ) -> Iterator[tuple[int, str, Record]]:
     """Yields (row number from 1, the answer's column, record) of every answer of the wanted kind
-    in a record that the filter takes."""
+    in a record that the filter takes; with `mixed`, one that has both kinds."""
     flags: list[dict[str, bool]] = []
     for row, record in enumerate(records, start=1):
         where = f"{source}, row {row}"
@@ -124,6 +131,8 @@ def select_answers(
     }
     for row, (record, safe) in enumerate(zip(records, flags, strict=True), start=1):
         if not rows.takes(record, f"{source}, row {row}"):
+            continue
+        if mixed and len({*safe.values()}) < 2:
             continue
         if answers == "related" and normalise(str(record["prompt"])) in harmful_prompts:
             continue

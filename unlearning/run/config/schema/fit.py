@@ -81,7 +81,8 @@ def _roles(run: UnlearningRun) -> Iterator[str]:
             yield (
                 f"objective.{name} is on alternate answers, and data.alternate has none: give "
                 'texts, such as data.alternate=["I do not know."], or a data set of the forget '
-                "prompts."
+                "prompts. +data/alternate=refusals brings some texts, and +data/alternate=pku_safe "
+                "the safe answers of PKU-SafeRLHF."
             )
 
 
