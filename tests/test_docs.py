@@ -78,3 +78,11 @@ def test_every_test_that_the_robustness_page_names_exists():
     for file, name in named:
         text = (ROOT / file).read_text(encoding="utf-8")
         assert not name or f"def {name}(" in text, f"{file}::{name}"
+
+
+def test_every_method_is_in_the_table_and_no_other():
+    table = (DOCS / "methods.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+    of_one_model = ("_demo", "_real", "_scratch", "_story", "_book")
+    names = {path.stem for path in (DOCS.parent / "conf/method").glob("*.yaml")}
+    assert sorted(listed) == sorted(n for n in names if not n.endswith(of_one_model))
