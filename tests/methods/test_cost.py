@@ -19,8 +19,10 @@ WIDTH = 32  # rows of the head, transposed
 # Forwards of the policy's decoder and of the reference's in a step, where the reference is a copy.
 FORWARDS = {
     "sam": (3, 1),  # the forget term at two places, the others once
-    **dict.fromkeys(("simnpo", "graddiff", "wga", "satimp", "ceu", "ihl", "me_gd", "idk_nll", "flat"), (1, 0)),
-}  # fmt: skip
+    **dict.fromkeys(
+        ("simnpo", "graddiff", "wga", "satimp", "ceu", "ihl", "me_gd", "idk_nll", "flat"), (1, 0)
+    ),
+}
 TINY = {
     "rmu": ("method.layer=1",),
     "adaptive_rmu": ("method.layer=1",),

@@ -18,6 +18,7 @@ from unlearning.run.config.build import build_data, build_template
 from unlearning.run.output.run_folder import METRICS, REPORT
 from unlearning.run.pipeline import effective_config, run
 from unlearning.run.stages.facts import fingerprints
+from unlearning.run.stages.unlearn import mismatch_per_prompt
 
 from .small import checked
 
@@ -28,6 +29,13 @@ METHODS = {
     "sam": ("method=sam",),
     "rmu": ("method=rmu", "method.layer=2", "method.scale=2.0"),
     "task_vector": ("method=task_vector", "method.tuning.learning_rate=1e-3"),
+    "simnpo": ("method=simnpo",),
+    "ceu": ("method=ceu",),
+    "undial": ("method=undial",),
+    "jensun": ("method=jensun",),
+    "idk_dpo": ("method=idk_dpo",),
+    "kto": ("method=kto",),
+    "rerouting": ("method=rerouting", "method.layers=[0,1]"),
 }
 
 
@@ -215,3 +223,21 @@ def test_alternates_are_looked_at_before_anything_and_are_part_of_a_runs_data(co
     assert found[0].keys() >= {"forget", "retain", "alternate"}
     assert found[0]["alternate"] != found[1]["alternate"]
     assert found[0]["forget"] == found[1]["forget"]
+
+
+@pytest.mark.parametrize(
+    ("words", "drawn"),
+    [
+        ((), 5),
+        (("objective.mismatch.weight=0",), 0),
+        (("method=graddiff",), 0),
+        (("method=rmu",), 0),
+        (("method=kto",), 1),
+    ],
+)
+def test_mismatch_answers_are_drawn_where_a_term_is_on_them(words, drawn, compose_config):
+    """Each would be a branch of every forward, computed for nothing."""
+    config = compose_config("experiment=demo", *words)
+    if not words:
+        assert config.data.mismatch_per_prompt == drawn
+    assert mismatch_per_prompt(config) == drawn
