@@ -31,8 +31,8 @@ class Goal:
         words = text.split()
         if len(words) != 2 or words[0] not in DIRECTIONS:
             raise ConfigError(
-                f"hydra.sweeper.forget={text!r} must be 'minimize <path>' or 'maximize <path>', the "
-                "path leading into metrics.json: minimize after.harmful_validation/harmful_rate."
+                f"hydra.sweeper.forget={text!r} must be 'minimize <path>' or 'maximize <path>', "
+                "the path leading into metrics.json: minimize after.harmful_validation/harmful_rate."
             )
         return cls(*words)
 

@@ -79,7 +79,7 @@ def read_study(folder: Path) -> Study:
     try:
         found = read_json(path)["study"]
         return Study(
-            space={str(m): {str(k): str(v) for k, v in s.items()} for m, s in found["space"].items()},
+            space={str(method): _texts(words) for method, words in found["space"].items()},
             n_trials=int(found["n_trials"]),
             seed=int(found["seed"]),
             seeds=tuple(map(int, found["seeds"])),
@@ -94,3 +94,7 @@ def read_study(folder: Path) -> Study:
             f"{path} cannot be read: {error!r}. Was it edited? Moved away, it is written again by "
             f"unlearn -m sweep.resume={folder}."
         ) from error
+
+
+def _texts(words: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in words.items()}

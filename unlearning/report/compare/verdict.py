@@ -77,12 +77,8 @@ def verdict(
 
 
 def _most(method: str, main: Sequence[Measure], means: Means) -> str:
-    goal, *costs = main
-    most = "the most" if goal.more_is_better else "the least"
-    told = [_figure(measure, means[method, measure.key]) for measure in costs]
-    cost = f", at {', '.join(told)}" if told else ""
-    figure = _figure(goal, means[method, goal.key])
-    return f"{method} forgot most within the budget, {most} {figure}{cost}."
+    figures = "; ".join(_figure(measure, means[method, measure.key]) for measure in main)
+    return f"{method} forgot most of those within the budget: {figures}."
 
 
 def _against(
@@ -104,9 +100,7 @@ def _against(
     return said
 
 
-def _past(
-    study: Study, arms: Sequence[Arm], main: Sequence[Measure], means: Means
-) -> list[str]:
+def _past(study: Study, arms: Sequence[Arm], main: Sequence[Measure], means: Means) -> list[str]:
     """Says which settings were within the budget on the validation prompts and are not here."""
     said = []
     for limit, measure in zip(study.budget, main[1:], strict=True):

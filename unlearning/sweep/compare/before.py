@@ -88,7 +88,9 @@ def _check_counts(sweeper: DictConfig) -> None:
     for key in ("n_trials", "seeds"):
         value = sweeper[key]
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-            raise ConfigError(f"hydra.sweeper.{key}={value!r} must be a whole number of at least 1.")
+            raise ConfigError(
+                f"hydra.sweeper.{key}={value!r} must be a whole number of at least 1."
+            )
 
 
 def _methods(context: HydraContext, sweeper: DictConfig) -> list[str]:
@@ -104,15 +106,11 @@ def _methods(context: HydraContext, sweeper: DictConfig) -> list[str]:
     return methods
 
 
-def _check_choice(
-    context: HydraContext, group: str, names: Sequence[str], where: str
-) -> None:
+def _check_choice(context: HydraContext, group: str, names: Sequence[str], where: str) -> None:
     known = context.config_loader.get_group_options(group)
     for name in names:
         if name not in known:
-            raise ConfigError(
-                f"{where}: there is no {group}={name}; there is {', '.join(known)}."
-            )
+            raise ConfigError(f"{where}: there is no {group}={name}; there is {', '.join(known)}.")
 
 
 def _check_words(arguments: Sequence[str], space: Space) -> None:
@@ -152,8 +150,9 @@ def _composed(
     except (HydraException, OmegaConfBaseException) as error:
         key = next((k for k in map(key_of, words) if k in str(error)), "<key>")
         raise ConfigError(
-            f"{method} with {' '.join(words)}: {' '.join(str(error).split())} If {method} has no "
-            f"such key, take it out of its search: hydra.sweeper.own: {{{method}: {{{key}: null}}}}."
+            f"{method} with {' '.join(words)}: {' '.join(str(error).split())} If {method} has "
+            f"no such key, take it out of its search in hydra.sweeper.own: {{{method}: {{{key}: "
+            "null}}."
         ) from error
     except ConfigError as error:
         raise ConfigError(f"{method} with {' '.join(words)}: {error}") from error

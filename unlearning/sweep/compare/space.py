@@ -50,14 +50,14 @@ def ends(words: Mapping[str, str]) -> list[list[str]]:
     """Returns two settings at the ends of the ranges, for a look at the configuration there."""
     low, high = [], []
     for override in parsed(words):
-        first = last = override.get_value_element_as_str()
-        if override.is_sweep_override():
-            if override.is_interval_sweep():
-                value: Any = override.value()
-                first, last = str(value.start), str(value.end)
-            else:
-                choices = list(override.sweep_string_iterator())
-                first, last = choices[0], choices[-1]
+        value: Any = override.value()
+        if override.is_interval_sweep():
+            first, last = str(value.start), str(value.end)
+        elif override.is_sweep_override():
+            choices = list(override.sweep_string_iterator())
+            first, last = choices[0], choices[-1]
+        else:
+            first = last = override.get_value_element_as_str()
         low.append(f"{override.get_key_element()}={first}")
         high.append(f"{override.get_key_element()}={last}")
     return [low, high]

@@ -55,7 +55,7 @@ class Compare(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra."""
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.context, self.task, self.composed = hydra_context, task_function, config
         self.folder = Path(str(config.hydra.sweep.dir))
 
     def sweep(self, arguments: list[str]) -> None:
@@ -67,7 +67,7 @@ class Compare(Sweeper):
         """
         goal = Goal.parse(str(self.goal_text))
         budget = tuple(Limit.parse(str(text)) for text in self.budget_texts)
-        study = checked_study(self.context, self.config, arguments, goal, budget)
+        study = checked_study(self.context, self.composed, arguments, goal, budget)
         before = told_before(self.folder)
         write_study(self.folder, study)
         for number, method in enumerate(study.methods, 1):
@@ -90,7 +90,7 @@ class Compare(Sweeper):
             params=dict(study.space[method]),  # type: ignore[arg-type]
             n_jobs=self.n_jobs,
         )
-        search.setup(hydra_context=self.context, task_function=self.task, config=self.config)
+        search.setup(hydra_context=self.context, task_function=self.task, config=self.composed)
         search.sweep(trial_words(arguments, method, study.validation, study.seed))
         # Hydra's plugin leaves what it found, of one method alone; the studies have all of it.
         (self.folder / "optimization_results.yaml").unlink(missing_ok=True)
@@ -102,10 +102,10 @@ class Compare(Sweeper):
         if finished and arm.picked is None:
             paths = ", ".join([study.goal.path, *(limit.path for limit in study.budget)])
             raise ConfigError(
-                f"None of the {len(finished)} finished trials of {method} has all of {paths} in its "
-                f"metrics.json (the first is {self.folder / finished[0].name}), so that none can be "
-                "picked. Correct hydra.sweeper.forget and hydra.sweeper.budget in a new comparison: "
-                "kept results are used again."
+                f"None of the {len(finished)} finished trials of {method} has all of {paths} in "
+                f"its metrics.json (the first is {self.folder / finished[0].name}), so that none "
+                "can be picked. Correct hydra.sweeper.forget and hydra.sweeper.budget in a new "
+                "comparison: kept results are used again."
             )
 
     def _test(self, study: Study, arguments: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ class Compare(Sweeper):
         if jobs:
             tell(f"Test: {', '.join(methods)}, {len(study.seeds)} seed(s) each")
             launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=self.context, task_function=self.task, config=self.config
+                hydra_context=self.context, task_function=self.task, config=self.composed
             )
             launcher.launch(jobs, initial_job_idx=0)
 
@@ -132,5 +132,3 @@ class Compare(Sweeper):
 
 def _objective(limit: Limit) -> str:
     return f"{'minimize' if limit.sign == '<=' else 'maximize'} {limit.path}"
-
-

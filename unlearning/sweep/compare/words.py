@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from unlearning.sweep.words import key_of
 
 
-def trial_words(
-    arguments: Sequence[str], method: str, validation: str, seed: int
-) -> list[str]:
+def trial_words(arguments: Sequence[str], method: str, validation: str, seed: int) -> list[str]:
     """Returns the words of a method's trials, to which a search adds what it tries.
 
     What the user chose for the evaluation is for the test.
