@@ -80,7 +80,8 @@ def picture(results: Results, cost: Measure, bound: float) -> Markup | None:
     parts.append(svg.line(x(bound), _TOP, x(bound), _BOTTOM, "budget", "the budget"))
     parts.append(svg.path(_staircase(best, x, y), "front-line"))
     for mark in sorted(marks, key=lambda m: (m.picked, m in best)):  # the picked ones on top
-        parts.append(_drawn(mark, mark in best, x, y, goal, cost))
+        parts.append(_drawn(mark, mark in best, x, y, _told(mark, goal, cost)))
+    parts += _names([mark for mark in marks if mark.picked], x, y)
     said = f"{goal.label} against {cost.in_words}, {len(marks)} trials. "
     said += " ".join(_told(mark, goal, cost) + "." for mark in marks if mark.picked)
     return svg.picture(parts, WIDTH, HEIGHT, said)
@@ -117,18 +118,29 @@ def _staircase(best: Sequence[Mark], x: Axis, y: Axis) -> list[tuple[float, floa
     return points
 
 
-def _drawn(mark: Mark, on_front: bool, x: Axis, y: Axis, goal: Measure, cost: Measure) -> Markup:
+def _drawn(mark: Mark, on_front: bool, x: Axis, y: Axis, told: str) -> Markup:
     across, down = x(mark.x), y(mark.y)
-    parts = [svg.circle(across, down, 5.0 if mark.picked else 3.5, "dot", _told(mark, goal, cost))]
+    parts = [svg.circle(across, down, 5.0 if mark.picked else 3.5, "dot", told)]
     if mark.picked:
-        left = across > (_LEFT + _RIGHT) / 2
         parts.append(svg.circle(across, down, 9.0, "ring"))
-        parts.append(svg.text(
-            across + (-13 if left else 13), down + 4, mark.method, "letter",
-            "end" if left else "start",
-        ))  # fmt: skip
     style = f"trial m{mark.number % COLOURS}{' front' if on_front else ''}"
     return svg.group(parts, style + (" picked" if mark.picked else ""), int(mark.job.name))
+
+
+def _names(picked: Sequence[Mark], x: Axis, y: Axis) -> list[Markup]:
+    """Writes the methods beside their picked trials, one below another where these are close."""
+    parts: list[Markup] = []
+    written: list[tuple[float, float]] = []
+    for mark in sorted(picked, key=lambda m: y(m.y)):
+        across, down = x(mark.x), y(mark.y) + 4
+        while any(abs(across - a) < 120 and abs(down - b) < 14 for a, b in written):
+            down += 14
+        written.append((across, down))
+        left = across > (_LEFT + _RIGHT) / 2
+        side, anchor = (-13, "end") if left else (13, "start")
+        style = f"letter m{mark.number % COLOURS}"
+        parts.append(svg.text(across + side, down, mark.method, style, anchor))
+    return parts
 
 
 def _told(mark: Mark, goal: Measure, cost: Measure) -> str:

@@ -32,7 +32,8 @@ class Goal:
         if len(words) != 2 or words[0] not in DIRECTIONS:
             raise ConfigError(
                 f"hydra.sweeper.forget={text!r} must be 'minimize <path>' or 'maximize <path>', "
-                "the path leading into metrics.json: minimize after.harmful_validation/harmful_rate."
+                "the path leading into metrics.json: minimize "
+                "after.harmful_validation/harmful_rate."
             )
         return cls(*words)
 
