@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -16,7 +15,7 @@ from unlearning.report.compare.rule import Goal, Limit
 from unlearning.report.compare.study import Study
 from unlearning.run.config.schema import check_schema
 from unlearning.sweep.compare.fair import check_apart, check_path, check_same
-from unlearning.sweep.compare.space import Space, ends, find_space
+from unlearning.sweep.compare.space import Space, ends, find_space, split
 from unlearning.sweep.compare.words import test_words, trial_words
 from unlearning.sweep.plugins import MODULE
 from unlearning.sweep.words import key_of
@@ -40,10 +39,9 @@ def checked_study(
     methods = _methods(context, sweeper)
     validation = str(sweeper.validation)
     _check_choice(context, "evaluation", [validation], "hydra.sweeper.validation")
-    space = find_space(sweeper, methods)
+    space = find_space(sweeper, methods, arguments)
     _check_words(arguments, space)
-    typed = {key_of(word): word.partition("=")[2] for word in arguments}
-    space = {m: {k: typed.get(k, v) for k, v in words.items()} for m, words in space.items()}
+    arguments, _ = split(arguments)
     seed = int(config.seed)
     trials: dict[str, DictConfig] = {}
     for method in methods:
@@ -115,22 +113,15 @@ def _check_choice(context: HydraContext, group: str, names: Sequence[str], where
 
 def _check_words(arguments: Sequence[str], space: Space) -> None:
     """Refuses words that say what the comparison itself says."""
-    for override in OverridesParser.create().parse_overrides(list(arguments)):
-        word = override.input_line
-        if override.key_or_group == "method":
-            raise ConfigError(f"{word}: the methods are those of hydra.sweeper.methods.")
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"{word}: a comparison takes ranges from hydra.sweeper.params and "
-                "hydra.sweeper.own, and the tests have the hydra.sweeper.seeds seeds after that of "
-                "the trials."
-            )
-    for method, words in space.items():
+    if typed := [word for word in arguments if key_of(word) == "method"]:
+        raise ConfigError(f"{typed[0]}: the methods are those of hydra.sweeper.methods.")
+    for words in space.values():
         for key in words:
             if key in ("seed", "method", "evaluation") or key.startswith("evaluation."):
                 raise ConfigError(
-                    f"hydra.sweeper: {key} of {method} is no part of a method; the comparison sets "
-                    "it, the same for all."
+                    f"{key}={words[key]}: it is no part of a method. The comparison sets it, the "
+                    "same for all: hydra.sweeper.methods, hydra.sweeper.validation and, of the "
+                    "tests, the hydra.sweeper.seeds seeds after that of the trials."
                 )
 
 

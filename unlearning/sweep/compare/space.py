@@ -12,25 +12,33 @@ from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
 from unlearning.nested import leaves
+from unlearning.sweep.words import key_of
 
 Space = dict[str, dict[str, str]]
 """Method -> key -> its value in Hydra's words: one, or a range to search."""
 
 
-def find_space(sweeper: DictConfig, methods: Sequence[str]) -> Space:
+def find_space(sweeper: DictConfig, methods: Sequence[str], arguments: Sequence[str] = ()) -> Space:
     """Returns for each method `params` with its part of `own` in their place; null takes out.
+
+    A range on the command line takes the place of that in `params`, a value that of all.
 
     Args:
         sweeper: `hydra.sweeper`.
+        arguments: the command line.
 
     Raises:
         ConfigError: a value does not parse, or nothing is left to search.
     """
     common = _words(sweeper.get("params") or {}, "params")
     own = sweeper.get("own") or {}
+    fixed, ranges = split(arguments)
+    common |= {key_of(word): word.partition("=")[2] for word in ranges}
+    typed = {key_of(word): word.partition("=")[2] for word in fixed}
     space = {}
     for method in methods:
         words = {**common, **_words(own.get(method) or {}, f"own.{method}")}
+        words = {key: typed.get(key, value) for key, value in words.items()}
         space[method] = {key: value for key, value in words.items() if value is not None}
         if not any(override.is_sweep_override() for override in parsed(space[method])):
             raise ConfigError(
@@ -39,6 +47,14 @@ def find_space(sweeper: DictConfig, methods: Sequence[str]) -> Space:
                 "method out."
             )
     return {method: dict(words) for method, words in space.items()}  # type: ignore[arg-type]
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the words that give a value, and those that give a range or several values."""
+    words: tuple[list[str], list[str]] = [], []
+    for override in OverridesParser.create().parse_overrides(list(arguments)):
+        words[override.is_sweep_override()].append(str(override.input_line))
+    return words
 
 
 def parsed(words: Mapping[str, str | None]) -> list[Override]:

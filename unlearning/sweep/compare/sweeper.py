@@ -20,6 +20,7 @@ from unlearning.report.compare.study import Study
 from unlearning.report.sweep.folder import read_sweep_folder
 from unlearning.sweep.compare.before import checked_study
 from unlearning.sweep.compare.record import told_before, write_study
+from unlearning.sweep.compare.space import split
 from unlearning.sweep.compare.words import test_words, trial_words
 from unlearning.sweep.messages import tell
 from unlearning.sweep.search import Search
@@ -68,6 +69,7 @@ class Compare(Sweeper):
         goal = Goal.parse(str(self.goal_text))
         budget = tuple(Limit.parse(str(text)) for text in self.budget_texts)
         study = checked_study(self.context, self.composed, arguments, goal, budget)
+        arguments, _ = split(arguments)
         before = told_before(self.folder)
         write_study(self.folder, study)
         for number, method in enumerate(study.methods, 1):
