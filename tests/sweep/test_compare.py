@@ -54,8 +54,8 @@ def told_to(sweep: Path, method: str) -> int:
 def test_every_method_has_the_same_trials_steps_and_seeds(runs, capsys):
     command = [
         *COMPARE, "hydra.sweeper.methods=[paper,npo,task_vector]", "hydra.sweeper.n_trials=3",
-        "unlearn.max_steps=40", LEFT_OUT, "+hydra.sweeper.own.npo.objective.forget.options.beta=0.2",
-        "unlearn.learning_rate=interval(1e-4,1e-3)", "seed=5",
+        "+hydra.sweeper.own.npo.objective.forget.options.beta=0.2", LEFT_OUT, "seed=5",
+        "unlearn.max_steps=40", "unlearn.learning_rate=interval(1e-4,1e-3)",
     ]  # fmt: skip
     assert multirun(command) == 0
     trials, tests = parts(runs / "s")
@@ -203,7 +203,10 @@ def test_a_path_that_no_trial_has_ends_it_after_one_method(runs, capsys):
         (["+hydra.sweeper.own.npo.evaluation.max_new_tokens=9"], "it is no part of a method"),
         (["+hydra.sweeper.own.npo.unlearn.max_steps=9"], "unlearn.max_steps is 9 for npo and 150"),
         (["+hydra.sweeper.own.nope.method.x=9"], "hydra.sweeper.own: there is no method=nope"),
-        (["unlearn.learning_rate=1e-4", "objective.retain.weight=1"], "nothing to search for paper"),
+        (
+            ["unlearn.learning_rate=1e-4", "objective.retain.weight=1"],
+            "nothing to search for paper",
+        ),
         (["unlearn.learning_rate=interval(-1,1)"], "paper with .*unlearn.learning_rate"),
         (["hydra.sweeper.methods=[npo,rmu]"], "rmu with .*layer"),
         (["sweep.objectives=[x]"], "leave out sweep.objectives"),

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 
-from unlearning.report.compare import read_results  # noqa: E402
-from unlearning.sweep import multirun  # noqa: E402
+from unlearning.report.compare import read_results
+from unlearning.sweep import multirun
 
 
 def asked(run: Path) -> set[str]:

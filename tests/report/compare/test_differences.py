@@ -47,11 +47,15 @@ def test_methods_are_paired_by_seed(tmp_path):
     """Seeds scatter by .2, and the difference under each of them is .05 to a hair."""
     one = [(0.1, 1.0), (0.3, 1.1), (0.5, 1.2)]
     other = [(0.151, 1.2), (0.35, 0.9), (0.549, 1.2)]
-    apart = write_comparison_folder(tmp_path / "a", {"paper": (TRIALS, one), "npo": (TRIALS, other)})
+    apart = write_comparison_folder(
+        tmp_path / "a", {"paper": (TRIALS, one), "npo": (TRIALS, other)}
+    )
     assert differs(apart) == {("paper", "npo"): True}
     assert differs(apart, "perplexity_rise") == {("paper", "npo"): False}
     turned = [other[1], other[2], other[0]]  # the same figures under other seeds
-    mixed = write_comparison_folder(tmp_path / "b", {"paper": (TRIALS, one), "npo": (TRIALS, turned)})
+    mixed = write_comparison_folder(
+        tmp_path / "b", {"paper": (TRIALS, one), "npo": (TRIALS, turned)}
+    )
     assert differs(mixed) == {("paper", "npo"): False}
 
 
