@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -78,3 +79,12 @@ def test_unlearn_report_writes_it_again(tmp_path, monkeypatch, capsys):
     main()
     assert capsys.readouterr().out.strip() == str(tmp_path / "comparison.html")
     assert (tmp_path / "comparison.html").is_file() and not (tmp_path / "sweep.html").exists()
+
+
+def test_a_method_without_steps_says_so(tmp_path):
+    folder = compared(tmp_path)
+    for job in read_results(folder).arms[2].trials[:2]:
+        edited = {**job.metrics, "steps": 0}
+        (job.folder / "metrics.json").write_text(json.dumps(edited), encoding="utf-8")
+    found = rows(write_comparison(folder).read_text(encoding="utf-8"), "methods")
+    assert ["no unlearning steps" in row for row in found] == [False, False, True]

@@ -9,6 +9,7 @@ from unlearning.report.compare.paths import figure_at
 from unlearning.report.compare.rule import Pick, Trial, pick
 from unlearning.report.compare.study import Study
 from unlearning.report.ending import REVERTED
+from unlearning.report.figures import number
 from unlearning.report.sweep.folder import Job
 from unlearning.report.sweep.words import parse
 
@@ -44,13 +45,19 @@ class Arm:
         return [seed for seed, job in sorted(self.tests.items()) if job.status == REVERTED]
 
     @property
+    def without_steps(self) -> bool:
+        """Whether the method edits weights and takes no unlearning step."""
+        steps = [number(job.metrics.get("steps")) for job in self.trials if job.metrics]
+        return bool(steps) and all(count == 0 for count in steps)
+
+    @property
     def tested(self) -> bool:
         """Whether every seed has figures."""
         return self.picked is not None and len(self.runs) == self.wanted
 
-    def job(self, number: int) -> Job:
+    def job(self, name: int) -> Job:
         """Returns a trial by its job's number."""
-        return next(job for job in self.trials if job.name == str(number))
+        return next(job for job in self.trials if job.name == str(name))
 
 
 def find_arms(study: Study, jobs: Sequence[Job]) -> list[Arm]:
