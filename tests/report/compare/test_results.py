@@ -129,3 +129,9 @@ def test_a_record_that_was_edited_is_named(tmp_path):
     (compared(tmp_path) / "comparison.json").write_text('{"study": {"space": {}}}')
     with pytest.raises(ConfigError, match=r"comparison.json cannot be read.*Was it edited"):
         read_results(tmp_path)
+
+
+def test_a_trial_never_stands_for_a_test(tmp_path):
+    """Not even where its seed is one of theirs."""
+    arm = read_results(compared(tmp_path, seeds=[0, 1, 2])).arms[0]
+    assert sorted(arm.tests) == [1, 2] and not arm.tested
