@@ -168,6 +168,7 @@ def _start(config: DictConfig, folder: Path, resume: bool, composed: bool = Fals
 
 def _report(arguments: list[str]) -> int:
     from unlearning.report import write_report
+    from unlearning.report.compare import is_comparison, write_comparison
     from unlearning.report.sweep import is_sweep_folder, write_sweep_report
 
     if set(arguments) & set(HELP):
@@ -179,7 +180,10 @@ def _report(arguments: list[str]) -> int:
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder. Give one of a run or a sweep.")
     try:
-        print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
+        if is_comparison(folder):
+            print(write_comparison(folder))
+        else:
+            print(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
     except OSError as error:
         raise ConfigError(f"The report of {folder} cannot be written: {error}.") from error
     return 0

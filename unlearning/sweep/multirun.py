@@ -15,11 +15,13 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearning.errors import BAD_INPUT, FAILED, INTERRUPTED, PREEMPTED, ConfigError
+from unlearning.report.compare import is_comparison
 from unlearning.report.sweep import write_sweep_report
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.hydra_node import check_hydra
 from unlearning.run.config.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
+from unlearning.sweep.compare.summary import sum_up_comparison
 from unlearning.sweep.job import InProcess, JobFailedError
 from unlearning.sweep.launcher import SweepStoppedError
 from unlearning.sweep.messages import tell
@@ -145,6 +147,8 @@ def _sum_up(folder: Path, swept: Sequence[str], searches: bool) -> int:
         name = label(job.overrides, swept)
         tell(f"  job {number} {job.status} (exit code {job.exit_code}), see {log}{_after(name)}")
     if any(map(sweep.has_finished, sweep.jobs)):  # with validate=true there is nothing to report
+        if is_comparison(folder):
+            return sum_up_comparison(folder)
         tell(f"Report: {write_sweep_report(folder)}")
     if left:
         tell(f"To run them again: unlearn -m sweep.resume={shlex.quote(str(folder))}")

@@ -1,4 +1,4 @@
-"""Registers the launcher and the search with Hydra."""
+"""Registers the launcher, the search and the comparison with Hydra."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ MODULE = "hydra_plugins.unlearning"
 
 
 def register_plugins(sweeper: str) -> None:
-    """Registers the launcher, and the search only where it is asked for, since it loads Optuna.
+    """Registers the launcher, and of the sweepers the one that is asked for, since it loads Optuna.
 
     Args:
         sweeper: `hydra.sweeper._target_`.
     """
     _register(ProcessLauncher)
-    if sweeper == f"{MODULE}.Search":
+    if sweeper in (f"{MODULE}.Search", f"{MODULE}.Compare"):
         with warnings.catch_warnings():
             # SQLAlchemy 1.4, the newest that this Optuna takes, speaks of SQLAlchemy 2.
             warnings.simplefilter("ignore", DeprecationWarning)
+            from unlearning.sweep.compare.sweeper import Compare
             from unlearning.sweep.search import Search
 
         _register(Search)
+        _register(Compare)
 
 
 def _register(plugin: type[Plugin]) -> None:

@@ -94,6 +94,11 @@ class Search(OptunaSweeper):
             if any(trial.state == TrialState.COMPLETE for trial in self._trials()):
                 raise
 
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, those of earlier starts included."""
+        return sum(_counts(trial) for trial in self._trials())
+
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         names = [s.study_name for s in optuna.get_all_study_summaries(self.storage)]
         if self.study_name not in names:
@@ -118,6 +123,8 @@ class Search(OptunaSweeper):
         if isinstance(self.sweeper.sampler, BaseSampler):
             # With its seed it would propose the first trials again, which have been run.
             self.sweeper.sampler.reseed_rng()
-        return sum(
-            trial.state.is_finished() and STOPPED not in trial.user_attrs for trial in trials
-        )
+        return sum(map(_counts, trials))
+
+
+def _counts(trial: optuna.trial.FrozenTrial) -> bool:
+    return trial.state.is_finished() and STOPPED not in trial.user_attrs

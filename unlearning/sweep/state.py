@@ -12,7 +12,9 @@ from pathlib import Path
 from unlearning.errors import ConfigError
 from unlearning.files.atomic import write_json
 from unlearning.files.locks import take
+from unlearning.files.made import RECORD as RECORD_OF_MADE
 from unlearning.files.parsing import read_json
+from unlearning.report.compare.study import RECORD as RECORD_OF_COMPARISON
 from unlearning.report.ending import REVERTED
 from unlearning.run.output.run_folder import foreign
 from unlearning.version import __version__
@@ -160,7 +162,8 @@ def forget_empty(folder: Path) -> None:
     """Removes a sweep that never had a job, so that the next attempt finds the folder as it was."""
     if Sweep.load(folder).jobs:
         return
-    for name in (FILE, LOCK, RECORD_OF_HYDRA, "study.db"):  # the last is a search's
+    # The last three are of a search or a comparison.
+    for name in (FILE, LOCK, RECORD_OF_HYDRA, "study.db", RECORD_OF_COMPARISON, RECORD_OF_MADE):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

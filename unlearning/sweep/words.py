@@ -10,9 +10,10 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.nested import leaves
 from unlearning.run.config.flags import MULTIRUN
 from unlearning.run.config.overrides import searched
 
@@ -20,7 +21,7 @@ SWEEP = "sweep."  # the sweep's own node: no part of what a job is
 # May change from one start of a sweep to the next: how the jobs are run, not which ones.
 LAUNCHING = (
     "hydra/launcher", "hydra.launcher.", "hydra.sweep.dir", "hydra.sweeper.n_trials",
-    "hydra.sweeper.n_jobs", "sweep.objectives", "sweep.name",
+    "hydra.sweeper.n_jobs", "hydra.sweeper.seeds", "sweep.objectives", "sweep.name",
 )  # fmt: skip
 OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper",
                 "hydra.sweep.", "hydra.run.", "hydra.mode")  # fmt: skip
@@ -104,7 +105,16 @@ def swept_keys(words: Sequence[str], config: DictConfig) -> list[str]:
     parsed = OverridesParser.create().parse_overrides(list(words))
     over = [o.key_or_group for o in (*parsed, *searched(config)) if o.is_sweep_override()]
     fixed = {o.key_or_group for o in parsed if not o.is_sweep_override()}
-    return [key for key in dict.fromkeys(over) if key not in fixed]
+    return [key for key in dict.fromkeys([*over, *_compared(config)]) if key not in fixed]
+
+
+def _compared(config: DictConfig) -> list[str]:
+    """Returns what differs from job to job of a comparison beside what all methods search."""
+    if "methods" not in config.hydra.sweeper:
+        return []
+    plain = OmegaConf.to_container(config.hydra.sweeper.get("own") or OmegaConf.create())
+    own = [key for words in plain.values() for key, _ in leaves(words or {}, lists=False)]  # type: ignore[union-attr]
+    return ["method", *own, "seed"]
 
 
 def label(overrides: Sequence[str], swept: Sequence[str]) -> str:

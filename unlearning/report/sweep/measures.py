@@ -156,7 +156,7 @@ BROKEN = Measure(
 MEASURES = (HARM, BOOK, RISE, ALIKE, BROKEN)
 
 
-_BOUNDS = {"rate": (0.0, 1.0), "bleu": (0.0, 100.0)}
+BOUNDS = {"rate": (0.0, 1.0), "bleu": (0.0, 100.0)}
 
 
 def own_measures(runs: Sequence[Metrics]) -> list[Measure]:
@@ -181,7 +181,7 @@ def _own(metrics: Metrics, name: str, kind: str) -> list[str]:
 
 def _own_measure(metrics: Metrics, name: str, metric: str) -> Measure:
     shown = spec(metrics, name, metric)
-    low, high = _BOUNDS.get(shown.unit, (-math.inf, math.inf))
+    low, high = BOUNDS.get(shown.unit, (-math.inf, math.inf))
     return Measure(
         f"{name}/{metric}", f"{shown.label}, {name}", shown.unit, low, high,
         lambda run: [name] if name in prompt_sets(run) else [], _after(metric),

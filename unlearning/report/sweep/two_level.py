@@ -28,8 +28,10 @@ MOST_FREEDOM = 1000
 """Degrees of freedom beyond which t is the normal distribution to three digits."""
 
 
-def half_width(values: Sequence[float], resampled: NDArray[np.float64]) -> float | None:
-    """Returns half the width of the 95 % interval of the mean over seeds.
+def half_width(
+    values: Sequence[float], resampled: NDArray[np.float64], confidence: float = 0.95
+) -> float | None:
+    """Returns half the width of the interval of the mean over seeds.
 
     The bootstrap gives the variance: that between seeds within a resample of the prompts, its mean
     over resamples, / S, and that between resamples of the mean over seeds. Drawing S - 1 of S seeds
@@ -41,6 +43,7 @@ def half_width(values: Sequence[float], resampled: NDArray[np.float64]) -> float
     Args:
         values: of the figure under each of S seeds, at least `FEWEST_SEEDS`.
         resampled: [S, B] the same in each resample of the prompts.
+        confidence: of the interval.
 
     Returns:
         None where nothing scatters, or a resample has no finite value.
@@ -57,7 +60,7 @@ def half_width(values: Sequence[float], resampled: NDArray[np.float64]) -> float
         return None
     share = of_seeds / total
     freedom = MOST_FREEDOM if share == 0 else min(MOST_FREEDOM, (count - 1) / share**2)
-    return two_sided(math.floor(freedom)) * math.sqrt(total)
+    return two_sided(math.floor(freedom), confidence) * math.sqrt(total)
 
 
 def crossed_resamples(runs: Sequence[Job], measure: Measure) -> NDArray[np.float64] | None:

@@ -1,0 +1,226 @@
+"""A comparison of methods over stand-ins: fair shares, picks, tests, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sweep.conftest import calls, jobs
+
+optuna = pytest.importorskip("optuna")
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+
+from unlearning.report.compare import read_results  # noqa: E402
+from unlearning.sweep import multirun, processes  # noqa: E402
+
+STAND_IN = Path(__file__).with_name("compare_stand_in.py")
+COMPARE = ["-m", "hydra/sweeper=compare", "experiment=demo", "hydra.sweep.dir=s"]
+TWO = [*COMPARE, "hydra.sweeper.methods=[paper,npo]", "hydra.sweeper.n_trials=2"]
+LEFT_OUT = "evaluation.prompt_sets.related=null"
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+    """Every job is a stand-in; works in an empty folder, which it returns."""
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, str(STAND_IN)])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def words_of(sweep: Path) -> list[dict[str, str]]:
+    """The first command line of every job."""
+    found = [calls(sweep / str(number))[0]["words"] for number in sorted(jobs(sweep))]
+    return [dict(word.split("=", 1) for word in words) for words in found]
+
+
+def parts(sweep: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Trials and tests."""
+    words = words_of(sweep)
+    trials = [each for each in words if each.get("evaluation") == "validation"]
+    return trials, [each for each in words if each not in trials]
+
+
+def told_to(sweep: Path, method: str) -> int:
+    return len(optuna.load_study(method, f"sqlite:///{sweep}/study.db").trials)
+
+
+def test_every_method_has_the_same_trials_steps_and_seeds(runs, capsys):
+    command = [
+        *COMPARE, "hydra.sweeper.methods=[paper,npo,task_vector]", "hydra.sweeper.n_trials=3",
+        "+hydra.sweeper.own.npo.objective.forget.options.beta=0.2", LEFT_OUT, "seed=5",
+        "unlearn.max_steps=40", "unlearn.learning_rate=interval(1e-4,1e-3)",
+    ]  # fmt: skip
+    assert multirun(command) == 0
+    trials, tests = parts(runs / "s")
+    methods = {"paper": 3, "npo": 3, "task_vector": 3}
+    assert Counter(each["method"] for each in trials) == methods
+    assert Counter(each["method"] for each in tests) == methods  # three seeds
+    assert [told_to(runs / "s", method) for method in methods] == [3, 3, 3]
+    assert {each["unlearn.max_steps"] for each in (*trials, *tests)} == {"40"}
+    assert {each["seed"] for each in trials} == {"5"}
+    assert sorted(each["seed"] for each in tests) == sorted("678" * 3)
+    searched = {"unlearn.learning_rate", "objective.retain.weight"}
+    for each in (*trials, *tests):
+        own = searched if each["method"] != "task_vector" else {"method.alpha"}
+        assert own == set(each) & {*searched, "method.alpha"}
+        beta = each.get("objective.forget.options.beta")
+        assert beta == ("0.2" if each["method"] == "npo" else None)
+    drawn = {
+        method: {e["unlearn.learning_rate"] for e in trials if e["method"] == method}
+        for method in ("paper", "npo")
+    }
+    assert all(1e-4 <= float(rate) <= 1e-3 for rate in drawn["paper"])
+    assert len(drawn["paper"] & drawn["npo"]) >= 2, "the first draws are not the same"
+    printed = capsys.readouterr().out
+    assert "nearest to the budget" in printed  # the stand-in's task vector
+    assert (runs / "s/comparison.html").is_file() and not (runs / "s/sweep.html").exists()
+    assert not (runs / "s/optimization_results.yaml").exists()
+
+
+def test_the_picked_setting_alone_is_tested_and_on_other_prompts(runs):
+    assert multirun([*TWO, LEFT_OUT]) == 0
+    results = read_results(runs / "s")
+    trials, tests = parts(runs / "s")
+    assert all("evaluation" not in each and each[LEFT_OUT[:-5]] == "null" for each in tests)
+    assert all(LEFT_OUT[:-5] not in each for each in trials)  # that evaluation has no such set
+    for arm in results.arms:
+        chosen = words_of(runs / "s")[arm.picked.trial.job]
+        mine = [each for each in tests if each["method"] == arm.method]
+        for key in ("unlearn.learning_rate", "objective.retain.weight"):
+            assert {each[key] for each in mine} == {chosen[key]}
+        # By the stand-in's law the one with the least weight on retaining whose rise is 5 or less.
+        fits = [t for t in trials if t["method"] == arm.method and arm.picked.within]
+        least = min(float(t["objective.retain.weight"]) for t in fits)
+        assert float(chosen["objective.retain.weight"]) == least
+    asked = [set(job.metrics["prompt_sets"]) for arm in results.arms for job in arm.runs]
+    assert asked == [{"harmful_heldout", "retain_heldout"}] * 6
+
+
+def test_failed_and_reverted_trials_are_told_and_not_run_again(runs, monkeypatch, capsys):
+    monkeypatch.setenv("FAIL_ABOVE", "9")  # draws are 9.3 and 4.7
+    assert multirun(TWO) == 0
+    printed = capsys.readouterr().out
+    assert "job 0 failed (exit code 1)" in printed and "forgot most" in printed
+    found = json.loads((runs / "s/comparison.json").read_text())
+    assert found["complete"]
+    for arm in found["methods"].values():
+        assert sorted(trial["status"] for trial in arm["trials"]) == ["failed", "finished"]
+    monkeypatch.delenv("FAIL_ABOVE")
+    assert multirun(["-m", "sweep.resume=s"]) == 0
+    assert {len(calls(runs / f"s/{n}")) for n in jobs(runs / "s")} == {1}
+
+
+def test_where_every_trial_fails_there_is_no_verdict(runs, monkeypatch, capsys):
+    monkeypatch.setenv("REVERT_ABOVE", "0")
+    assert multirun(TWO) == 1
+    printed = capsys.readouterr().out
+    assert "No verdict yet: paper: none of its trials has all figures" in printed
+    assert [job["status"] for job in jobs(runs / "s").values()] == ["reverted"] * 4
+
+
+def test_a_failed_test_runs_again_and_only_then_there_is_a_verdict(runs, monkeypatch, capsys):
+    assert multirun([*TWO, "hydra.sweeper.seeds=2"]) == 0
+    number = max(jobs(runs / "s"))
+    record = json.loads((runs / "s/sweep.json").read_text())
+    record["jobs"][str(number)] |= {"status": "failed", "exit_code": 1}
+    (runs / "s/sweep.json").write_text(json.dumps(record))
+    (runs / f"s/{number}/metrics.json").unlink()
+    (runs / f"s/{number}/config.yaml").unlink()
+    monkeypatch.setenv("FAIL_ABOVE", "0")
+    capsys.readouterr()
+    assert multirun(["-m", "sweep.resume=s"]) == 1
+    printed = capsys.readouterr().out
+    assert "No verdict yet: npo: 1 of 2 tests" in printed and "forgot most" not in printed
+    monkeypatch.delenv("FAIL_ABOVE")
+    assert multirun(["-m", "sweep.resume=s"]) == 0
+    printed = capsys.readouterr().out
+    assert "forgot most" in printed and "not known (fewer than 3 seeds)" in printed
+    counts = [len(calls(runs / f"s/{n}")) for n in sorted(jobs(runs / "s"))]
+    assert counts == [*[1] * number, 3]
+
+
+@pytest.mark.parametrize("begun", [3, 6])  # in the search of the second method, in the tests
+def test_killed_and_gone_on_with_it_repeats_nothing(runs, begun):
+    code = (
+        "import sys\nfrom unlearning.sweep import multirun, processes\n"
+        f"processes.COMMAND = [sys.executable, {str(STAND_IN)!r}]\n"
+        "sys.exit(multirun(sys.argv[1:]))"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *TWO, "hydra.launcher.n_jobs=1"],
+        env={**os.environ, "KILL_AT": str(begun)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert killed.returncode == -9
+    before = {n: (runs / f"s/{n}/metrics.json").stat().st_mtime_ns for n in range(begun - 1)}
+    assert not (runs / f"s/{begun - 1}/metrics.json").exists()
+    assert multirun(["-m", "sweep.resume=s"]) == 0
+    assert {n: (runs / f"s/{n}/metrics.json").stat().st_mtime_ns for n in before} == before
+    started = {n: len(calls(runs / f"s/{n}")) for n in jobs(runs / "s")}
+    assert started == {n: 2 if n == begun - 1 else 1 for n in range(10)}
+    trials, tests = parts(runs / "s")
+    assert Counter(each["method"] for each in trials) == {"paper": 2, "npo": 2}
+    assert Counter(each["method"] for each in tests) == {"paper": 3, "npo": 3}
+
+
+def test_more_trials_later_are_more_for_all(runs):
+    assert multirun([*TWO, "hydra.sweeper.seeds=1"]) == 0
+    assert multirun(["-m", "sweep.resume=s", "hydra.sweeper.n_trials=3"]) == 0
+    trials, _ = parts(runs / "s")
+    assert Counter(each["method"] for each in trials) == {"paper": 3, "npo": 3}
+    assert {len(calls(runs / f"s/{n}")) for n in jobs(runs / "s")} == {1}
+
+
+def test_a_path_that_no_trial_has_ends_it_after_one_method(runs, capsys):
+    words = ["hydra.sweeper.forget=minimize after.harmful_validation/harmfull_rate"]
+    assert multirun([*TWO, *words]) == 2
+    error = capsys.readouterr().err
+    assert "None of the 2 finished trials of paper has all of after.harmful_validation/h" in error
+    assert len(jobs(runs / "s")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hydra.sweeper.methods=[paper]"], "must be two or more different choices"),
+        (["hydra.sweeper.methods=[npo,npo]"], "must be two or more different choices"),
+        (["hydra.sweeper.methods=[npo,nope]"], "there is no method=nope; there is bounded"),
+        (["hydra.sweeper.n_trials=0"], "n_trials=0 must be a whole number"),
+        (["hydra.sweeper.seeds=0"], "seeds=0 must be a whole number"),
+        (["hydra.sweeper.validation=none"], "there is no evaluation=none"),
+        (["hydra.sweeper.validation=default"], "harmful_train asks prompts of the train split"),
+        (["hydra.sweeper.forget=after.x"], "hydra.sweeper.forget='after.x' must be"),
+        (["hydra.sweeper.budget=[after.x]"], "hydra.sweeper.budget: 'after.x' must be"),
+        (["hydra.sweeper.forget=minimize after.x/y"], "not asked a prompt set 'x'"),
+        (["method=npo"], "method=npo: the methods are those of"),
+        (["seed=0,1"], "seed=0,1: it is no part of a method"),
+        (["+hydra.sweeper.own.npo.evaluation.max_new_tokens=9"], "it is no part of a method"),
+        (["+hydra.sweeper.own.npo.unlearn.max_steps=9"], "unlearn.max_steps is 9 for npo and 150"),
+        (["+hydra.sweeper.own.nope.method.x=9"], "hydra.sweeper.own: there is no method=nope"),
+        (
+            ["unlearn.learning_rate=1e-4", "objective.retain.weight=1"],
+            "nothing to search for paper",
+        ),
+        (["unlearn.learning_rate=interval(-1,1)"], "paper with .*unlearn.learning_rate"),
+        (["hydra.sweeper.methods=[npo,rmu]"], "rmu with .*layer"),
+        (["sweep.objectives=[x]"], "leave out sweep.objectives"),
+        (["hydra/launcher=basic"], "BasicLauncher does not keep"),
+        (["hydra.sweeper.methods=null"], "two or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence_before_any_job(words, said, runs, capsys):
+    assert multirun([*TWO, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and re.search(said, error), error
+    assert not list((runs).glob("s/*/calls.jsonl"))
+
+
+def test_a_key_that_a_method_lacks_is_named_with_the_remedy(runs, capsys):
+    assert multirun([*TWO, "+hydra.sweeper.own.npo.objective.x.weight=interval(1,2)"]) == 2
+    assert "npo: {objective.x.weight: null}" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""`hydra/sweeper=compare`: methods with the same number of trials, steps and seeds."""
