@@ -228,6 +228,7 @@ class UnlearningModule(OptimizedModule):
         return self._batch_loss(self.policy, batch, reference, *self.head_memory())
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        of_rule: Mapping[str, Tensor] = {}
         if self.rule is None:
             values = self.loss(batch)
             total = values.total
@@ -236,8 +237,14 @@ class UnlearningModule(OptimizedModule):
             step = self.rule.gradient(gradients)
             values = gradients.values
             total = with_gradient(values.total, gradients.parameters, step)
-        self._log(values)
+            of_rule = gradients.logged
+        self._log(values, of_rule)
         return self.add_penalty(total)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.rule is not None:
+            self.rule.step_done()
 
     def term_gradients(self, batch: Batch) -> TermGradients:
         """Returns a function from a term's name to the gradient of the weighted term on the
@@ -272,10 +279,11 @@ class UnlearningModule(OptimizedModule):
 
     # --- what it tells --------------------------------------------------------------------------
 
-    def _log(self, values: BatchValues) -> None:
-        """Logs every term, weighted and not, and every role's NLL, with one collective for all
-        of them."""
+    def _log(self, values: BatchValues, further: Mapping[str, Tensor]) -> None:
+        """Logs every term, weighted and not, every role's NLL and what a rule has noted, with one
+        collective for all of them."""
         parts = {"train/total": values.total.detach()}
+        parts |= {f"train/{name}": value for name, value in further.items()}
         for name, value in values.terms.items():
             parts[f"train/{name}"] = value.detach()
             parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value.detach()

@@ -39,6 +39,11 @@ class StepRule(ABC):
         """Computes the gradient that the optimizer gets. With gradient accumulation it is asked
         for every micro-batch, and the answers are averaged."""
 
+    def step_done(self) -> None:
+        """Called after each optimizer step; the next gradient is of the first micro-batch of
+        another."""
+        return None
+
     def check(self, names: list[str]) -> None:
         """Checks that the rule can work with terms of these names.
 
@@ -85,6 +90,10 @@ class TermGradients:
         names: of all terms.
         average: of a gradient over the ranks.
         total: terms' values -> their weighted sum, for the log.
+
+    Attributes:
+        logged: further figures of a rule, by name, on every rank; each is logged as
+            `train/<name>`.
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class TermGradients:
         self.parameters, self.names = parameters, names
         self._compute, self._average, self._total = compute, average, total
         self._moved = False
+        self.logged: dict[str, Tensor] = {}
         self.values = BatchValues(torch.zeros(()))  # of the terms that were asked for, unmoved
 
     def __call__(self, *names: str) -> Gradient:
