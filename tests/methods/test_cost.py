@@ -19,8 +19,22 @@ WIDTH = 32  # rows of the head, transposed
 # Forwards of the policy's decoder and of the reference's in a step, where the reference is a copy.
 FORWARDS = {
     "sam": (3, 1),  # the forget term at two places, the others once
+    "gru": (2, 0),  # the gradients of forgetting and of retaining apart
     **dict.fromkeys(
-        ("simnpo", "graddiff", "wga", "satimp", "ceu", "ihl", "me_gd", "idk_nll", "flat"), (1, 0)
+        (
+            "simnpo",
+            "graddiff",
+            "wga",
+            "satimp",
+            "ceu",
+            "ihl",
+            "me_gd",
+            "idk_nll",
+            "flat",
+            "pdu",
+            "loku",
+        ),
+        (1, 0),
     ),
 }
 TINY = {
@@ -28,6 +42,7 @@ TINY = {
     "adaptive_rmu": ("method.layer=1",),
     "rerouting": ("method.layers=[0,1]",),
     "jensun": ("method.refusal=[5,7]",),
+    "loku": ("model.lora={r: 4, alpha: 8, dropout: 0.0, target_modules: all-linear}",),
 }
 
 
