@@ -174,14 +174,14 @@ class LoKU(UnlearningModule):
             factors = self.trainer.strategy.broadcast(factors)  # the same bits on every rank
         with torch.no_grad():
             for name, layer in self._layers().items():
-                layer.lora_A["default"].weight.copy_(factors[name][0])
-                layer.lora_B["default"].weight.copy_(factors[name][1])
+                _weight(layer.lora_A["default"]).copy_(factors[name][0])
+                _weight(layer.lora_B["default"]).copy_(factors[name][1])
         self._take_out(factors)
 
     def fisher(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Computes the mean square of each sequence's gradient by the adapted weights, of forget
         and of retain answers: by layer, [out, in]."""
-        weights = {name: layer.get_base_layer().weight for name, layer in self._layers().items()}
+        weights = {n: _weight(layer.get_base_layer()) for n, layer in self._layers().items()}
         roles: tuple[Role, Role] = ("forget", "retain")
         found = {r: {n: torch.zeros_like(w) for n, w in weights.items()} for r in roles}
         counts = dict.fromkeys(roles, 0)
@@ -242,9 +242,14 @@ class LoKU(UnlearningModule):
 
 def base_weight(layer: Linear) -> Tensor:
     """Returns the weight under an adapter as [out, in], a view of it."""
-    weight = layer.get_base_layer().weight
-    assert isinstance(weight, Tensor)
-    return weight.detach().T if layer.fan_in_fan_out else weight.detach()
+    weight = _weight(layer.get_base_layer()).detach()
+    return weight.T if layer.fan_in_fan_out else weight
+
+
+def _weight(layer: nn.Module) -> nn.Parameter:
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
 
 
 def weighted_factors(
