@@ -201,14 +201,13 @@ def test_a_path_that_no_trial_has_ends_it_after_one_method(runs, capsys):
         (["method=npo"], "method=npo: the methods are those of"),
         (["seed=0,1"], "seed=0,1: it is no part of a method"),
         (["+hydra.sweeper.own.npo.evaluation.max_new_tokens=9"], "it is no part of a method"),
-        (["+hydra.sweeper.own.npo.unlearn.max_steps=9"], "unlearn.max_steps is 9 for npo and 150"),
+        (["+hydra.sweeper.own.npo.unlearn.max_steps=90"], "max_steps is 90 for npo and 150"),
         (["+hydra.sweeper.own.nope.method.x=9"], "hydra.sweeper.own: there is no method=nope"),
         (
             ["unlearn.learning_rate=1e-4", "objective.retain.weight=1"],
             "nothing to search for paper",
         ),
         (["unlearn.learning_rate=interval(-1,1)"], "paper with .*unlearn.learning_rate"),
-        (["hydra.sweeper.methods=[npo,rmu]"], "rmu with .*layer"),
         (["sweep.objectives=[x]"], "leave out sweep.objectives"),
         (["hydra/launcher=basic"], "BasicLauncher does not keep"),
         (["hydra.sweeper.methods=null"], "two or more"),
@@ -222,5 +221,5 @@ def test_what_cannot_be_compared_is_one_sentence_before_any_job(words, said, run
 
 
 def test_a_key_that_a_method_lacks_is_named_with_the_remedy(runs, capsys):
-    assert multirun([*TWO, "+hydra.sweeper.own.npo.objective.x.weight=interval(1,2)"]) == 2
+    assert multirun([*TWO, "+hydra.sweeper.own.npo.objective.x.weight=1"]) == 2
     assert "npo: {objective.x.weight: null}" in capsys.readouterr().err
