@@ -24,7 +24,6 @@ FORWARDS = {
         (
             "simnpo",
             "graddiff",
-            "wga",
             "satimp",
             "ceu",
             "ihl",
