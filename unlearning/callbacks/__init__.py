@@ -9,6 +9,7 @@ same step.
 from unlearning.callbacks.bleu import BleuEvaluation
 from unlearning.callbacks.budget import Breach, Budget
 from unlearning.callbacks.checkpoint import KeepCheckpoints
+from unlearning.callbacks.conflict import GradientConflict
 from unlearning.callbacks.guard import CollapseGuard
 from unlearning.callbacks.harm import HarmEvaluation
 from unlearning.callbacks.interrupt import GracefulStop
@@ -22,6 +23,7 @@ __all__ = [
     "Budget",
     "CollapseGuard",
     "GracefulStop",
+    "GradientConflict",
     "HarmEvaluation",
     "KeepCheckpoints",
     "LossCurve",

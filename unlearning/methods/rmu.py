@@ -36,7 +36,7 @@ def steer(tokens: TokenLosses, scale: Positive = 6.5, seed: Seed = 0) -> Tensor:
     `scale` (Eq. 1)."""
     assert tokens.hidden is not None
     target_D = scale * direction(tokens.hidden.shape[-1], seed).to(tokens.hidden)
-    return tokens.reduce(_mean_square(tokens.hidden - target_D))
+    return tokens.reduce(mean_square(tokens.hidden - target_D))
 
 
 @needs("hidden", "reference_hidden")
@@ -44,10 +44,10 @@ def hold(tokens: TokenLosses) -> Tensor:
     """Computes the mean squared distance of the hidden states to the reference's (Eq. 2)."""
     assert tokens.hidden is not None and tokens.reference_hidden is not None
     difference = tokens.hidden - tokens.reference_hidden.to(tokens.hidden)
-    return tokens.reduce(_mean_square(difference))
+    return tokens.reduce(mean_square(difference))
 
 
-def _mean_square(difference_ND: Tensor) -> Tensor:
+def mean_square(difference_ND: Tensor) -> Tensor:
     """Computes the mean square over the D entries, [N], in fp32 at least."""
     wide = torch.promote_types(difference_ND.dtype, torch.float32)
     return difference_ND.to(wide).pow(2).mean(-1)

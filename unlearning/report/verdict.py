@@ -4,6 +4,7 @@ A falling harmful rate alone proves nothing: a model that answers with white spa
 either. So four questions are asked apart: was it forgotten, was the rest retained, is the output
 still language, and did the neighbourhood of the forgotten topic survive? Where a book was to be
 forgotten, the first two have names of their own, and the last is asked only if it can be answered.
+A run that measures a membership AUC is asked, too, whether what it forgot stands out by that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from unlearning.report.checks import (
     perplexity,
 )
 from unlearning.report.figures import prompt_sets
+from unlearning.report.membership_checks import membership_figures, told_apart
 from unlearning.report.sets import finetuned, held_out, of_kind, set_facts
 from unlearning.report.stages import before_and_after, has_book
 
@@ -67,6 +69,7 @@ _HEADLINES = {
     "forget not effective": ("Forget effective", "Forget not effective", "Forgetting not shown"),
     "retain damaged": ("Retain intact", "Retain damaged", "Retain not fully measured"),
     "output broken": ("Output sound", "Output broken", "Output not fully measured"),
+    "traces left": ("No traces of membership", "Traces of membership", "Membership not measured"),
     "side damage": ("No side damage", "Side damage", "Side damage not measured"),
 }
 
@@ -83,6 +86,9 @@ def verdicts(metrics: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> lis
         found.append(_book_forgotten(metrics, limits))
     if not book or of_kind(metrics, "harmful"):
         found.append(_harm_forgotten(metrics, limits))
+    if auc := membership_figures(metrics):
+        checks = [told_apart(metrics, name) for name in auc]
+        found.append(_combine("traces left", checks, "there is no membership AUC"))
     found += [
         _combine(
             "normal text damaged" if book else "retain damaged",
