@@ -6,6 +6,8 @@ import copy
 
 from omegaconf import DictConfig, OmegaConf
 
+from unlearning.run.config.answers import alternates_of_model
+
 
 def limited(config: DictConfig) -> DictConfig:
     """Applies the debug limits to a configuration that has them.
@@ -37,6 +39,8 @@ def limited(config: DictConfig) -> DictConfig:
             "data.answers.limit": enough, "data.answers.keep_broken": True,
             "data.answers.temperature": 1.0,
         }  # fmt: skip
+    if alternates_of_model(config) is not None:
+        changes["data.alternate.keep_broken"] = True
     for name in config.evaluation.prompt_sets:
         changes[f"evaluation.prompt_sets.{name}.limit"] = config.debug.prompts
     for key, value in changes.items():
