@@ -42,7 +42,9 @@ def sampling_with(node: DictConfig) -> Sampling:
 def alternates_of_model(config: DictConfig) -> DictConfig | None:
     """Returns the settings of alternate answers that the model gives; None where it gives none."""
     node = config.data.get("alternate")
-    return node if isinstance(node, DictConfig) and "of" in node and "_target_" not in node else None
+    return (
+        node if isinstance(node, DictConfig) and "of" in node and "_target_" not in node else None
+    )
 
 
 def asks_for_alternates(config: DictConfig) -> bool:

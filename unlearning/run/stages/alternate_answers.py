@@ -83,13 +83,16 @@ def _answered(config: DictConfig, name: str, forget: list[Example]) -> Alternate
     settings = config.data.alternate
     model, tokenizer = load_base(config, name)
     model.to(evaluation_device(config))  # type: ignore[arg-type]
-    with computing_in(model, evaluation_dtype(config)):
-        return alternate_answers(
-            model, tokenizer, forget, build_template(config), unescaped(settings.instruction),
-            settings.samples, sampling_with(settings), config.data.alternates_per_prompt,
-            settings.max_new_tokens, config.evaluation.batch_size, stop_strings(config),
-            settings.keep_broken,
-        )  # fmt: skip
+    try:
+        with computing_in(model, evaluation_dtype(config)):
+            return alternate_answers(
+                model, tokenizer, forget, build_template(config), unescaped(settings.instruction),
+                settings.samples, sampling_with(settings), config.data.alternates_per_prompt,
+                settings.max_new_tokens, config.evaluation.batch_size, stop_strings(config),
+                settings.keep_broken,
+            )  # fmt: skip
+    except ConfigError as error:
+        raise ConfigError(f"data.alternate: {error}") from error
 
 
 def _too_few(config: DictConfig, model: str, short: list[Example]) -> ConfigError:
