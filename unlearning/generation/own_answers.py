@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -107,18 +108,26 @@ def distinct_prompts(examples: Iterable[Example]) -> list[Example]:
     return list(first.values())
 
 
+def fault_of(
+    completion: Completion, keep_broken: bool = False
+) -> Literal["empty", "broken"] | None:
+    """Returns why an answer cannot be trained on; None where it can."""
+    # A stop string can begin within the first token: there is text then, and no token.
+    if not completion.ids or is_empty(completion.text):
+        return "empty"
+    return "broken" if is_broken(completion.text) and not keep_broken else None
+
+
 def _sorted_out(
     asked: Sequence[Example], said: Sequence[Completion], keep_broken: bool
 ) -> OwnAnswers:
     kept: list[Example] = []
     cut = empty = broken = 0
     for example, completion in zip(asked, said, strict=True):
-        # A stop string can begin within the first token: there is text then, and no token.
-        if not completion.ids or is_empty(completion.text):
-            empty += 1
-        elif is_broken(completion.text) and not keep_broken:
-            broken += 1
-        else:
+        fault = fault_of(completion, keep_broken)
+        empty += fault == "empty"
+        broken += fault == "broken"
+        if fault is None:
             cut += not completion.finished
             answer = Example(
                 example.prompt, completion.text, turns=example.turns, response_ids=completion.ids

@@ -15,7 +15,7 @@ from unlearning.run.checks.evaluation import look_through_evaluation, measures_h
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.places import check_losses, check_places, make_cache
 from unlearning.run.checks.validate import look_through, validate
-from unlearning.run.config.answers import asks_model
+from unlearning.run.config.answers import asks_for_alternates, asks_model
 from unlearning.run.config.debug import limited
 from unlearning.run.config.evaluate import EVALUATE, evaluated_models, evaluation_config
 from unlearning.run.config.gguf import with_gguf
@@ -30,6 +30,7 @@ from unlearning.run.output.run_folder import (
     save_config,
 )
 from unlearning.run.process.ranks import Ranks
+from unlearning.run.stages.alternate_answers import answer_forget_prompts
 from unlearning.run.stages.answers import evaluate_kept, evaluate_loaded
 from unlearning.run.stages.context import RunContext, run_context
 from unlearning.run.stages.evaluated import adapter_base, makes_base
@@ -58,7 +59,8 @@ def unlearning_run(run: RunContext) -> int:
     oracle = evaluate_oracle(run, judge, base)
     before = evaluate_kept(run, judge, finetuned.model, "before")
     own = answer_retain_prompts(run, finetuned.model, base)
-    unlearned = unlearn_or_find(run, judge, finetuned.model, base, own)
+    alternate = answer_forget_prompts(run, finetuned.model)
+    unlearned = unlearn_or_find(run, judge, finetuned.model, base, own, alternate)
     if unlearned.signal is not None:
         return _stopped(run, unlearned.signal)
     if run.ranks.leads:
@@ -67,6 +69,7 @@ def unlearning_run(run: RunContext) -> int:
         answers = {stage: found for stage, found in models.items() if found is not None}
         trained = {"finetune": finetuned.facts, "oracle_model": oracle.facts}
         trained |= {} if own is None else {"own_answers": own.facts()}
+        trained |= {} if alternate is None else {"alternate_answers": alternate.facts()}
         report(run, judge, answers, unlearned, trained)
     return 0
 
@@ -115,7 +118,7 @@ def _number_of_evaluations(config: DictConfig) -> int:
 def _number_of_stages(config: DictConfig) -> int:
     """Counts base, evaluate before, unlearn, evaluate after, report, and those asked for."""
     finetuned, oracle = config.finetune is not None, bool(config.oracle)
-    asked = judges_harm(config) + asks_model(config)
+    asked = judges_harm(config) + asks_model(config) + asks_for_alternates(config)
     return 5 + asked + 2 * finetuned + oracle + trains_oracle(config)
 
 

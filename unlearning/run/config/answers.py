@@ -31,9 +31,25 @@ def asks_model(config: DictConfig) -> bool:
 def sampling_of(config: DictConfig) -> Sampling | None:
     """Returns how the model's answers are drawn; None is greedy."""
     node = config.data.answers
-    if node.temperature is None:
-        return None
+    return None if node.temperature is None else sampling_with(node)
+
+
+def sampling_with(node: DictConfig) -> Sampling:
+    """Returns the sampling of settings with a temperature."""
     return Sampling(node.temperature, 1.0 if node.top_p is None else node.top_p, node.seed)
+
+
+def alternates_of_model(config: DictConfig) -> DictConfig | None:
+    """Returns the settings of alternate answers that the model gives; None where it gives none."""
+    node = config.data.get("alternate")
+    return (
+        node if isinstance(node, DictConfig) and "of" in node and "_target_" not in node else None
+    )
+
+
+def asks_for_alternates(config: DictConfig) -> bool:
+    """Whether the model gives other answers to the forget prompts before it unlearns."""
+    return alternates_of_model(config) is not None and not edits_weights(config)
 
 
 def asks_model_alone(config: DictConfig) -> bool:
@@ -85,6 +101,8 @@ def _check_room(config: DictConfig) -> None:
     given = {}
     if asks_model(config):
         given["data.answers.max_new_tokens"] = config.data.answers.max_new_tokens
+    if asks_for_alternates(config):
+        given["data.alternate.max_new_tokens"] = config.data.alternate.max_new_tokens
     if samples_on_policy(config):
         given["method.max_new_tokens"] = config.method.get("max_new_tokens", MAX_NEW_TOKENS)
     for key, new in given.items():

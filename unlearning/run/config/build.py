@@ -18,6 +18,7 @@ from unlearning.data.template import PromptTemplate, Template, unescaped
 from unlearning.errors import ConfigError
 from unlearning.evaluation import EvaluationSettings
 from unlearning.metrics.settings import ComparisonSettings
+from unlearning.run.config.answers import alternates_of_model
 from unlearning.run.config.precision import precision
 from unlearning.run.config.targets import build, check_call, made_arguments
 from unlearning.run.process.ranks import surroundings
@@ -54,9 +55,12 @@ def _built(node: DictConfig | None, key: str) -> ExampleDataModule | None:
 
 
 def build_alternate(config: DictConfig) -> Any:
-    """Builds the alternate answers to the forget prompts: texts, a data set, or None."""
+    """Builds the alternate answers to the forget prompts: texts, a data set, or None.
+
+    None too where the model gives them: they are there after the stage `alternate answers`.
+    """
     node = config.data.get("alternate")
-    if node is None:
+    if node is None or alternates_of_model(config) is not None:
         return None
     if OmegaConf.is_list(node):
         return [str(text) for text in node]

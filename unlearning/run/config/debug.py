@@ -6,6 +6,11 @@ import copy
 
 from omegaconf import DictConfig, OmegaConf
 
+from unlearning.run.config.answers import alternates_of_model
+
+NEW_TOKENS = 8
+"""Of an alternate answer: each forget prompt has some."""
+
 
 def limited(config: DictConfig) -> DictConfig:
     """Applies the debug limits to a configuration that has them.
@@ -36,6 +41,15 @@ def limited(config: DictConfig) -> DictConfig:
         changes |= {
             "data.answers.limit": enough, "data.answers.keep_broken": True,
             "data.answers.temperature": 1.0,
+        }  # fmt: skip
+    if (alternate := alternates_of_model(config)) is not None:
+        # One more than is drawn, since what such a model says can be empty.
+        changes |= {
+            "data.alternate.samples": min(
+                alternate.samples, config.data.alternates_per_prompt + 1
+            ),
+            "data.alternate.max_new_tokens": min(alternate.max_new_tokens, NEW_TOKENS),
+            "data.alternate.keep_broken": True,
         }  # fmt: skip
     for name in config.evaluation.prompt_sets:
         changes[f"evaluation.prompt_sets.{name}.limit"] = config.debug.prompts

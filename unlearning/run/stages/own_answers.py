@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
@@ -34,6 +36,7 @@ from unlearning.types import Example
 
 STAGE = "own answers"
 ANSWERS, FACTS = "answers.jsonl", "facts.json"
+Kind = TypeVar("Kind", bound=OwnAnswers)
 
 
 def answer_retain_prompts(run: RunContext, start: str, base: str) -> OwnAnswers | None:
@@ -64,25 +67,22 @@ def kept_own_answers(
     Raises:
         ConfigError: none of them can be trained on.
     """
-    settings, revision = config.data.answers, config.model.revision
+    settings = config.data.answers
     prompts = list(islice(distinct_prompts(_retain(data).examples("train")), settings.limit))
     asked = [Example(each.prompt, "", turns=each.turns) for each in prompts]
     inputs = {
-        "model": model_identity(model, revision),
-        "tokenizer": model_identity(config.model.tokenizer or model, revision),
+        **answered_by(config, model),
         "prompts": fingerprint(asked),
-        "template": repr(build_template(config)),
         "settings": [settings.max_new_tokens, settings.keep_broken, stop_strings(config)],
         "sampling": [settings.samples, repr(sampling_of(config))],
-        "computed": [evaluation_device(config).type, str(evaluation_dtype(config))],
     }
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        _write(folder, _answered(config, model, asked))
+        write_answers(folder, _answered(config, model, asked))
 
     folder, kept = store.get("own_answers", inputs, make)
-    found = _read(folder)
+    found = read_answers(folder, OwnAnswers)
     if not found.examples:
         raise ConfigError(
             f"All {found.asked} own answers of {model} to the retain prompts are empty or broken, "
@@ -110,6 +110,17 @@ def retain_and_mismatch(
     return listed, None if mismatch_of == of else chosen(mismatch_of)
 
 
+def answered_by(config: DictConfig, model: str) -> dict[str, Any]:
+    """Returns what any answers of a model depend on, for the key under which they are kept."""
+    revision = config.model.revision
+    return {
+        "model": model_identity(model, revision),
+        "tokenizer": model_identity(config.model.tokenizer or model, revision),
+        "template": repr(build_template(config)),
+        "computed": [evaluation_device(config).type, str(evaluation_dtype(config))],
+    }
+
+
 def _retain(data: Data) -> ExampleDataModule:
     retain = data["retain"]
     assert retain is not None  # check_data() saw to it
@@ -131,19 +142,22 @@ def _answered(config: DictConfig, name: str, asked: Sequence[Example]) -> OwnAns
         )  # fmt: skip
 
 
-def _write(folder: Path, answers: OwnAnswers) -> None:
+def write_answers(folder: Path, answers: OwnAnswers) -> None:
+    """Writes answers with their tokens, and their counts, into a folder."""
     lines = (
         json.dumps([each.prompt, each.response, each.turns, each.response_ids])
         for each in answers.examples
     )
     (folder / ANSWERS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    counts = {"asked": answers.asked, "cut": answers.cut}
-    write_json(folder / FACTS, {**counts, "empty": answers.empty, "broken": answers.broken})
+    counts = {each.name: getattr(answers, each.name) for each in fields(answers)}
+    del counts["examples"]
+    write_json(folder / FACTS, counts)
 
 
-def _read(folder: Path) -> OwnAnswers:
+def read_answers(folder: Path, kind: type[Kind]) -> Kind:
+    """Reads what `write_answers` has written."""
     examples = []
     with (folder / ANSWERS).open(encoding="utf-8") as lines:
         for prompt, response, turns, ids in map(json.loads, lines):
             examples.append(Example(prompt, response, turns=turns, response_ids=tuple(ids)))
-    return OwnAnswers(examples, **read_json(folder / FACTS))
+    return kind(examples, **read_json(folder / FACTS))

@@ -50,12 +50,18 @@ log = logging.getLogger(__name__)
 
 
 def unlearn_or_find(
-    run: RunContext, judge: Judge, start: str, base: str, own: OwnAnswers | None = None
+    run: RunContext,
+    judge: Judge,
+    start: str,
+    base: str,
+    own: OwnAnswers | None = None,
+    alternate: OwnAnswers | None = None,
 ) -> Unlearned:
     """Runs the stage `unlearn`, or loads what an earlier part of this run has unlearned.
 
     Args:
         own: answers of the model to the retain prompts, where it trains on them.
+        alternate: its other answers to the forget prompts, likewise.
     """
     config, folder = run.config, run.folder
     with run.stage("unlearn") as notes:
@@ -71,7 +77,7 @@ def unlearn_or_find(
             )  # fmt: skip
             result = unlearn(
                 config, folder, start, base, run.data, watch, run.ranks,
-                run.tracking.loggers("unlearn"), own,
+                run.tracking.loggers("unlearn"), own, alternate,
             )  # fmt: skip
         notes += [f"{result.steps} steps", *([result.stop_reason] if result.stop_reason else [])]
     return result
@@ -102,6 +108,7 @@ def unlearn(
     ranks: Ranks,
     loggers: list[Logger],
     own: OwnAnswers | None = None,
+    alternate: OwnAnswers | None = None,
 ) -> Unlearned:
     """Unlearns from the model `start`, resuming from the folder's last checkpoint if it has one.
 
@@ -113,7 +120,7 @@ def unlearn(
     """
     checkpoint = ranks.share(_text(last_checkpoint(folder) if ranks.leads else None))
     policy, tokenizer = load_base(config, start, keep_dropout=config.unlearn.keep_dropout)
-    stream = _stream(config, data, policy, tokenizer, own)
+    stream = _stream(config, data, policy, tokenizer, own, alternate)
     of_base = config.reference.of == "base" and start != base
     other = load_base(config, base)[0] if of_base else None
     seed_everything(config.seed, verbose=False)  # whatever was trained or kept before
@@ -136,7 +143,7 @@ def unlearn(
         for name, n in stream.truncated.items()
         if n
     ]
-    notes = cut + ([] if own is None else own.notes())
+    notes = cut + [note for said in (own, alternate) if said is not None for note in said.notes()]
     # The module is let go: its optimizer's state is as large as two models.
     result = Unlearned(
         unlearned, tokenizer, trainer.global_step, stop_reason(callbacks), notes,
@@ -150,7 +157,12 @@ def unlearn(
 
 
 def _stream(
-    config: DictConfig, data: Data, policy: CausalLM, tokenizer: Any, own: OwnAnswers | None
+    config: DictConfig,
+    data: Data,
+    policy: CausalLM,
+    tokenizer: Any,
+    own: OwnAnswers | None,
+    alternate: OwnAnswers | None = None,
 ) -> UnlearningDataModule:
     forget = data["forget"]
     assert forget is not None  # validate() saw to it
@@ -163,7 +175,7 @@ def _stream(
         mismatch_per_prompt=mismatch_per_prompt(config), batch_size=config.unlearn.batch_size,
         retain_batch_size=config.unlearn.retain_batch_size, seed=config.seed,
         max_length=config.data.max_length, layout=layout, cache_dir=config.cache_dir,
-        alternate=build_alternate(config),
+        alternate=build_alternate(config) if alternate is None else alternate.examples,
         alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
         mismatch_from=mismatch_from,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unlearning.run.config.schema.data import AlternatesOfModel
 from unlearning.run.config.schema.run import EvaluationRun, Run, UnlearningRun
 from unlearning.run.config.schema.trainer import INSTEAD
 
@@ -81,13 +82,20 @@ def _roles(run: UnlearningRun) -> Iterator[str]:
             yield (
                 f"objective.{name} is on alternate answers, and data.alternate has none: give "
                 'texts, such as data.alternate=["I do not know."], or a data set of the forget '
-                "prompts. +data/alternate=refusals brings some texts, and +data/alternate=pku_safe "
-                "the safe answers of PKU-SafeRLHF."
+                "prompts. +data/alternate=refusals brings some texts, +data/alternate=pku_safe the "
+                "safe answers of PKU-SafeRLHF, and +data/alternate=model answers of the model's own."
             )
 
 
 def _answers(run: UnlearningRun) -> Iterator[str]:
-    answers = run.data.answers
+    answers, alternate = run.data.answers, run.data.alternate
+    per_prompt = run.data.alternates_per_prompt
+    if isinstance(alternate, AlternatesOfModel) and alternate.samples < per_prompt:
+        yield (
+            f"data.alternate.samples={alternate.samples} answers of the model to each forget prompt "
+            f"are fewer than data.alternates_per_prompt={per_prompt}. Raise the first, or lower the "
+            "second."
+        )
     if answers.temperature is None and answers.samples > 1:
         yield (
             f"data.answers.samples={answers.samples} greedy answers to a prompt would be the same "
