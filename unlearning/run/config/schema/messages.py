@@ -203,7 +203,9 @@ def _keys(annotation: Any) -> Iterator[str]:
 def _at(annotation: Any, path: Path) -> Any:
     """Returns the type of what stands at a path; None where it is anything."""
     for part in path:
-        annotation = next(filter(None, (_below(m, part) for m in _members(annotation))), None)
+        # A key that a member of a union names comes before one that another leaves open.
+        members = sorted(_members(annotation), key=lambda member: part not in _keys(member))
+        annotation = next(filter(None, (_below(m, part) for m in members)), None)
     return None if annotation is Any else annotation
 
 
@@ -213,7 +215,8 @@ def _below(annotation: Any, part: Any) -> Any:
         extra = get_type_hints(bare, include_extras=True).get("__pydantic_extra__")
         rest = get_args(_bare(extra)[0])[-1] if extra and get_args(extra) else None
         return _fields(bare).get(part, rest)
-    inner = get_args(bare)
-    if not inner or get_origin(bare) not in (list, dict, Mapping, Sequence, tuple):
-        return None
-    return inner[-1] if get_origin(bare) in (dict, Mapping) else inner[0]
+    inner, origin = get_args(bare), get_origin(bare)
+    if inner and origin in (dict, Mapping):
+        return inner[-1]
+    items = origin in (list, Sequence, tuple) and isinstance(part, int)
+    return inner[0] if inner and items else None
