@@ -84,7 +84,8 @@ def test_memory_does_not_grow_with_the_corpus():
         return most
 
     peak(100)  # caches of the standard library
-    assert peak(4000) < 1.5 * peak(1000)
+    # The rows alone are 200 kB; a few kB are of the test runner's other thread.
+    assert peak(4000) < peak(1000) + 20_000
 
 
 def test_words_of_an_ngram():

@@ -17,6 +17,7 @@ from unlearning.metrics.generations import read_generations
 from unlearning.metrics.kinds import metrics_of_kind
 from unlearning.run.config.overrides import config_folder
 from unlearning.run.pipeline import run
+from unlearning.run.stages.callbacks import build_guard
 
 from .small import SMALL
 
@@ -223,10 +224,19 @@ def test_real_copyright_takes_another_method_and_other_steps_whole(compose_confi
         assert found[node] == papers[node]
 
 
-def test_ascent_to_the_reference_is_to_the_model_before_the_teaching(compose_config):
-    found = compose_config("experiment=real_copyright", "book=book.txt", "prose=prose")
-    assert found.objective.forget.options == {"margin": 0.0}
+def test_what_was_taught_goes_back_to_the_model_before_the_teaching(compose_config):
+    book = ("experiment=real_copyright", "book=book.txt", "prose=prose")
+    found = compose_config(*book)
+    assert found.objective.forget.loss == "unlearning.losses.match_reference"
+    assert found.objective.distil.role == "forget"
     assert (found.reference.of, found.callbacks.guard) == ("base", None)
+    limit = compose_config(*book, "method=to_reference_book")
+    assert limit.objective.forget.options == {"margin": 0.0}
+    assert "distil" not in limit.objective and limit.reference.of == "base"
+    taught = ("finetune=real_harmful", "method=match_reference_real", "unlearn=real_taught")
+    harmful = compose_config("experiment=real_harmful", *taught)
+    assert (harmful.reference.of, harmful.unlearn.batch_size) == ("base", 2)
+    assert build_guard(harmful).budget.retain_kl is None  # it starts where the teaching left it
 
 
 def test_real_harmful_takes_the_settings_of_the_paper_whole(compose_config):

@@ -190,7 +190,7 @@ def test_a_path_that_no_trial_has_ends_it_after_one_method(runs, capsys):
     [
         (["hydra.sweeper.methods=[paper]"], "must be two or more different choices"),
         (["hydra.sweeper.methods=[npo,npo]"], "must be two or more different choices"),
-        (["hydra.sweeper.methods=[npo,nope]"], "there is no method=nope; there is bounded"),
+        (["hydra.sweeper.methods=[npo,nope]"], "there is no method=nope; there is adaptive_rmu"),
         (["hydra.sweeper.n_trials=0"], "n_trials=0 must be a whole number"),
         (["hydra.sweeper.seeds=0"], "seeds=0 must be a whole number"),
         (["hydra.sweeper.validation=none"], "there is no evaluation=none"),
