@@ -161,7 +161,7 @@ def test_the_model_that_is_asked_is_the_one_that_unlearns(compose_altpo, tmp_pat
 
     monkeypatch.setattr("unlearning.run.stages.alternate_answers.kept_alternate_answers", kept)
     words = ("finetune=full", "finetune.max_steps=1", "finetune.require=null", "reference.of=base")
-    words = (*words, "finetune.sets={retain: {train: 1.0}}", f"cache_dir={tmp_path}/cache")
+    words = (*words, "finetune.sets={retain: train}", f"cache_dir={tmp_path}/cache")
     with pytest.raises(InterruptedError):
         run(compose_altpo(*words), tmp_path / "run")
     assert len(names) == 1 and Path(names[0]).is_relative_to(tmp_path / "cache/tuned")
@@ -191,7 +191,7 @@ def test_answers_that_do_not_fit_the_context_name_the_settings(asked):
     ("overrides", "message"),
     [
         (
-            ["data.alternate.instruction=Another!"],
+            ["data.alternate.instruction=Another"],
             r"^data\.alternate\.instruction=.*needs {prompt}",
         ),
         (["data.alternate.instruction='{prompt} {x}'"], r"\.instruction=.*{x} stands for nothing"),
@@ -230,8 +230,8 @@ def test_other_methods_can_ask_too_and_weight_edits_never_do(compose_config):
     assert not asks_for_alternates(compose_config(demo, "method=task_vector", own))
     for texts in ("method=idk_dpo", "method=npo"):
         assert not asks_for_alternates(compose_config(demo, texts))
-    replaced = compose_config(demo, "method=altpo", "data.alternate=[I do not know.]")
-    assert not asks_for_alternates(replaced) and build_alternate(replaced) == ["I do not know."]
+    replaced = compose_config(demo, "method=altpo", "data/alternate=refusals")
+    assert not asks_for_alternates(replaced) and len(build_alternate(replaced)) > 9
     checked(altpo)
     checked(dpo)
     checked(replaced)
@@ -245,6 +245,7 @@ def test_a_configuration_of_before_has_no_alternate_answers(compose_config):
     effective_config(compose_config("experiment=demo", "trainer=debug"))
 
 
+@pytest.mark.slow
 def test_the_demo_with_few_steps(compose_config, tmp_path):
     """Its model has learned nothing: few short answers to each prompt, whatever they are."""
     words = ("experiment=demo", "method=altpo", "trainer=debug", *SMALL)

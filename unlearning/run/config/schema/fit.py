@@ -82,8 +82,9 @@ def _roles(run: UnlearningRun) -> Iterator[str]:
             yield (
                 f"objective.{name} is on alternate answers, and data.alternate has none: give "
                 'texts, such as data.alternate=["I do not know."], or a data set of the forget '
-                "prompts. +data/alternate=refusals brings some texts, +data/alternate=pku_safe the "
-                "safe answers of PKU-SafeRLHF, and +data/alternate=model answers of the model's own."
+                "prompts. +data/alternate=refusals brings some texts, +data/alternate=model "
+                "answers of the model's own, and +data/alternate=pku_safe the safe answers of "
+                "PKU-SafeRLHF."
             )
 
 
@@ -92,9 +93,9 @@ def _answers(run: UnlearningRun) -> Iterator[str]:
     per_prompt = run.data.alternates_per_prompt
     if isinstance(alternate, AlternatesOfModel) and alternate.samples < per_prompt:
         yield (
-            f"data.alternate.samples={alternate.samples} answers of the model to each forget prompt "
-            f"are fewer than data.alternates_per_prompt={per_prompt}. Raise the first, or lower the "
-            "second."
+            f"data.alternate.samples={alternate.samples} answers of the model to each forget "
+            f"prompt are fewer than data.alternates_per_prompt={per_prompt}. Raise the first, or "
+            "lower the second."
         )
     if answers.temperature is None and answers.samples > 1:
         yield (

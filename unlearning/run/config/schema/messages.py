@@ -210,10 +210,14 @@ def _at(annotation: Any, path: Path) -> Any:
 def _below(annotation: Any, part: Any) -> Any:
     bare, _ = _bare(annotation)
     if isinstance(bare, type) and issubclass(bare, BaseModel):
+        if bare.model_config.get("extra") == "forbid":
+            return _fields(bare).get(part)
         extra = get_type_hints(bare, include_extras=True).get("__pydantic_extra__")
         rest = get_args(_bare(extra)[0])[-1] if extra and get_args(extra) else None
         return _fields(bare).get(part, rest)
-    inner = get_args(bare)
-    if not inner or get_origin(bare) not in (list, dict, Mapping, Sequence, tuple):
+    inner, origin = get_args(bare), get_origin(bare)
+    if not inner or origin not in (list, dict, Mapping, Sequence, tuple):
         return None
-    return inner[-1] if get_origin(bare) in (dict, Mapping) else inner[0]
+    if isinstance(part, str) and origin not in (dict, Mapping):
+        return None
+    return inner[-1] if origin in (dict, Mapping) else inner[0]
