@@ -253,6 +253,7 @@ def test_a_configuration_of_before_has_no_alternate_answers(compose_config):
     effective_config(compose_config("experiment=demo", "trainer=debug"))
 
 
+@pytest.mark.slow
 def test_the_demo_with_few_steps(compose_config, tmp_path):
     """Its model has learned nothing: few short answers to each prompt, whatever they are."""
     words = ("experiment=demo", "method=altpo", "trainer=debug", *SMALL)

@@ -30,6 +30,7 @@ CONFIGURATIONS = {
     "rmu": ["experiment=demo", "method=rmu"],
     "sam": ["experiment=demo", "method=sam"],
     "npo": ["experiment=demo", "method=npo"],
+    "altpo": ["experiment=demo", "method=altpo"],
     "task_vector": ["experiment=demo", "method=task_vector"],
     "adalora": ["experiment=demo", "finetune=adalora", "model.lora={kind: adalora}"],
     "fsdp": ["experiment=demo", "trainer=fsdp"],
@@ -53,14 +54,14 @@ NULLABLE = """
     data.forget.chapters data.forget.cleaning data.forget.prompt.* finetune.sets.*
     *.tuning.sets.* *.adapter *.retain_batch_size *.gradient_clip_val classifier.tiny
     classifier.train classifier.labels *.batch_size evaluation.aggregates *.split *.kind *.limit
-    data.answers.temperature data.answers.top_p *.require *.require.*
+    data.answers.temperature data.answers.top_p data.alternate.top_p *.require *.require.*
     callbacks.guard.* callbacks.checkpoint.best classifier.tiny.tokenizer logger.wandb.tags
     logger.wandb.log_model
 """
 FLOATS = """
     objective.*.weight *.learning_rate *.lr *.weight_decay *.gradient_clip_val
     callbacks.guard.* *.alpha objective.*.options.* method.scale method.rule.rho
-    data.answers.temperature progress_seconds *.require.bleu
+    data.answers.temperature data.alternate.temperature progress_seconds *.require.bleu
 """
 LEGAL = {
     "text": f"{FREE_TEXT} objective.*.role",
@@ -69,7 +70,7 @@ LEGAL = {
     "true": """
         validate oracle *.append_eos *.keep_dropout *.gradient_checkpointing callbacks.bleu.stop
         trainer.deterministic *.eight_bit *.packing *.streaming logger.wandb.offline
-        logger.wandb.log_model data.answers.keep_broken
+        logger.wandb.log_model data.answers.keep_broken data.alternate.keep_broken
     """,
     "0": """
         *seed *.fractions* objective.*.weight *.warmup_steps *.weight_decay *.dropout

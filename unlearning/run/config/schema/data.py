@@ -81,8 +81,8 @@ def _kind_of_alternate(value: Any) -> str:
 
 Alternate = Annotated[
     Annotated[list[Text], Tag("texts")]
-    | Annotated[Target, Tag("data set")]
     | Annotated[AlternatesOfModel, Tag("model's")]
+    | Annotated[Target, Tag("data set")]
     | Annotated[None, Tag("none")],
     Discriminator(_kind_of_alternate),
 ]

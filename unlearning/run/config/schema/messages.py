@@ -212,6 +212,8 @@ def _at(annotation: Any, path: Path) -> Any:
 def _below(annotation: Any, part: Any) -> Any:
     bare, _ = _bare(annotation)
     if isinstance(bare, type) and issubclass(bare, BaseModel):
+        if bare.model_config.get("extra") == "forbid":
+            return _fields(bare).get(part)
         extra = get_type_hints(bare, include_extras=True).get("__pydantic_extra__")
         rest = get_args(_bare(extra)[0])[-1] if extra and get_args(extra) else None
         return _fields(bare).get(part, rest)
