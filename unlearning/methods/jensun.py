@@ -74,6 +74,8 @@ def jsd_to_reference(logits_NV: Tensor, targets_N: Tensor, reference_NV: Tensor)
 class JensUn(UnlearningModule):
     """Brings the model's answers to forget prompts to a refusal by Jensen-Shannon divergences.
 
+    What is logged as `train/nll_forget` is the refusal's NLL then, not that of the answers.
+
     Args:
         model: see `UnlearningModule`, as for all other arguments.
         refusal: a text, tokenised by the data's tokenizer when the training is set up; or its
