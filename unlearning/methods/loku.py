@@ -179,14 +179,15 @@ class LoKU(UnlearningModule):
             factors = self.trainer.strategy.broadcast(factors)  # the same bits on every rank
         with torch.no_grad():
             for name, layer in self._layers().items():
-                layer.lora_A["default"].weight.copy_(factors[name][0])
-                layer.lora_B["default"].weight.copy_(factors[name][1])
+                for side, factor in zip((layer.lora_A, layer.lora_B), factors[name], strict=True):
+                    side["default"].get_parameter("weight").copy_(factor)
         self._take_out(factors)
 
     def fisher(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Computes the mean square of each sequence's gradient by the adapted weights, of forget
         and of retain answers: by layer, [out, in]."""
-        weights = {name: layer.get_base_layer().weight for name, layer in self._layers().items()}
+        layers = self._layers().items()
+        weights = {name: layer.get_base_layer().get_parameter("weight") for name, layer in layers}
         roles: tuple[Role, Role] = ("forget", "retain")
         found = {r: {n: torch.zeros_like(w) for n, w in weights.items()} for r in roles}
         counts = dict.fromkeys(roles, 0)
@@ -264,9 +265,8 @@ def single_answers(data: UnlearningDataModule, number: int) -> Iterator[Batch]:
 
 def base_weight(layer: Linear) -> Tensor:
     """Returns the weight under an adapter as [out, in], a view of it."""
-    weight = layer.get_base_layer().weight
-    assert isinstance(weight, Tensor)
-    return weight.detach().T if layer.fan_in_fan_out else weight.detach()
+    weight = layer.get_base_layer().get_parameter("weight").detach()
+    return weight.T if layer.fan_in_fan_out else weight
 
 
 def weighted_factors(
