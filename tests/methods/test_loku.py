@@ -15,7 +15,7 @@ from run.small import checked
 from test_module import SGD, Recorder, pairs, trained_weights
 
 from unlearning.errors import ConfigError
-from unlearning.methods.loku import LOKU_TERMS, LoKU, base_weight, weighted_factors
+from unlearning.methods.loku import LOKU_TERMS, LoKU, base_weight, single_answers, weighted_factors
 from unlearning.models.load import disable_dropout
 from unlearning.quantities import token_quantity
 from unlearning.reference import Cached, Copy
@@ -129,6 +129,17 @@ def test_the_released_fisher_depends_on_the_batch_size(make_loku, make_data):
     assert relative_error(released, found[0]) > 0.1
 
 
+def test_answers_by_themselves_give_the_same(make_loku, make_data):
+    """As the training has it: each answer alone, without the mismatch answers to its prompt."""
+    module, data = make_loku().double(), make_data(batch_size=2)
+    data.setup()
+    together = module.fisher(data.batch_at(n) for n in range(2))
+    alone = list(single_answers(data, 4))
+    assert len(alone) == 4 + 4 and all(len(batch.answers) == 1 for batch in alone)
+    for ours, theirs in zip(module.fisher(alone), together, strict=True):
+        assert relative_error(ours, theirs) < 1e-10
+
+
 # --- the model is what it was ---------------------------------------------------------------------
 
 
@@ -222,7 +233,7 @@ def test_a_training_moves_the_adapter_alone_and_ends_merged(make_loku, make_data
             kept[trainer.global_step] = {n: p.detach().clone() for n, p in named}
 
     look = Look()
-    quiet_trainer(max_steps=4, callbacks=[look]).fit(module, make_data())
+    quiet_trainer(max_steps=4, callbacks=[look]).fit(module, make_data(batch_size=5))
     changed = {n for n, w in kept[1].items() if not torch.equal(w, kept[4][n])}
     assert changed and all("lora_" in name for name in changed)
     assert look.logged[-1]["train/forget"] < look.logged[0]["train/forget"]
@@ -239,7 +250,7 @@ def test_a_training_moves_the_adapter_alone_and_ends_merged(make_loku, make_data
 def test_accumulation_is_a_larger_batch(make_loku, make_data, quiet_trainer):
     found = []
     for size, accumulated in ((2, 1), (1, 2)):
-        module = make_loku(fisher_batches=3 * accumulated)
+        module = make_loku(fisher_examples=6)
         trainer = quiet_trainer(max_steps=2, accumulate_grad_batches=accumulated)
         trainer.fit(module, make_data(batch_size=size))
         found.append(trained_weights(module.policy))
@@ -301,7 +312,7 @@ def test_a_checkpoint_is_loaded_onto_the_model_before(
         ({"lora": {**LORA, "kind": "adalora"}}, "expected kind=lora"),
         ({"lora": {**LORA, "r": 33}}, "has rank 32 at most, below lora's r=33"),
         ({"floor": 0.0}, "floor=0.0 must be above 0"),
-        ({"fisher_batches": 0}, "fisher_batches=0 at least 1"),
+        ({"fisher_examples": 0}, "fisher_examples=0 at least 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make_loku, settings, message):
@@ -316,6 +327,8 @@ def test_what_cannot_be_started_is_refused(make_loku, make_data, quiet_trainer):
         quiet_trainer(max_steps=1, precision="bf16-true").fit(make_loku(), data)
     with pytest.raises(ConfigError, match=r"call initialise\(batches\) first"):
         quiet_trainer(max_steps=1).fit(make_loku(), [data.batch_at(0)])
+    with pytest.raises(ConfigError, match=r"have \{'forget': 2, 'retain': 0\}"):
+        make_loku().initialise([data.batch_at(0).only({"forget"})])
     module = started(make_loku(), data, 1)
     with pytest.raises(ConfigError, match="started already"):
         module.initialise([data.batch_at(0)])

@@ -16,7 +16,8 @@ authors' code squares the gradient of a batch's mean, which depends on the batch
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from unlearning.data.datamodule import UnlearningDataModule
+from unlearning.data.layout import Tree, make_batch
 from unlearning.errors import ConfigError
 from unlearning.fsdp import is_sharded
 from unlearning.models.adapter import merge_adapter
@@ -64,8 +66,8 @@ class LoKU(UnlearningModule):
     Args:
         model: see `UnlearningModule`, as for all other arguments; `lora` has to be given, with
             dropout 0.
-        fisher_batches: whose answers the importance is measured on, from the training's first on;
-            None takes one pass over the forget set.
+        fisher_examples: forget answers on which the importance is measured, the training's first
+            ones, and as many retain answers; None takes as many as the forget set has.
         floor: added to the retain answers' F.
         terms: `LOKU_TERMS`, or others.
 
@@ -78,7 +80,7 @@ class LoKU(UnlearningModule):
         self,
         model: CausalLM | str,
         lora: Mapping[str, Any] | None = None,
-        fisher_batches: Count | None = None,
+        fisher_examples: Count | None = None,
         floor: Positive = 1e-5,
         terms: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
@@ -93,12 +95,13 @@ class LoKU(UnlearningModule):
                 "LoKU changes the weights under the adapter, so that reference=adapter_off is "
                 "another model. Take auto, cached or copy."
             )
-        if not floor > 0 or (fisher_batches is not None and fisher_batches < 1):
+        if not floor > 0 or (fisher_examples is not None and fisher_examples < 1):
             raise ConfigError(
-                f"LoKU: floor={floor} must be above 0, fisher_batches={fisher_batches} at least 1."
+                f"LoKU: floor={floor} must be above 0 and fisher_examples={fisher_examples} at "
+                "least 1."
             )
         super().__init__(model, LOKU_TERMS if terms is None else terms, lora, **settings)
-        self.fisher_batches, self.floor = fisher_batches, floor
+        self.fisher_examples, self.floor = fisher_examples, floor
         self.initial: Factors | None = None  # what was taken out of the weights
         if is_eight_bit(self.policy):
             raise ConfigError("LoKU changes the weights, which 8 bits cannot: eight_bit=false.")
@@ -150,15 +153,17 @@ class LoKU(UnlearningModule):
                 "LoKU measures what matters on an UnlearningDataModule's answers. Give one to "
                 "Trainer.fit, or call initialise(batches) first."
             )
-        number = self.fisher_batches or data.batches_per_epoch()
+        number = self.fisher_examples or len(data.sequences["forget"])
+        share = -(-number // self.trainer.world_size)
+        log.info("LoKU: importance of the weights, on %d forget and retain answers", number)
         with self.trainer.precision_plugin.forward_context():
-            self.initialise(data.batch_at(n).to(self.device) for n in range(number))
+            self.initialise(batch.to(self.device) for batch in single_answers(data, share))
 
     def initialise(self, batches: Iterable[Batch]) -> None:
         """Starts the adapter from the forget and retain answers of batches.
 
         Raises:
-            ConfigError: it was started already.
+            ConfigError: it was started already, or the batches lack answers of one of the roles.
         """
         if self.initial is not None:
             raise ConfigError("LoKU: the adapter was started already; build the module anew.")
@@ -174,14 +179,15 @@ class LoKU(UnlearningModule):
             factors = self.trainer.strategy.broadcast(factors)  # the same bits on every rank
         with torch.no_grad():
             for name, layer in self._layers().items():
-                _weight(layer.lora_A["default"]).copy_(factors[name][0])
-                _weight(layer.lora_B["default"]).copy_(factors[name][1])
+                for side, factor in zip((layer.lora_A, layer.lora_B), factors[name], strict=True):
+                    side["default"].get_parameter("weight").copy_(factor)
         self._take_out(factors)
 
     def fisher(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Computes the mean square of each sequence's gradient by the adapted weights, of forget
         and of retain answers: by layer, [out, in]."""
-        weights = {n: _weight(layer.get_base_layer()) for n, layer in self._layers().items()}
+        layers = self._layers().items()
+        weights = {name: layer.get_base_layer().get_parameter("weight") for name, layer in layers}
         roles: tuple[Role, Role] = ("forget", "retain")
         found = {r: {n: torch.zeros_like(w) for n, w in weights.items()} for r in roles}
         counts = dict.fromkeys(roles, 0)
@@ -189,7 +195,7 @@ class LoKU(UnlearningModule):
         with evaluating(self.policy), torch.enable_grad():
             for batch in batches:
                 for role in roles:
-                    for loss in self._sequence_losses(batch, role):
+                    for loss in self._sequence_losses(batch, role) if role in batch.answers else ():
                         gradients = torch.autograd.grad(
                             loss, list(weights.values()), retain_graph=True
                         )
@@ -197,6 +203,8 @@ class LoKU(UnlearningModule):
                             found[role][name].addcmul_(gradient, gradient)
                         counts[role] += 1
         _require_grad(weights, False)
+        if 0 in counts.values():
+            raise ConfigError(f"LoKU needs forget and retain answers; the batches have {counts}.")
         for role in roles:
             for name, layer in self._layers().items():
                 mean = self._average({name: found[role].pop(name).div_(counts[role])})[name]
@@ -240,16 +248,25 @@ class LoKU(UnlearningModule):
         self._take_out(factors)
 
 
+def single_answers(data: UnlearningDataModule, number: int) -> Iterator[Batch]:
+    """Yields so many forget and so many retain answers of the training's first batches, each alone
+    with its prompt: its gradient then costs no more than that."""
+    left: dict[Role, int] = {"forget": number, "retain": number}
+    for n in count():
+        for tree in data.trees_at(n):
+            for answer in tree.answers:
+                if left.get(answer.role, 0):
+                    left[answer.role] -= 1
+                    alone = Tree(tree.prompt_ids, (answer,))
+                    yield make_batch([alone], data.layout, data.pad_token_id)
+        if not any(left.values()):
+            return
+
+
 def base_weight(layer: Linear) -> Tensor:
     """Returns the weight under an adapter as [out, in], a view of it."""
-    weight = _weight(layer.get_base_layer()).detach()
+    weight = layer.get_base_layer().get_parameter("weight").detach()
     return weight.T if layer.fan_in_fan_out else weight
-
-
-def _weight(layer: nn.Module) -> nn.Parameter:
-    weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
 
 
 def weighted_factors(

@@ -5,7 +5,7 @@
     theta  <- theta - eta grad (L_f + lambda (L_r - epsilon))
     lambda <- max(0, lambda + dual_step (L_r - epsilon))
 
-    L_f = mean over a sequence's tokens of (max_v z_v - mean_v z_v)^2     (logit-margin flattening)
+    L_f = mean over a sequence's tokens of (max_v z_v - mean_v z_v)^2   (logit-margin flattening)
 
 The multiplier lambda is the weight of the term that is the constraint; the weight of the
 configuration is its start, and stays for the first epochs. It is updated once an optimizer step by
