@@ -63,6 +63,31 @@ def test_with_states_of_one_length_it_is_rmu():
     torch.testing.assert_close(ours, steer(tokens, scale=3.0, seed=SEED))
 
 
+def test_each_token_has_the_length_of_its_own_state():
+    """By hand: a state at 0 is beta |h_ref| away, here 2 * 5 and 2 * 0, and (100 / 2 + 0) / 2."""
+    before = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    tokens = TokenLosses(
+        torch.zeros(2), torch.tensor([0, 0]), 1, hidden=torch.zeros(2, 2), reference_hidden=before
+    )
+    assert steer_by_norm(tokens, beta=2.0).item() == pytest.approx(25.0, rel=1e-6)
+
+
+def test_released_code_keeps_the_mean_norm_of_its_first_batch():
+    """There all tokens of a topic share one length, in every later step, too."""
+    generator = torch.Generator().manual_seed(1)
+    first, later = torch.randn(2, 6, 8, generator=generator, dtype=torch.float64)
+    later = 3.0 * later * torch.arange(1, 7)[:, None]
+    hidden = torch.randn(6, 8, generator=generator, dtype=torch.float64)
+    tokens = TokenLosses(
+        torch.zeros(6), torch.tensor([0] * 6), 1, hidden=hidden, reference_hidden=later
+    )
+    released = steer(tokens, scale=BETA * first.norm(dim=-1).mean().item(), seed=SEED)
+    lengths = BETA * later.norm(dim=-1, keepdim=True)
+    ours = (hidden - lengths * direction(8, SEED)).pow(2).mean()
+    assert steer_by_norm(tokens, BETA, SEED).item() == pytest.approx(ours.item(), rel=1e-12)
+    assert ours.item() > 10 * released.item()
+
+
 @pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
 def test_bad_options_are_told(beta):
     tokens = TokenLosses(torch.zeros(1), torch.tensor([0]), 1, hidden=torch.zeros(1, 2))

@@ -3,7 +3,8 @@
     L = mean |h_l - beta |h_l^ref| u|^2 on forget answers  +  alpha mean |h_l - h_l^ref|^2 on retain
 
 RMU's length c must be found for each layer and model; here it is beta times the norm of the token's
-own state in the model before unlearning. The rest is RMU.
+own state in the model before unlearning. The rest is RMU. The authors' released code takes one
+length for each topic, beta times the mean norm over its first batch, padding included.
 """
 
 from __future__ import annotations

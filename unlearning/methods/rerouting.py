@@ -5,7 +5,12 @@
 
 with h the hidden states after some blocks, t the step of T. Forgetting comes first and never stops,
 holding grows to as much. As the authors' code, over tokens and blocks alike; there the retain term
-is on the states after every block, here on those of the rerouted ones.
+is on the states after every block and its mean counts padding, here it is on the answers' tokens in
+the rerouted blocks. That code counts layers from 1 (its layer 0 are the embeddings), here from 0.
+
+Where h = h_ref the cosine is largest and has no gradient, and the distance pulls back at full
+strength however small it is: the start is left by rounding alone, which Adam scales up, and with a
+learning rate that is too small it is never left and nothing is forgotten.
 """
 
 from __future__ import annotations
@@ -86,7 +91,7 @@ class Rerouting(UnlearningModule):
     def __init__(
         self,
         model: CausalLM | str,
-        layers: Sequence[Whole] = (10, 20),
+        layers: Sequence[Whole] = (9, 19),
         alpha: Positive = 10.0,
         terms: Mapping[str, Mapping[str, Any]] | None = None,
         **settings: Any,
