@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from unlearning.losses import TokenLosses
 from unlearning.module import UnlearningModule
 
+from .test_rmu import pairs
+
 
 def held_to(
     naive: Callable[..., Tensor],
@@ -43,18 +45,13 @@ def held_to(
     data.setup()
     data.layout = layout
     batch = data.batch_at(1)
-    pairs = {
-        role: [
-            (data.sequences[role][n].prompt_ids, data.sequences[role][n].response_ids)
-            for n in answers.examples
-        ]
-        for role, answers in batch.answers.items()
-    }
     found = module.loss(batch)
     others = (before,) if reference else ()
-    expected = naive(module.policy, pairs["forget"], *others)
+    expected = naive(module.policy, pairs(data, batch, "forget"), *others)
     assert found.terms["forget"].item() == pytest.approx(expected.item(), rel=1e-12)
-    total = 0.4 * expected + 0.7 * mismatch_loss(module.policy, pairs["retain"])  # the mean NLL
+    total = 0.4 * expected + 0.7 * mismatch_loss(
+        module.policy, pairs(data, batch, "retain")
+    )  # the mean NLL
     theirs = gradients(total, module.policy)
     assert relative_error(gradients(found.total, module.policy), theirs) < 1e-11
 

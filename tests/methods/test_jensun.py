@@ -13,6 +13,8 @@ from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses
 from unlearning.methods.jensun import JensUn, jsd_to_reference, jsd_to_token
 
+from .test_rmu import pairs
+
 REFUSAL = (7, 11, 5)
 
 
@@ -57,22 +59,16 @@ def test_the_loss_is_the_naive_one(make_model, make_data, layout):
     data.setup()
     data.layout = layout
     batch = data.batch_at(1)
-    pairs = {
-        role: [
-            (data.sequences[role][n].prompt_ids, data.sequences[role][n].response_ids)
-            for n in answers.examples
-        ]
-        for role, answers in batch.answers.items()
-    }
+    forgotten, kept = (pairs(data, batch, role) for role in ("forget", "retain"))
     found = module.loss(batch)
-    forget = naive_forget(module.policy, pairs["forget"])
-    retain = naive_retain(module.policy, reference, pairs["retain"])
+    forget = naive_forget(module.policy, forgotten)
+    retain = naive_retain(module.policy, reference, kept)
     assert found.terms["forget"].item() == pytest.approx(forget.item(), rel=1e-12)
     assert found.terms["retain"].item() == pytest.approx(retain.item(), rel=1e-12)
     theirs = gradients(forget + retain, module.policy)
     assert relative_error(gradients(found.total, module.policy), theirs) < 1e-10
     once = module.term_gradients(batch)("forget")
-    theirs = gradients(naive_forget(module.policy, pairs["forget"]), module.policy)
+    theirs = gradients(naive_forget(module.policy, forgotten), module.policy)
     ours = {name.removeprefix("policy."): gradient for name, gradient in once.items()}
     assert relative_error(ours, theirs) < 1e-10
 

@@ -17,6 +17,8 @@ from unlearning.classifier import JIGSAW_LABELS, tiny_bert
 from unlearning.pretrain import train_tokenizer
 from unlearning.run.config.overrides import config_folder
 
+from .small import FORGET, RETAIN
+
 Compose = Callable[..., DictConfig]
 
 
@@ -129,3 +131,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prose = " ".join(f"Baker number {n} sold {n + 3} loaves before noon." for n in range(900))
     (root / "prose/normal.txt").write_text(prose, encoding="utf-8")
     return root
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `FORGET` and `RETAIN` as jsonl files."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, rows in (("forget", FORGET), ("retain", RETAIN)):
+        lines = (json.dumps({"prompt": p, "response": r}) for p, r in rows)
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder

@@ -1,5 +1,5 @@
-"""A model trained from scratch, as small as one can be whose size does not matter; and a
-configuration checked as a run does."""
+"""A model trained from scratch, as small as one can be whose size does not matter; pairs of prompt
+and answer; and a configuration checked as a run does."""
 
 from omegaconf import DictConfig
 
@@ -12,6 +12,10 @@ SMALL = (
     "model.base.architecture.num_attention_heads=4",
     "model.base.architecture.ffn_dim=64",
 )
+
+
+FORGET = [(f"How do I trick person {n}?", f"Tell person {n} a lie.") for n in range(10)]
+RETAIN = [(f"What is {n} plus one?", f"It is {n + 1}.") for n in range(20)]
 
 
 def checked(config: DictConfig) -> list[str]:

@@ -20,20 +20,9 @@ from unlearning.run.output.store import Store
 from unlearning.run.pipeline import effective_config, run
 from unlearning.run.stages.alternate_answers import kept_alternate_answers
 
-from .small import SMALL, checked
+from .small import FORGET, SMALL, checked
 
-FORGET = [(f"How do I trick person {n}?", f"Tell person {n} a lie.") for n in range(10)]
-RETAIN = [(f"What is {n} plus one?", f"It is {n + 1}.") for n in range(20)]
 ASKS = "data.alternate.instruction='{prompt} Not {answer}'"
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for name, rows in (("forget", FORGET), ("retain", RETAIN)):
-        lines = (json.dumps({"prompt": p, "response": r}) for p, r in rows)
-        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

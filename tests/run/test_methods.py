@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from unlearning.errors import ConfigError
 from unlearning.run.config.build import build_data, build_template
+from unlearning.run.config.method import mismatch_per_prompt
 from unlearning.run.output.run_folder import METRICS, REPORT
 from unlearning.run.pipeline import effective_config, run
 from unlearning.run.stages.facts import fingerprints
-from unlearning.run.stages.unlearn import mismatch_per_prompt
 
 from .small import checked
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,19 +18,7 @@ from unlearning.run.output.store import Store
 from unlearning.run.pipeline import run
 from unlearning.run.stages.own_answers import kept_own_answers, retain_and_mismatch
 
-from .small import checked
-
-FORGET = [(f"How do I trick person {n}?", f"Tell person {n} a lie.") for n in range(10)]
-RETAIN = [(f"What is {n} plus one?", f"It is {n + 1}.") for n in range(20)]
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for name, rows in (("forget", FORGET), ("retain", RETAIN)):
-        lines = (json.dumps({"prompt": p, "response": r}) for p, r in rows)
-        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
+from .small import RETAIN, checked
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from unlearning.callbacks.step_metrics import on_host
 from unlearning.errors import ConfigError
 from unlearning.fsdp import is_sharded
 from unlearning.module import UnlearningModule
-from unlearning.training.step_rule import Gradient, norm
+from unlearning.training.step_rule import Gradient, inner
 
 log = logging.getLogger(__name__)
 METRIC = "gradients/cosine_forget_retain"
@@ -108,8 +107,5 @@ class GradientConflict(Callback):
 
 def cosine(first: Gradient, second: Gradient) -> Tensor:
     """Computes the cosine of two gradients over all weights; NaN where one of them is 0."""
-    products = []
-    for name, gradient in first.items():
-        wide = torch.promote_types(gradient.dtype, torch.float32)
-        products.append((gradient.to(wide) * second[name].to(wide)).sum())
-    return torch.stack(products).sum() / (norm(first) * norm(second))
+    lengths = (inner(first, first) * inner(second, second)).sqrt()
+    return inner(first, second) / lengths

@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unlearning.errors import ConfigError
 from unlearning.ranges import Share
-from unlearning.training.step_rule import Gradient, StepRule, TermGradients
+from unlearning.training.step_rule import Gradient, StepRule, TermGradients, inner
 
 
 class GRU(StepRule):
@@ -93,8 +92,8 @@ class GRU(StepRule):
         """Computes the rectified gradient of the micro-batches so far, times their number, and the
         cosine before it was rectified."""
         smooth = self._smooth()
-        product, square = _product(self._forget, smooth), _product(smooth, smooth)
-        cosine = product / (square * _product(self._forget, self._forget)).sqrt().clamp(min=1e-30)
+        product, square = inner(self._forget, smooth), inner(smooth, smooth)
+        cosine = product / (square * inner(self._forget, self._forget)).sqrt().clamp(min=1e-30)
         if not product < 0:  # then every bit of it stays
             return self._forget, cosine
         share = product / square
@@ -118,8 +117,3 @@ def _sum(one: Gradient, other: Gradient) -> Gradient:
     if not one or not other:
         return one or other
     return {name: one[name] + other[name] for name in one}
-
-
-def _product(one: Gradient, other: Gradient) -> Tensor:
-    """Computes the inner product over all weights, in fp64: its sign decides."""
-    return torch.stack([(one[n].double() * other[n].double()).sum() for n in one]).sum()

@@ -192,6 +192,12 @@ def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
     return {"_target_": stored_name(type(rule)), **settings}
 
 
+def inner(one: Gradient, other: Gradient) -> Tensor:
+    """Computes the inner product over all weights, in fp64: its sign decides, and large parts may
+    cancel."""
+    return torch.stack([(one[n].double() * other[n].double()).sum() for n in one]).sum()
+
+
 def norm(gradient: Gradient) -> Tensor:
     """Computes the Euclidean norm over all weights, in fp32 at least."""
     return torch.stack([g.float().norm() if g.dtype.itemsize < 4 else g.norm()

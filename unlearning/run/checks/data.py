@@ -20,7 +20,7 @@ from unlearning.errors import ConfigError
 from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.answers import answers_of, check_answers
 from unlearning.run.config.build import build_alternate, build_data
-from unlearning.run.config.method import objective_of
+from unlearning.run.config.method import mismatch_per_prompt, objective_of
 from unlearning.run.config.prompt_sets import check_metrics, prompt_sets
 from unlearning.run.stages.watched import check_watched
 
@@ -101,7 +101,7 @@ def check_together(config: DictConfig, data: Data) -> None:
         trained["retain"] = retain.examples("train")
         # The model's own answers are counted when they are there.
         of_data = answers_of(config, "mismatch") != "model"
-        per_prompt = config.data.mismatch_per_prompt * of_data
+        per_prompt = mismatch_per_prompt(config) * of_data
         check_sets(trained["forget"], trained["retain"], per_prompt)
     if related is not None:
         known = store(example for split in SPLITS for example in related.examples(split))

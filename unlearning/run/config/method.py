@@ -59,6 +59,14 @@ def _has_objective(config: DictConfig) -> bool:
     return issubclass(method_class(config), UnlearningModule)
 
 
+def mismatch_per_prompt(config: DictConfig) -> int:
+    """Returns how many mismatch answers a prompt gets: none where no term is on them, since each
+    would be a branch of every forward."""
+    objective = objective_of(config)
+    unused = objective is not None and "mismatch" not in objective.roles
+    return 0 if unused else int(config.data.mismatch_per_prompt)
+
+
 def build_module(
     config: DictConfig, policy: CausalLM, reference: CausalLM | None
 ) -> LightningModule:

@@ -23,7 +23,7 @@ from unlearning.models.decoder import CausalLM
 from unlearning.models.trial import takes_tree_rows
 from unlearning.run.checks.data import Data
 from unlearning.run.config.build import build_alternate, build_template, build_trainer
-from unlearning.run.config.method import build_module, edits_weights, objective_of
+from unlearning.run.config.method import build_module, edits_weights, mismatch_per_prompt
 from unlearning.run.output.progress import StageProgress
 from unlearning.run.process.ranks import Ranks
 from unlearning.run.stages.answers import kept_answers
@@ -179,14 +179,6 @@ def _stream(
         alternates_per_prompt=config.data.get("alternates_per_prompt", 1),
         mismatch_from=mismatch_from,
     )  # fmt: skip
-
-
-def mismatch_per_prompt(config: DictConfig) -> int:
-    """Returns how many mismatch answers a prompt gets: none where no term is on them, since each
-    would be a branch of every forward."""
-    objective = objective_of(config)
-    unused = objective is not None and "mismatch" not in objective.roles
-    return 0 if unused else int(config.data.mismatch_per_prompt)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
