@@ -82,9 +82,14 @@ class UnlearningModule(OptimizedModule):
         rule: how the terms' gradients become a step, see `unlearning.training.step_rule`, or its
             `_target_` and arguments; None descends their weighted sum.
 
+    Attributes:
+        logs: names of what a subclass logs besides, each as `train/<name>`.
+
     Raises:
         ConfigError: for settings, models or data that do not fit together.
     """
+
+    logs: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -156,6 +161,8 @@ class UnlearningModule(OptimizedModule):
         strategy = self.trainer.strategy
         if stage == "fit":
             check_sharded(strategy, self.hparams["reference"], optimizer=self.hparams["optimizer"])
+            if is_sharded(strategy):
+                self.check_split(vars(self))
             if self.rule is not None:
                 self.rule.check_strategy(is_sharded(strategy), self.masters is not None)
         data = getattr(self.trainer, "datamodule", None)
@@ -166,6 +173,19 @@ class UnlearningModule(OptimizedModule):
             self.to(strategy.root_device)
             with self.trainer.precision_plugin.forward_context():
                 self.build_reference(data, is_sharded(strategy))
+
+    @classmethod
+    def check_split(cls, settings: Mapping[str, Any]) -> None:
+        """Checks that the method can work with weights that are split over ranks; a subclass that
+        cannot overrides it.
+
+        Args:
+            settings: arguments of the method by name.
+
+        Raises:
+            ConfigError: naming what to take instead.
+        """
+        return None
 
     @property
     def _needs_reference(self) -> bool:

@@ -41,6 +41,8 @@ class GRU(StepRule):
         ConfigError: gamma is not above 0 and at most 1, or either list is empty.
     """
 
+    logs = ("cosine",)
+
     def __init__(
         self,
         rectified: Sequence[str] = ("forget",),

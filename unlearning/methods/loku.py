@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.layout import Tree, make_batch
 from unlearning.errors import ConfigError
-from unlearning.fsdp import is_sharded
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.decoder import CausalLM, evaluating, frozen_copy, is_eight_bit
 from unlearning.module import UnlearningModule
@@ -128,11 +127,18 @@ class LoKU(UnlearningModule):
         if stage == "fit" and not isinstance(self.policy, PeftModel):
             raise ConfigError("LoKU was trained, and its adapter merged; build the module anew.")
         super().setup(stage)
-        if stage == "fit" and (self.masters is not None or is_sharded(self.trainer.strategy)):
+        if stage == "fit" and self.masters is not None:
             raise ConfigError(
-                "LoKU takes a part out of the weights, which must be whole and in fp32 for it. "
-                "Take precision=bf16-mixed or 32-true, and trainer=default or ddp."
+                "LoKU takes a part out of the weights, which must be in fp32 for it. Take "
+                "precision=bf16-mixed or 32-true."
             )
+
+    @classmethod
+    def check_split(cls, settings: Mapping[str, Any]) -> None:
+        raise ConfigError(
+            "LoKU takes a part out of the weights, which must be whole for it, and here each "
+            "device has a part of them. Take trainer=ddp."
+        )
 
     def build_reference(
         self, data: UnlearningDataModule | None = None, sharded: bool = False
@@ -154,10 +160,9 @@ class LoKU(UnlearningModule):
                 "Trainer.fit, or call initialise(batches) first."
             )
         number = self.fisher_examples or len(data.sequences["forget"])
-        share = -(-number // self.trainer.world_size)
         log.info("LoKU: importance of the weights, on %d forget and retain answers", number)
         with self.trainer.precision_plugin.forward_context():
-            self.initialise(batch.to(self.device) for batch in single_answers(data, share))
+            self.initialise(batch.to(self.device) for batch in single_answers(data, number))
 
     def initialise(self, batches: Iterable[Batch]) -> None:
         """Starts the adapter from the forget and retain answers of batches.
@@ -174,7 +179,8 @@ class LoKU(UnlearningModule):
         for name, layer in self._layers().items():
             importance_O = (forget.pop(name) / (retain.pop(name) + self.floor)).sum(1).sqrt()
             rank, scale = layer.r["default"], layer.scaling["default"]
-            factors[name] = weighted_factors(base_weight(layer), importance_O, rank, scale)
+            found = weighted_factors(base_weight(layer), importance_O, rank, scale)
+            factors[name] = (found[0].cpu(), found[1].cpu())  # where every rank can read them
         if self._trainer is not None:
             factors = self.trainer.strategy.broadcast(factors)  # the same bits on every rank
         with torch.no_grad():
@@ -185,7 +191,7 @@ class LoKU(UnlearningModule):
 
     def fisher(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Computes the mean square of each sequence's gradient by the adapted weights, of forget
-        and of retain answers: by layer, [out, in]."""
+        and of retain answers over all ranks: by layer, [out, in]. A rank may have none of them."""
         layers = self._layers().items()
         weights = {name: layer.get_base_layer().get_parameter("weight") for name, layer in layers}
         roles: tuple[Role, Role] = ("forget", "retain")
@@ -203,11 +209,14 @@ class LoKU(UnlearningModule):
                             found[role][name].addcmul_(gradient, gradient)
                         counts[role] += 1
         _require_grad(weights, False)
-        if 0 in counts.values():
+        device = next(iter(weights.values())).device
+        share = {role: torch.tensor(float(n), device=device) for role, n in counts.items()}
+        a_rank = {role: float(mean) for role, mean in self._average(share).items()}
+        if 0 in a_rank.values():
             raise ConfigError(f"LoKU needs forget and retain answers; the batches have {counts}.")
         for role in roles:
             for name, layer in self._layers().items():
-                mean = self._average({name: found[role].pop(name).div_(counts[role])})[name]
+                mean = self._average({name: found[role].pop(name)})[name].div_(a_rank[role])
                 found[role][name] = mean.T if layer.fan_in_fan_out else mean
         return found["forget"], found["retain"]
 
@@ -249,18 +258,23 @@ class LoKU(UnlearningModule):
 
 
 def single_answers(data: UnlearningDataModule, number: int) -> Iterator[Batch]:
-    """Yields so many forget and so many retain answers of the training's first batches, each alone
-    with its prompt: its gradient then costs no more than that."""
-    left: dict[Role, int] = {"forget": number, "retain": number}
+    """Yields this rank's of the training's first so many forget and so many retain answers, each
+    alone with its prompt: its gradient then costs no more than that. All ranks together have the
+    answers that one process has."""
+    rank, world, _ = data.world()
+    sizes: dict[Role, int] = {"forget": data.batch_size, "retain": data.retain_batch_size}
     for n in count():
+        position = {role: (n * world + rank) * size for role, size in sizes.items()}
+        if min(position.values()) >= number:
+            return
         for tree in data.trees_at(n):
             for answer in tree.answers:
-                if left.get(answer.role, 0):
-                    left[answer.role] -= 1
+                if answer.role not in position:
+                    continue
+                if position[answer.role] < number:
                     alone = Tree(tree.prompt_ids, (answer,))
                     yield make_batch([alone], data.layout, data.pad_token_id)
-        if not any(left.values()):
-            return
+                position[answer.role] += 1
 
 
 def base_weight(layer: Linear) -> Tensor:

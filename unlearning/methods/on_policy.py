@@ -13,7 +13,7 @@ many steps old, at most `refresh_every` - 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.data.layout import Tree, make_batch
 from unlearning.data.token_store import token_counts
 from unlearning.errors import ConfigError
-from unlearning.fsdp import is_sharded
 from unlearning.generation.generate import generate
 from unlearning.generation.sampling import Sampling
 from unlearning.models.decoder import CausalLM
@@ -151,12 +150,14 @@ class OnPolicy(UnlearningModule):
             )
         return data
 
+    @classmethod
+    def check_split(cls, settings: Mapping[str, Any]) -> None:
+        raise ConfigError(
+            "On-policy continuations are sampled by the whole policy on every rank, and here its "
+            "weights are split over the ranks. Take trainer=ddp."
+        )
+
     def _check(self, data: UnlearningDataModule) -> None:
-        if is_sharded(self.trainer.strategy):
-            raise ConfigError(
-                "On-policy continuations are sampled by the whole policy on every rank, and here "
-                "its weights are split over the ranks. Use trainer=ddp."
-            )
         data.setup("fit")
         if "retain" not in data.sequences:
             raise ConfigError(STREAMED)

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
-from unlearning.fsdp import is_sharded
 from unlearning.models.decoder import CausalLM, evaluating
 from unlearning.module import UnlearningModule
 from unlearning.quantities import token_quantity
@@ -57,7 +56,8 @@ def logit_margin(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 class PDU(UnlearningModule):
     """Minimises the forget terms under a limit on the retain loss, whose weight is a multiplier.
 
-    Costs no forward beside those of the two terms. Logs the multiplier as `train/dual`; it and
+    Costs no forward beside those of the two terms, and some before the first step where epsilon is
+    not given; weights that are split over ranks need it given. Logs the multiplier as `train/dual`; it and
     the limit are in the checkpoint.
 
     Args:
@@ -75,6 +75,8 @@ class PDU(UnlearningModule):
         ConfigError: for settings that make no sense, a step rule, or a term that is not there; from
             the start of the training, where the value before cannot be measured, or is 0.
     """
+
+    logs = ("dual",)
 
     def __init__(
         self,
@@ -153,16 +155,25 @@ class PDU(UnlearningModule):
 
     # --- its limit ------------------------------------------------------------------------------
 
+    @classmethod
+    def check_split(cls, settings: Mapping[str, Any]) -> None:
+        if settings.get("epsilon") is None:
+            raise ConfigError(
+                "PDU measures the loss before the training by the whole policy on every device, "
+                "and here each has a part of its weights. Give epsilon (method.epsilon), or take "
+                "trainer=ddp."
+            )
+
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self._seen = []
         if self.epsilon is not None:  # given, or of the checkpoint that is resumed
             return
         data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, UnlearningDataModule) or is_sharded(self.trainer.strategy):
+        if not isinstance(data, UnlearningDataModule):
             raise ConfigError(
-                "PDU measures the loss before the training on an UnlearningDataModule, by a policy "
-                "that is whole on every device. Give epsilon (method.epsilon) instead."
+                "PDU measures the loss before the training on an UnlearningDataModule. Give "
+                "epsilon (method.epsilon) instead."
             )
         with self.trainer.precision_plugin.forward_context():
             self.measure(data.batch_at(n).to(self.device) for n in range(self.measured_batches))

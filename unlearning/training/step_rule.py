@@ -30,9 +30,12 @@ class StepRule(ABC):
 
     Attributes:
         moves_weights: whether it looks at gradients elsewhere than at the weights as they stand.
+        logs: names of the figures that it puts into `TermGradients.logged`, so that a checkpoint
+            can be the best by `train/<name>`.
     """
 
     moves_weights = False
+    logs: tuple[str, ...] = ()
 
     @abstractmethod
     def gradient(self, terms: TermGradients) -> Gradient:
@@ -93,7 +96,7 @@ class TermGradients:
 
     Attributes:
         logged: further figures of a rule, by name, on every rank; each is logged as
-            `train/<name>`.
+            `train/<name>`. They are the rule's `logs`.
     """
 
     def __init__(

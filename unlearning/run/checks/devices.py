@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.fsdp import check_sharded
+from unlearning.fsdp.checks import sharding
 from unlearning.run.config.build import build_trainer
 from unlearning.run.config.evaluate import EVALUATE
+from unlearning.run.config.method import check_method_split
 
 
 def check_devices(config: DictConfig, world: int = 1) -> int:
@@ -71,6 +73,8 @@ def _check_strategy(config: DictConfig) -> None:
         strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
         guard_action=guard.action if guard else None,
     )  # fmt: skip
+    if sharding(strategy) == "fsdp":
+        check_method_split(config)
     if finetune is not None and finetune.load is None:
         check_sharded(
             strategy, adapter=finetune.adapter, optimizer=finetune.optimizer,

@@ -11,7 +11,7 @@ from unlearning.errors import ConfigError
 from unlearning.module import UnlearningModule
 from unlearning.quantities import declared
 from unlearning.run.config.arguments import check_arguments
-from unlearning.run.config.method import method_class
+from unlearning.run.config.method import further_logs, method_class
 from unlearning.run.stages.user_callbacks import SETTINGS
 from unlearning.terms import import_loss
 
@@ -55,9 +55,10 @@ def check_best(config: DictConfig) -> None:
 
 
 def _logs_as_usual(config: DictConfig) -> bool:
+    """Whether the method logs nothing but the objective's terms and what its `logs` names."""
     found: Any = method_class(config)
     return issubclass(found, UnlearningModule) and all(
-        getattr(found, name) is getattr(UnlearningModule, name)
+        getattr(found, name).__module__.partition(".")[0] == __name__.partition(".")[0]
         for name in ("training_step", "_log", "add_penalty")
     )
 
@@ -69,6 +70,7 @@ def _logged(config: DictConfig) -> set[str]:
             roles = [term.role] if isinstance(term.role, str) else term.role
             found |= {f"train/{name}", f"train/{name}_weighted"}
             found |= {f"train/nll_{role}" for role in roles}
+    found |= {f"train/{name}" for name in further_logs(config)}
     if config.model.lora is not None and config.model.lora.get("kind") == "adalora":
         found.add("train/orthogonality")
     if config.callbacks.harm is not None:

@@ -145,6 +145,26 @@ def check_method(config: DictConfig) -> str:
     return f"method: {name}{with_rule}: {parts or 'its own loss'}"
 
 
+def further_logs(config: DictConfig) -> set[str]:
+    """Returns what the method and its step rule log besides the objective's terms."""
+    rule = make_rule(_arguments(config).get("rule"))
+    return {*method_class(config).logs, *(() if rule is None else rule.logs)}
+
+
+def check_method_split(config: DictConfig) -> None:
+    """Checks that the method can work with weights that are split over devices.
+
+    Raises:
+        ConfigError: naming what to take instead.
+    """
+    found, arguments = method_class(config), _arguments(config)
+    if issubclass(found, UnlearningModule):
+        found.check_split(arguments)
+        rule = make_rule(arguments.get("rule"))
+        if rule is not None:
+            rule.check_strategy(sharded=True, masters=False)
+
+
 def _made(config: DictConfig, *inputs: Any, **arguments: Any) -> Any:
     target = method_class(config)
     try:
