@@ -11,7 +11,7 @@ import json
 import pytest
 import torch
 from two_processes import run_ranks
-from two_ranks_fsdp import CASES, WATCHED, Curve, evaluated, watchers
+from two_ranks_fsdp import CANNOT, CASES, METHODS, WATCHED, Curve, evaluated, watchers
 
 from unlearning.module import UnlearningModule
 
@@ -28,6 +28,11 @@ def run(tmp_path_factory, *scenarios: str):
 @pytest.fixture(scope="module")
 def equal(tmp_path_factory):
     return run(tmp_path_factory, *(f"equality:{case}" for case in CASES))
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    return run(tmp_path_factory, *(f"equality:{case}" for case in METHODS))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,19 @@ def test_curve_and_weights_are_those_of_ddp(equal, case):
         assert first["clipping_matters"] > 1e-2
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods_are_those_of_ddp(methods, method):
+    first, second = (rank[f"equality:{method}"] for rank in methods)
+    assert first["steps"] == 5
+    assert first["loss"] <= SUMS and second["loss"] <= SUMS and first["weights"] <= SUMS
+    assert first["moved"] > 50 * SUMS and 0.3 < first["held"] < 0.7
+    assert first["last"] == second["last"]
+    if method == "pdu":  # two steps after its three of a warm-up
+        assert first["last"]["train/dual"] not in (100.0, 0.0)
+    if method == "rerouting":
+        assert first["last"]["train/forget_1"] < 0.999
+
+
 @pytest.mark.parametrize("case", ["full", "lora, adapter off", "dropout"])
 def test_a_checkpoint_is_that_of_ddp_and_resumes_bit_for_bit(kept, case):
     found, _ = (rank[f"resume:{case}"] for rank in kept)
@@ -79,6 +97,10 @@ def test_what_cannot_be_split_is_refused_on_every_rank(kept):
     assert "lacks ['policy.model.decoder" in first["checkpoint"]
     assert "reference=cached" in first["copy"] and "kind=lora" in first["adalora"]
     assert "cached" in first["mismatch"] and "adapter_off" in first["mismatch"]
+    assert first.keys() >= CANNOT.keys()
+    for method in CANNOT.keys() - {"rerouting"}:
+        assert "trainer=ddp" in first[method], method
+    assert "Give epsilon" in first["pdu"] and "adapter_off with LoRA" in first["rerouting"]
 
 
 def test_the_policy_can_be_looked_at_whole_between_steps(kept):

@@ -22,6 +22,7 @@ from callbacks.test_bleu import TEXT
 from callbacks.test_harm import FirstWords
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from methods.two_ranks_methods import DPO_TERMS
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -33,6 +34,11 @@ from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.errors import ConfigError
 from unlearning.fsdp import ShardedStrategy, gathered, whole_policy
 from unlearning.generation.generate import generate
+from unlearning.methods.jensun import JensUn
+from unlearning.methods.loku import LoKU
+from unlearning.methods.on_policy import OnPolicy
+from unlearning.methods.pdu import PDU
+from unlearning.methods.rerouting import Rerouting
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.decoder import CausalLM
 from unlearning.models.load import save_model
@@ -58,6 +64,20 @@ CASES: dict[str, dict[str, Any]] = {
     "clipped by value": {**SGD, "trainer": {"gradient_clip_val": 0.01,
                                             "gradient_clip_algorithm": "value"}},
 }  # fmt: skip
+METHODS: dict[str, dict[str, Any]] = {
+    "pdu": {"method": PDU, "epsilon": 2.0, "dual_warmup_epochs": 1, "dual_step": 0.5},
+    "jensun": {"method": JensUn, "refusal": "look not"},
+    "rerouting": {"method": Rerouting, "layers": (0, 1), "lora": LORA},
+    "altpo": {"terms": DPO_TERMS, "lora": LORA},
+}
+CANNOT: dict[str, dict[str, Any]] = {
+    "gru": {"rule": {"_target_": "unlearning.methods.gru.GRU"}},
+    "sam": {"rule": {"_target_": "unlearning.methods.sam.SAM"}},
+    "loku": {"method": LoKU, "lora": LORA},
+    "on_policy": {"method": OnPolicy, "max_new_tokens": 6},
+    "pdu": {"method": PDU},
+    "rerouting": {"method": Rerouting, "layers": (0, 1)},
+}
 
 
 class Curve(Callback):
@@ -82,7 +102,8 @@ class Fitted:
         torch.manual_seed(11)  # of the adapter, and of dropout
         model = conftest.tiny_model(settings.pop("architecture", "opt"))
         usual = {"learning_rate": 1e-2, "schedule": "linear"}
-        self.module, self.curve = ScriptedModule(model, **{**usual, **settings}), Curve()
+        kind = settings.pop("method", ScriptedModule)
+        self.module, self.curve = kind(model, **{**usual, **settings}), Curve()
         self.start = {n: v.clone() for n, v in self.module.policy.state_dict().items()}
         self.trainer = Trainer(
             accelerator="cpu", devices=2,
@@ -107,7 +128,7 @@ def fixture(name: str) -> Any:
 def data() -> UnlearningDataModule:
     return UnlearningDataModule(
         fixture("forget_examples"), fixture("retain_examples"), fixture("tokenizer"),
-        mismatch_per_prompt=2, batch_size=1, max_length=48,
+        mismatch_per_prompt=2, batch_size=1, max_length=48, alternate=["the cat", "not in the sun"],
     )  # fmt: skip
 
 
@@ -118,14 +139,15 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def equality(folder: Path, case: str) -> dict[str, Any]:
-    settings = CASES[case]
+    settings = {**CASES, **METHODS}[case]
     ours, theirs = Fitted("fsdp", **settings), Fitted("ddp", **settings)
     pairs = zip(ours.curve.rows, theirs.curve.rows, strict=True)
     free = {**settings, "trainer": {}} if "clipped" in case else None
     result = {
         "loss": max(abs(a[n] - b[n]) for a, b in pairs for n in a),
         "steps": len(ours.curve.rows),
-        "first_kl": [run.curve.rows[0]["train/retain"] for run in (ours, theirs)],
+        "last": ours.curve.rows[-1],
+        "first_kl": [run.curve.rows[0].get("train/retain") for run in (ours, theirs)],
         "held": ours.curve.held / theirs.curve.held,
         "weights": distance(ours.weights, theirs.weights),
     }
@@ -193,6 +215,7 @@ def refused(folder: Path) -> dict[str, Any]:
                 }
             }
         },
+        **CANNOT,
     }.items():
         try:
             Fitted("fsdp", **settings)

@@ -12,6 +12,7 @@ from run.small import checked
 from test_module import SGD, Recorder, pairs, trained_weights
 from torch import nn
 
+from unlearning.callbacks.checkpoint import KeepCheckpoints
 from unlearning.errors import ConfigError
 from unlearning.methods.gru import GRU
 from unlearning.models.load import disable_dropout
@@ -111,6 +112,22 @@ def test_values_by_hand():
     terms = small({"forget": [1.0, -1.0], "retain": [0.0, 2.0]})
     assert GRU(gamma=1.0).gradient(terms)["w"].tolist() == [1.0, 0.0]
     assert terms.logged["cosine"].item() == pytest.approx(-(2**-0.5))
+
+
+def test_a_checkpoint_can_be_the_best_by_what_it_logs(
+    make_model, make_data, quiet_trainer, tmp_path
+):
+    recorder = Recorder()
+    keep = KeepCheckpoints(tmp_path / "kept", 1, keep=1, best="train/cosine", mode="max")
+    trainer = quiet_trainer(max_steps=3, callbacks=[recorder, keep], enable_checkpointing=True)
+    trainer.fit(UnlearningModule(make_model(), TERMS, rule=GRU(), **EXACT), make_data())
+    cosines = [each["train/cosine"] for each in recorder.logged]
+    assert keep.best_score == max(cosines) and keep.best_step == 1 + cosines.index(max(cosines))
+    alone = UnlearningModule(make_model(), TERMS, **EXACT)
+    before = Recorder()
+    quiet_trainer(max_steps=1, callbacks=[before]).fit(alone, make_data())
+    further = recorder.logged[0].keys() - before.logged[0].keys()
+    assert further == {f"train/{name}" for name in GRU.logs}
 
 
 def test_without_a_conflict_every_bit_of_the_forget_gradient_stays():

@@ -54,7 +54,8 @@ class Curve(Callback):
 
 def made(method: str) -> UnlearningModule:
     model = conftest.tiny_opt()
-    settings: dict[str, Any] = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05, "schedule": "constant"}
+    settings: dict[str, Any] = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05}
+    settings["schedule"] = "constant"
     if method == "sam":
         return UnlearningModule(model, rule=SAM(0.5), reference="copy", **settings)
     if method == "on_policy":

@@ -4,10 +4,13 @@ what they are kept under, and what is said about wrong settings."""
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from unlearning.errors import ConfigError
 from unlearning.generation import alternate_answers as asking
@@ -17,7 +20,8 @@ from unlearning.module import UnlearningModule
 from unlearning.run.config.answers import asks_for_alternates, check_answers
 from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.output.store import Store
-from unlearning.run.pipeline import effective_config, run
+from unlearning.run.pipeline import effective_config, prepare, run
+from unlearning.run.process.spawn import spawn
 from unlearning.run.stages.alternate_answers import kept_alternate_answers
 
 from .small import FORGET, SMALL, checked
@@ -138,6 +142,37 @@ def test_a_run_pairs_them_with_their_prompts_and_the_next_run_takes_them(
     run(compose_altpo(f"cache_dir={tmp_path}/cache", "unlearn.max_steps=1"), tmp_path / "second")
     assert kept.stat().st_mtime_ns == written
     assert len(list(kept.parent.parent.glob("*/answers.jsonl"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_two_ranks_make_them_once_and_train_on_the_same(compose_altpo, opt_folder, tmp_path):
+    """And one process with their batch goes on with what they have made."""
+    common = (f"cache_dir={tmp_path}/cache", "unlearn.max_steps=3", "unlearn.learning_rate=0.05")
+    # Adam would scale up the rounding of gradients that are 0, such as of a key's bias.
+    common = (*common, "unlearn.optimizer=torch.optim.SGD", "unlearn.warmup_steps=0")
+    rank = ("unlearn.batch_size=1", "unlearn.retain_batch_size=1")
+    devices = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+    config = compose_altpo(*common, *rank, *devices, "trainer.precision=32-true")
+    prepare(config, tmp_path / "two")
+    assert spawn(tmp_path / "two", 2, resume=False) == 0
+    (kept,) = (tmp_path / "cache/alternate_answers").glob("*/answers.jsonl")
+    written = kept.stat().st_mtime_ns
+    whole = ("unlearn.batch_size=2", "unlearn.retain_batch_size=2")
+    run(compose_altpo(*common, *whole), tmp_path / "one")
+    assert kept.stat().st_mtime_ns == written
+    assert len(list(kept.parent.parent.glob("*/answers.jsonl"))) == 1
+    first, second = (
+        json.loads((tmp_path / name / "metrics.json").read_text())["alternate_answers"]
+        for name in ("one", "two")
+    )
+    assert first == second
+    folders = (tmp_path / "one/model", tmp_path / "two/model", opt_folder)
+    ours, theirs, before = (load_file(folder / "model.safetensors") for folder in folders)
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=2e-5)
+    assert max((ours[name] - before[name]).abs().max() for name in ours) > 1e-3
 
 
 def test_the_model_that_is_asked_is_the_one_that_unlearns(compose_altpo, tmp_path, monkeypatch):

@@ -45,6 +45,29 @@ def test_several_machines_are_started_from_outside(compose_config):
         check_devices(config)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=gru"], "step rule GRU needs every weight whole.*trainer=ddp"),
+        (["method=sam"], "step rule SAM needs every weight whole.*trainer=ddp"),
+        (["method=on_policy"], "sampled by the whole policy.*trainer=ddp"),
+        (["method=loku"], "LoKU takes a part out of the weights.*trainer=ddp"),
+        (["method=pdu"], "PDU measures the loss before.*method.epsilon.*trainer=ddp"),
+    ],
+)
+def test_a_method_that_cannot_be_split_is_refused_before_anything(compose_config, words, message):
+    with pytest.raises(ConfigError, match=message):
+        check_devices(compose_config("experiment=demo", *words, "trainer=fsdp"))
+
+
+def test_other_methods_can_be_split(compose_config):
+    for words in (["method=pdu", "method.epsilon=3"], ["method=jensun"], ["method=task_vector"]):
+        config = compose_config("experiment=demo", *words, "trainer=fsdp", "trainer.devices=2")
+        assert check_devices(config) == 2
+    for words in (["method=gru"], ["method=loku"], ["method=pdu"]):
+        check_devices(compose_config("experiment=demo", *words, "trainer=ddp"))
+
+
 def test_a_rank_takes_the_gpu_that_lightning_takes(compose_config, monkeypatch):
     """`devices` may be a list, or words like "2,3": its own reading decides."""
     taken = []

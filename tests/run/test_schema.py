@@ -70,6 +70,30 @@ def test_what_is_wrong_and_what_to_do(compose_config, words, message):
         checked(compose_config("experiment=demo", words.replace("+debug", "debug")))
 
 
+@pytest.mark.parametrize(
+    ("method", "best"),
+    [
+        ("gru", "train/cosine"),
+        ("pdu", "train/dual"),
+        ("rerouting", "train/retain_above"),
+        ("on_policy", "train/nll_forget"),
+        ("altpo", "train/nll_alternate"),
+    ],
+)
+def test_a_checkpoint_can_be_the_best_by_whatever_the_method_logs(compose_config, method, best):
+    words = ("experiment=demo", f"method={method}")
+    checked(compose_config(*words, f"callbacks.checkpoint.best={best}"))
+    with pytest.raises(ConfigError, match=f"Did you mean '{best}'.* There are .*train/total"):
+        checked(compose_config(*words, f"callbacks.checkpoint.best={best}s"))
+
+
+def test_a_method_logs_nothing_of_anothers(compose_config):
+    for method, best in (("paper", "train/cosine"), ("gru", "train/dual")):
+        words = (f"method={method}", f"callbacks.checkpoint.best={best}")
+        with pytest.raises(ConfigError, match=f"best='{best}' is not logged"):
+            checked(compose_config("experiment=demo", *words))
+
+
 def test_all_that_is_wrong_is_said_at_once(compose_config):
     words = ("seed=-1", "unlearn.max_steps=0", "evaluation.batch_size=many")
     with pytest.raises(ConfigError, match=r"^3 settings are wrong:\n  seed=-1") as refused:

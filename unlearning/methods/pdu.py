@@ -56,9 +56,9 @@ def logit_margin(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 class PDU(UnlearningModule):
     """Minimises the forget terms under a limit on the retain loss, whose weight is a multiplier.
 
-    Costs no forward beside those of the two terms, and some before the first step where epsilon is
-    not given; weights that are split over ranks need it given. Logs the multiplier as `train/dual`; it and
-    the limit are in the checkpoint.
+    Costs no forward beside those of the two terms, and `measured_batches` before the first step
+    where epsilon is not given. Logs the multiplier as `train/dual`; it and the limit are in the
+    checkpoint.
 
     Args:
         model: see `UnlearningModule`, as for all other arguments.
@@ -73,7 +73,8 @@ class PDU(UnlearningModule):
 
     Raises:
         ConfigError: for settings that make no sense, a step rule, or a term that is not there; from
-            the start of the training, where the value before cannot be measured, or is 0.
+            the start of the training, where the value before cannot be measured (as of weights that
+            are split over ranks), or is 0.
     """
 
     logs = ("dual",)
