@@ -42,13 +42,13 @@ def test_two_ranks_make_the_step_of_one(method):
 def assert_it_is_at_work(method, one):
     """Else there would be nothing in which two ranks could differ."""
     curve = one["curve"]
-    assert one["moved"] > 1e-3
+    assert one["moved"] > 5e-4
     if method in BEFORE:
         assert curve[0]["train/retain"] == pytest.approx(0, abs=1e-6) != curve[-1]["train/retain"]
     if method == "gru":
         assert min(row["train/cosine"] for row in curve) < -0.02
     if method == "pdu":  # an epoch is a step here, the first of which does not move it
-        first, second, third = (row["train/dual"] for row in curve)
+        first, second, third = (row["train/dual"] for row in curve[::2])
         assert first == second == 2.0 and third != 2.0 and one["dual"] != third
     if method == "loku":
         assert max(map(abs, one["taken"])) > 1e-2

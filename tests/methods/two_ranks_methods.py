@@ -31,6 +31,8 @@ RETAIN = [Example(f"what says a {w} ?", f"{w} says meow or {w} , not {w}") for w
 ALTERNATE = [Example(e.conversation, said) for e in FORGET[:3] for said in
              ("not when the sun is hot", "look , I do not", "the cat says meow")]  # fmt: skip
 STEPS = 3
+MICRO = {"gru": 2, "pdu": 2}
+"""Micro-batches of a step, where a method does something of its own with them."""
 NLL = {"loss": "unlearning.losses.nll", "role": "retain"}
 GRU_TERMS = {"forget": {"loss": "unlearning.losses.gradient_ascent", "role": "forget"},
              "retain": NLL}  # fmt: skip
@@ -90,15 +92,16 @@ def weights(model: CausalLM) -> torch.Tensor:
 
 
 def main(method: str, world: int) -> None:
-    module, curve = made(method), Curve()
+    module, curve, micro = made(method), Curve(), MICRO.get(method, 1)
     data = UnlearningDataModule(
         FORGET, RETAIN, conftest.tokenizer.__wrapped__(), mismatch_per_prompt=2,
-        batch_size=4 // world, max_length=48, alternate=ALTERNATE if method == "altpo" else None,
+        batch_size=4 // micro // world, max_length=48,
+        alternate=ALTERNATE if method == "altpo" else None,
     )  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", logger=False,
-        max_steps=STEPS, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[curve],
+        max_steps=STEPS, accumulate_grad_batches=micro, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[curve],
     )  # fmt: skip
     trainer.fit(module, data)
     last = weights(module.policy)

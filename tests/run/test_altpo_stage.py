@@ -152,6 +152,7 @@ def test_two_ranks_make_them_once_and_train_on_the_same(compose_altpo, opt_folde
     common = (f"cache_dir={tmp_path}/cache", "unlearn.max_steps=3", "unlearn.learning_rate=0.05")
     # Adam would scale up the rounding of gradients that are 0, such as of a key's bias.
     common = (*common, "unlearn.optimizer=torch.optim.SGD", "unlearn.warmup_steps=0")
+    common = (*common, "data.alternates_per_prompt=1")  # so that they are drawn
     rank = ("unlearn.batch_size=1", "unlearn.retain_batch_size=1")
     devices = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
     config = compose_altpo(*common, *rank, *devices, "trainer.precision=32-true")
