@@ -210,7 +210,9 @@ class LoKU(UnlearningModule):
                         counts[role] += 1
         _require_grad(weights, False)
         device = next(iter(weights.values())).device
-        share = {role: torch.tensor(float(n), device=device) for role, n in counts.items()}
+        share: dict[str, Tensor] = {
+            role: torch.tensor(float(n), device=device) for role, n in counts.items()
+        }
         a_rank = {role: float(mean) for role, mean in self._average(share).items()}
         if 0 in a_rank.values():
             raise ConfigError(f"LoKU needs forget and retain answers; the batches have {counts}.")

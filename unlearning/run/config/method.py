@@ -147,8 +147,9 @@ def check_method(config: DictConfig) -> str:
 
 def further_logs(config: DictConfig) -> set[str]:
     """Returns what the method and its step rule log besides the objective's terms."""
+    found: Any = method_class(config)
     rule = make_rule(_arguments(config).get("rule"))
-    return {*method_class(config).logs, *(() if rule is None else rule.logs)}
+    return {*found.logs, *(() if rule is None else rule.logs)}
 
 
 def check_method_split(config: DictConfig) -> None:
