@@ -18,8 +18,8 @@ from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.build import build_data, build_template
 from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.config.prompt_sets import (
-    _one_per_prompt,
     check_metrics,
+    one_per_prompt,
     prompt_sets,
 )
 from unlearning.types import Example, Generation
@@ -55,8 +55,8 @@ def test_one_example_a_prompt_is_the_first_in_the_order_of_the_last(limit):
     parts = [[Example(draw.choice("abcdef"), str(n)) for n in range(5)] for _ in range(3)]
     everything = [example for part in parts for example in part]
     naive = {example.prompt: example for example in reversed(everything)}
-    assert _one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
-    assert _one_per_prompt([[]], limit) == []
+    assert one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
+    assert one_per_prompt([[]], limit) == []
 
 
 def test_an_empty_prompt_set_is_an_error(compose_config):

@@ -65,7 +65,7 @@ def _prompt_set(
     if split not in (*SPLITS, "all"):
         raise ConfigError(f"{where}: split={split!r} must be one of {', '.join(SPLITS)} or all.")
     splits = [part for part in SPLITS if split in (part, "all")]
-    examples = _one_per_prompt([module.examples(part) for part in splits], settings.get("limit"))
+    examples = one_per_prompt([module.examples(part) for part in splits], settings.get("limit"))
     if not examples:
         raise ConfigError(
             f"{where}: {source} has no example in its {split} split. Change the fractions of "
@@ -178,7 +178,7 @@ def checked_mapping(node: Any, known: Sequence[str], where: str) -> dict[str, An
     return dict(plain)
 
 
-def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
+def one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
     """The first Example of each prompt: greedy answers to one prompt are all the same.
 
     Prompts come in the order in which they stand for the last time. Only what is returned is held.
