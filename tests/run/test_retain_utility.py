@@ -68,8 +68,9 @@ def test_a_validation_split_is_all_it_takes(compose_config):
 def test_prompts_without_gold_answers_are_refused(compose_config, tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"What is {n}?"}) + "\n" for n in range(30)))
-    retain = f"data.retain={{_target_: unlearning.data.PromptsDataModule, source: {path}}}"
-    words = ["experiment=demo", "data/answers=model", "~data.retain", f"+{retain}", LIMIT]
+    source = f"_target_: unlearning.data.PromptsDataModule, source: {path}"
+    retain = f"+data.retain={{{source}, fractions: [.6, .2, .2]}}"
+    words = ["experiment=demo", "data/answers=model", "~data.retain", retain, LIMIT]
     with pytest.raises(ConfigError, match="whose prompts have no gold answers"):
         checked(compose_config(*words))
 
