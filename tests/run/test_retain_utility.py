@@ -65,6 +65,17 @@ def test_a_validation_split_is_all_it_takes(compose_config):
     checked(compose_config("experiment=copyright_demo", LIMIT, "data.retain.fractions=[.7,.1,.2]"))
 
 
+def test_a_guard_of_nothing_else_is_one_mapping(compose_config, tokenizer, tmp_path):
+    """Where the experiment has no guard."""
+    config = compose_config("experiment=demo", "callbacks.guard=null", f"cache_dir={tmp_path}")
+    with open_dict(config):
+        config.callbacks.guard = {"retain_utility": {"perplexity": 1.05}}
+    checked(config)
+    found = utility_examples(config, build_data(config))
+    guard = callbacks(config, tmp_path, tokenizer, None, None, retain=found)["guard"]
+    assert guard.budget.limits == {"retain_utility": 1.05} and guard.action == "stop"
+
+
 def test_prompts_without_gold_answers_are_refused(compose_config, tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"What is {n}?"}) + "\n" for n in range(30)))

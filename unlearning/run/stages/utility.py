@@ -17,6 +17,7 @@ from unlearning.run.config.prompt_sets import one_per_prompt
 from unlearning.types import Example
 
 KEY = "callbacks.guard.retain_utility"
+PROMPTS = 64
 
 
 def utility_examples(
@@ -27,13 +28,12 @@ def utility_examples(
     Raises:
         ConfigError: a limit is set, and the retain data has no such prompts.
     """
-    limit, retain = OmegaConf.select(config, f"{KEY}.perplexity"), data["retain"]
+    settings, retain = OmegaConf.select(config, KEY), data["retain"]
+    limit = settings.perplexity if settings else None  # absent in configurations of version 0.9
     if limit is None or retain is None or edits_weights(config):
         return []
     where = f"{KEY}.perplexity={limit} is measured on the validation split of data.retain"
-    found = one_per_prompt(
-        [retain.examples("validation")], config.callbacks.guard.retain_utility.prompts
-    )
+    found = one_per_prompt([retain.examples("validation")], settings.get("prompts", PROMPTS))
     if not found:
         raise ConfigError(
             f"{where}, which is empty. Give it a share, such as data.retain.fractions=[0.7,0.1,0.2]"
