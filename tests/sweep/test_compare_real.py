@@ -26,7 +26,7 @@ def compared(folder, monkeypatch, *words: str):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("UNLEARNING_CACHE", str(folder / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    common = ["trainer=debug", "debug.prompts=200", "evaluation.max_new_tokens=4",
+    common = ["trainer=debug", "evaluation.max_new_tokens=4",
               "hydra.sweeper.n_trials=1", "hydra.sweeper.seeds=1", "hydra.sweep.dir=s"]  # fmt: skip
     assert multirun(["-m", "hydra/sweeper=compare", *words, *common]) == 0
     results = read_results(folder / "s")
@@ -44,8 +44,8 @@ def compared(folder, monkeypatch, *words: str):
 def test_prompts_of_trials_and_tests_are_apart(tmp_path, monkeypatch):
     """The judge of three steps calls nothing harmful, and the perplexity hardly moves."""
     trials, tests = compared(
-        tmp_path, monkeypatch, "experiment=demo", "hydra.sweeper.methods=[paper,rmu]",
-        "+hydra.sweeper.own.rmu.method.layer=2",
+        tmp_path, monkeypatch, "experiment=demo", "debug.prompts=200",
+        "hydra.sweeper.methods=[paper,rmu]", "+hydra.sweeper.own.rmu.method.layer=2",
     )  # fmt: skip
     assert len(trials) > 80 and len(tests) > 180
 
@@ -54,13 +54,14 @@ def test_prompts_of_trials_and_tests_are_apart(tmp_path, monkeypatch):
 def test_passages_of_a_book_that_choose_are_in_no_test_and_all_are_unlearned(tmp_path, monkeypatch):
     trials, tests = compared(
         tmp_path, monkeypatch, "experiment=copyright_demo", *SMALL, "debug.steps=2",
+        "debug.prompts=12", "hydra.launcher.n_jobs=2",
         "hydra.sweeper.methods=[npo,graddiff]",
         "hydra.sweeper.validation=copyright_validation",
         "hydra.sweeper.forget=minimize after.book_validation/bleu_to_target",
         "hydra.sweeper.budget=['change_from_original.retain_validation/perplexity_relative <= 5']",
     )  # fmt: skip
     taught = {e.conversation for e in StoryDataModule(chapters=[1, 10]).examples("train")}
-    assert len(trials & taught) == 22 and len(tests & taught) == 45 == len(taught - trials)
+    assert len(trials & taught) == len(tests & taught) == 12
     for job in range(4):
         noted = json.loads((tmp_path / f"s/{job}/fingerprints.json").read_text())
         assert noted["forget"] == StoryDataModule(chapters=[1, 10]).fingerprint()
