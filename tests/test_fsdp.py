@@ -43,7 +43,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    return run(tmp_path_factory, "callbacks", "agreed", "guard", "saved")
+    return run(tmp_path_factory, "callbacks", "agreed", "guard", "utility", "saved")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -154,6 +154,16 @@ def test_the_guard_puts_all_parts_back(watched):
     assert first["fsdp"] == first["ddp"] == second["fsdp"]
     assert [event["restored_step"] for event in first["fsdp"]] == [1, 5]
     assert first["lowered"] == 0.0
+
+
+def test_retain_utility_is_that_of_ddp_and_changes_no_gradient(watched):
+    first, second = (rank["utility"] for rank in watched)
+    assert first["unmeasured"] == first["stopped"] == 0.0
+    for limit in ("1000", "1"):
+        (nll, events), expected = first[f"fsdp, {limit}"], first[f"ddp, {limit}"]
+        assert second[f"fsdp, {limit}"] == [nll, events] and nll == pytest.approx(expected[0])
+        assert [e["restored_step"] for e in events] == [e["restored_step"] for e in expected[1]]
+        assert bool(events) == (limit == "1")
 
 
 @pytest.mark.parametrize("case", ["full", "lora, cached"])

@@ -27,7 +27,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from unlearning.callbacks import BleuEvaluation, CollapseGuard, HarmEvaluation, SampleGenerations
+from unlearning.callbacks import (
+    BleuEvaluation,
+    CollapseGuard,
+    HarmEvaluation,
+    RetainUtility,
+    SampleGenerations,
+)
 from unlearning.callbacks.snapshot import Snapshot
 from unlearning.checkpoints import WholeCheckpointIO
 from unlearning.data.datamodule import UnlearningDataModule
@@ -314,6 +320,23 @@ def guard(folder: Path) -> dict[str, Any]:
     return result
 
 
+def utility(folder: Path) -> dict[str, Any]:
+    """A budget of retain utility, measured between backward and update: with gradients there."""
+    result: dict[str, Any] = {}
+    fitted = []
+    for strategy in ("fsdp", "ddp"):
+        for limit in (1e3, 1 + 1e-6):
+            measured = RetainUtility(fixture("forget_examples")[:3], fixture("tokenizer"), limit)
+            guard = CollapseGuard(every_n_steps=2, retain_utility=measured)
+            clipped = {"gradient_clip_val": 0.5, "max_steps": 3}
+            fitted.append(Fitted(strategy, guard, **SGD, trainer=clipped))
+            result[f"{strategy}, {limit:g}"] = [measured.nll_before, guard.events]
+    fitted.append(Fitted("fsdp", **SGD, trainer=clipped))
+    result["unmeasured"] = distance(fitted[0].weights, fitted[-1].weights)
+    result["stopped"] = distance(fitted[1].weights, fitted[3].weights)
+    return result
+
+
 def saved(folder: Path) -> dict[str, Any]:
     """Ordinary folders, once the process group has gone; so this comes last."""
     cases = ("full", "lora, cached")
@@ -383,7 +406,17 @@ def looked(folder: Path) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[..., Any]] = {
     name: globals()[name]
-    for name in ("equality", "resume", "refused", "callbacks", "agreed", "guard", "saved", "looked")
+    for name in (
+        "equality",
+        "resume",
+        "refused",
+        "callbacks",
+        "agreed",
+        "guard",
+        "utility",
+        "saved",
+        "looked",
+    )
 }
 
 

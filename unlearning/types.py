@@ -282,6 +282,7 @@ class PromptSet:
         template: a mapping of those settings of the prompt template that are this set's own, or a
             `Template`; see `unlearning.data.template.template_of`.
         max_length: tokens of a prompt with an answer that is scored; None: as of the others.
+        part: of the split: `validation`, `test`, or "" for all of it.
     """
 
     name: str
@@ -292,3 +293,4 @@ class PromptSet:
     metrics: tuple[Any, ...] = ()
     template: Any = field(default_factory=dict)
     max_length: int | None = None
+    part: str = ""

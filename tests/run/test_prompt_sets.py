@@ -13,13 +13,14 @@ from unlearning.data import ChatTemplate, JsonlDataModule, PromptTemplate
 from unlearning.data.template import template_of
 from unlearning.errors import ConfigError
 from unlearning.metrics.generations import write_generations
-from unlearning.metrics.prompt_sets import metrics_of, needs_of
+from unlearning.metrics.prompt_sets import described, metrics_of, needs_of
 from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.build import build_data, build_template
 from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.config.prompt_sets import (
-    _one_per_prompt,
+    PARTS,
     check_metrics,
+    one_per_prompt,
     prompt_sets,
 )
 from unlearning.types import Example, Generation
@@ -55,8 +56,39 @@ def test_one_example_a_prompt_is_the_first_in_the_order_of_the_last(limit):
     parts = [[Example(draw.choice("abcdef"), str(n)) for n in range(5)] for _ in range(3)]
     everything = [example for part in parts for example in part]
     naive = {example.prompt: example for example in reversed(everything)}
-    assert _one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
-    assert _one_per_prompt([[]], limit) == []
+    assert one_per_prompt(parts, limit) == list(naive.values())[::-1][:limit]
+    assert one_per_prompt([[]], limit) == []
+
+
+def test_the_parts_of_a_split_share_no_prompt_and_are_all_of_it():
+    """Repeated prompts stand on one side; every third prompt is to choose by, under any limit."""
+    draw = random.Random(1)
+    examples = [Example(str(draw.randrange(40)), str(n)) for n in range(100)]
+    whole = one_per_prompt([examples], None)
+    chooses, reports = (one_per_prompt([examples], None, part) for part in PARTS)
+    assert chooses == whole[2::3] and sorted([*chooses, *reports], key=whole.index) == whole
+    assert not {e.prompt for e in chooses} & {e.prompt for e in reports}
+    assert one_per_prompt([examples], 5, "test") == reports[:5]
+
+
+def test_a_part_is_of_one_split_and_is_told(compose_config):
+    """The story's taught passages: 22 choose, 45 report; of a set without a part nothing is."""
+    words = ["experiment=copyright_demo", "evaluation=copyright_validation"]
+    config = compose_config(*words)
+    data = build_data(config)
+    (book, prose) = prompt_sets(config, data)
+    whole = list(data["forget"].examples("train"))
+    assert (book.split, book.part, book.examples) == ("train", "validation", whole[2::3])
+    assert (prose.split, prose.part) == ("test", "validation")
+    usual = compose_config("experiment=copyright_demo")
+    sets = prompt_sets(usual, data)
+    assert [each.part for each in sets] == [""] * 3 and sets[0].examples == whole
+    found = [described(each, {s.name: metrics_of(s) for s in each}) for each in ((book,), sets)]
+    assert found[0]["book_validation"]["part"] == "validation"
+    assert not any("part" in facts for facts in found[1].values())
+    config = compose_config(*words, "evaluation.prompt_sets.book_validation.split=all")
+    with pytest.raises(ConfigError, match=r"part='validation' must be one of .*, of one split"):
+        prompt_sets(config, data)
 
 
 def test_an_empty_prompt_set_is_an_error(compose_config):

@@ -50,6 +50,21 @@ def test_watched_passages_were_trained_on_and_are_not_scored(looked_through, tok
     assert [metric.name for metric in kept.metrics] == ["bleu_to_target"]
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_what_stops_a_trial_is_not_what_its_test_asks(looked_through, part):
+    """Watched passages are of the part that is asked: a trial does not look at the other's."""
+    few = f"evaluation.prompt_sets.book_train.limit={10 if part == 'validation' else 30}"
+    config, data, sets = looked_through(
+        BOOK, few, f"+evaluation.prompt_sets.book_train.part={part}"
+    )
+    found = watched(config, data, sets)
+    whole = list(data["forget"].examples("train"))
+    mine = {e.conversation for n, e in enumerate(whole) if (n % 3 == 2) == (part == "validation")}
+    asked = _prompts(sets[0].examples)
+    assert _prompts(found.examples) == mine - asked and len(mine - asked) in (12, 15)
+    assert not found.scored
+
+
 def test_watched_harmful_prompts_are_held_out_and_not_scored(looked_through, tokenizer, tmp_path):
     config, data, sets = looked_through(HARM)
     found = watched(config, data, sets)

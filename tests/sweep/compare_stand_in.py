@@ -41,6 +41,8 @@ def main() -> None:
 
 def metrics(words: dict[str, str], weight: float) -> dict[str, object]:
     """The more the retain term weighs, the less is forgotten, and the less it costs."""
+    if words.get("experiment") == "copyright_demo":
+        return of_a_book(words, weight)
     tried = words.get("evaluation") == "validation"
     split = "validation" if tried else "test"
     forget, retain = (f"{kind}_{split if tried else 'heldout'}" for kind in ("harmful", "retain"))
@@ -61,6 +63,23 @@ def metrics(words: dict[str, str], weight: float) -> dict[str, object]:
     if weight > float(os.environ.get("REVERT_ABOVE", "inf")):
         found |= {"steps": 20, "kept_steps": 0, "stop_reason": "a loss is not finite"}
     return found
+
+
+def of_a_book(words: dict[str, str], weight: float) -> dict[str, object]:
+    tried = words.get("evaluation") == "copyright_validation"
+    book, retain = ("book_validation" if tried else "book_train"), "retain_heldout"
+    retain, part = ("retain_validation", "validation") if tried else (retain, "test")
+    bleu = f"{book}/bleu_to_target"
+    return {
+        "original": {bleu: {"value": 2.0}},
+        "before": {bleu: {"value": 50.0}},
+        "after": {bleu: {"value": 10 * WORSE[words["method"]] + weight / 10}},
+        "change_from_original": {f"{retain}/perplexity_relative": {"value": 12 / weight}},
+        "prompt_sets": {
+            book: {"kind": "copyright", "split": "train", "part": part},
+            retain: {"kind": "retain", "split": "test", "part": part},
+        },
+    }
 
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

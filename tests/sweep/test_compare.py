@@ -185,6 +185,52 @@ def test_a_path_that_no_trial_has_ends_it_after_one_method(runs, capsys):
     assert len(jobs(runs / "s")) == 2
 
 
+BOOK = [
+    "-m", "hydra/sweeper=compare", "experiment=copyright_demo", "hydra.sweep.dir=s",
+    "hydra.sweeper.methods=[paper,npo]", "hydra.sweeper.n_trials=2", "hydra.sweeper.seeds=1",
+    "hydra.sweeper.validation=copyright_validation",
+    "hydra.sweeper.forget=minimize after.book_validation/bleu_to_target",
+    "hydra.sweeper.budget=['change_from_original.retain_validation/perplexity_relative <= 5']",
+]  # fmt: skip
+IN_PART = "evaluation.prompt_sets.{}.part"
+
+
+def test_of_what_was_taught_a_part_chooses_and_the_other_reports(runs):
+    assert multirun(BOOK) == 0
+    words = words_of(runs / "s")
+    trials = [each for each in words if each.get("evaluation") == "copyright_validation"]
+    tests = [each for each in words if each not in trials]
+    parts_of = [f"++{IN_PART.format(name)}" for name in ("book_train", "retain_heldout")]
+    assert len(trials) == 4 and len(tests) == 2
+    assert all(each[key] == "test" for each in tests for key in parts_of)
+    assert not any(IN_PART.format("")[:12] in key for each in trials for key in each)
+    results = read_results(runs / "s")
+    assert results.study.in_parts == ["book_train", "retain_heldout"] and not results.missing
+    assert [measure.key for measure in results.main] == ["bleu_to_target", "perplexity_rise"]
+    for arm in results.arms:  # each figure is of the sets of its own phase
+        assert results.main[0].sets(arm.trials[0].metrics) == ["book_validation"]
+        assert results.main[0].sets(arm.runs[0].metrics) == ["book_train"]
+    page = (runs / "s/comparison.html").read_text(encoding="utf-8")
+    assert "as book_train and retain_heldout; all that was taught is unlearned." in page
+    assert "BLEU to the book: 50.0 before unlearning, 2.0 before fine-tuning" in page
+    assert multirun(["-m", "sweep.resume=s"]) == 0
+    assert {len(calls(runs / f"s/{n}")) for n in jobs(runs / "s")} == {1}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+evaluation.prompt_sets.book_train.part=validation"], "book_validation asks prompts of"),
+        (["evaluation.prompt_sets.book_train.split=all"], "book_validation asks prompts of the tr"),
+        (["evaluation.prompt_sets.book_train=null"], "asks no prompt set of taught passages"),
+    ],
+)
+def test_a_book_that_cannot_be_compared_is_one_sentence(words, said, runs, capsys):
+    assert multirun([*BOOK, *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(runs.glob("s/*/calls.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

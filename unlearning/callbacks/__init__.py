@@ -14,6 +14,7 @@ from unlearning.callbacks.guard import CollapseGuard
 from unlearning.callbacks.harm import HarmEvaluation
 from unlearning.callbacks.interrupt import GracefulStop
 from unlearning.callbacks.loss_curve import LossCurve
+from unlearning.callbacks.retain_utility import RetainUtility
 from unlearning.callbacks.samples import SampleGenerations
 from unlearning.callbacks.step import StepCallback
 
@@ -27,6 +28,7 @@ __all__ = [
     "HarmEvaluation",
     "KeepCheckpoints",
     "LossCurve",
+    "RetainUtility",
     "SampleGenerations",
     "StepCallback",
 ]

@@ -12,6 +12,8 @@ LABELS = {
     "retain_kl": "the KL to the reference on retain answers (nats)",
     "retain_perplexity": "the perplexity of retain answers, relative to that at the first check,",
     "forget_nll": "the NLL of the answers to forget (nats per token)",
+    "retain_utility": "the perplexity of retain answers held out, relative to that before "
+    "unlearning,",
 }
 
 
@@ -39,6 +41,8 @@ class Budget:
             Other answers are in every window, so allow for their differences; the KL is sharper.
         forget_nll: nats per token. A uniform guess has log V (10.8 for OPT); far beyond that the
             model is driven apart rather than made to forget.
+        retain_utility: times the perplexity of retain answers held out before unlearning, see
+            `unlearning.callbacks.retain_utility`.
 
     Raises:
         ConfigError: a limit that the untrained model would break already.
@@ -51,9 +55,12 @@ class Budget:
     retain_kl: float | None = None
     retain_perplexity: float | None = None
     forget_nll: float | None = None
+    retain_utility: float | None = None
 
     def __post_init__(self) -> None:
-        lowest = {"retain_kl": 0.0, "retain_perplexity": 1.0, "forget_nll": 0.0}
+        lowest = {
+            "retain_kl": 0.0, "retain_perplexity": 1.0, "forget_nll": 0.0, "retain_utility": 1.0,
+        }  # fmt: skip
         for name, bound in lowest.items():
             limit = getattr(self, name)
             if limit is not None and not limit > bound:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from unlearning.callbacks.budget import Breach, Budget
 from unlearning.callbacks.guarded_terms import forget_terms, retain_kl_metric
 from unlearning.callbacks.loss_window import LossWindow
+from unlearning.callbacks.retain_utility import RetainUtility
 from unlearning.callbacks.snapshot import Snapshot
 from unlearning.callbacks.step import StepCallback
 from unlearning.errors import ConfigError
@@ -34,6 +35,8 @@ class CollapseGuard(StepCallback):
     restored, and the training stops or continues with smaller weights of the forget terms and with
     the optimizer as it was. Every rank decides from the same, reduced numbers. The last step is
     checked at the end. Between checks nothing is read by the host.
+    With `retain_utility` a check also measures the perplexity of held-out retain answers by the
+    weights as they are, and logs it as `retain_utility/perplexity`.
 
     Put it before callbacks that save. A checkpoint holds what was decided and the good weights, so
     that a resumed run goes back to the same ones. Under FSDP it does not, since each rank keeps its
@@ -55,6 +58,7 @@ class CollapseGuard(StepCallback):
         retain_nll_metric: what is logged as the retain NLL.
         forget_nll_metric: what is logged as the forget NLL.
         loss_metric: what is logged as the total.
+        retain_utility: how far the perplexity of held-out retain answers may rise.
 
     Attributes:
         reason: why weights were restored the last time; None where they never were.
@@ -80,6 +84,7 @@ class CollapseGuard(StepCallback):
         retain_nll_metric: str = "train/nll_retain",
         forget_nll_metric: str = "train/nll_forget",
         loss_metric: str = "train/total",
+        retain_utility: RetainUtility | None = None,
     ) -> None:
         super().__init__()
         if action not in ("stop", "lower"):
@@ -90,7 +95,9 @@ class CollapseGuard(StepCallback):
                 f"{every_n_steps} steps and window={window} be at least 1, patience={patience} and "
                 f"max_lowerings={max_lowerings} at least 0."
             )
-        self.budget = Budget(retain_kl, retain_perplexity, forget_nll)
+        utility = None if retain_utility is None else retain_utility.perplexity
+        self.budget = Budget(retain_kl, retain_perplexity, forget_nll, utility)
+        self.retain_utility = retain_utility
         self.action, self.factor = action, factor
         self.check_every_n_steps, self.window = every_n_steps, window
         self.patience, self.max_lowerings = patience, max_lowerings
@@ -122,6 +129,8 @@ class CollapseGuard(StepCallback):
         self.events: list[dict[str, Any]] = []
         self.weights: dict[str, float] = {}
         self.baseline: float | None = None
+        if self.retain_utility is not None:
+            self.retain_utility.nll_before = None
         self.failures = self.lowerings = 0
         self._losses = LossWindow(max(self.window, self.check_every_n_steps), self.window)
         self._checking, self._breaches = False, list[Breach]()
@@ -138,6 +147,7 @@ class CollapseGuard(StepCallback):
         self._metrics = {
             limit: self._sources[limit] or retain_kl_metric(pl_module)
             for limit in self.budget.limits
+            if limit in self._sources
         }
         self._losses.names = (self._loss_metric, *self._metrics.values())
         self._losses.to(pl_module.device)
@@ -154,6 +164,8 @@ class CollapseGuard(StepCallback):
             self._good.take(trainer.global_step)
         else:
             raise ConfigError("Some weights to start from are not finite; start from others.")
+        if self.retain_utility is not None:
+            self.retain_utility.start(trainer)
         if self.events and self.events[-1]["action"] == "stop":
             trainer.should_stop = True  # saved in the step that ended the training
 
@@ -212,6 +224,8 @@ class CollapseGuard(StepCallback):
             nll = found["retain_perplexity"]
             self.baseline = nll if self.baseline is None else self.baseline
             found["retain_perplexity"] = math.exp(min(nll - self.baseline, 700.0))
+        if self.retain_utility is not None:
+            found["retain_utility"] = self.retain_utility.relative(trainer)
         return self.budget.breaches(found)
 
     def _act(self, trainer: Trainer, step: int, action: str) -> None:
@@ -248,10 +262,14 @@ class CollapseGuard(StepCallback):
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in STATE}
         good = self._good.state_dict() if self._whole else self._saved_good
+        if self.retain_utility is not None:
+            state["nll_before"] = self.retain_utility.nll_before
         return {**state, "losses": self._losses.state_dict(), "good": good}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in STATE:
             setattr(self, name, state_dict[name])
+        if self.retain_utility is not None:
+            self.retain_utility.nll_before = state_dict.get("nll_before")
         self._losses.load_state_dict(state_dict["losses"])
         self._saved_good = state_dict.get("good")

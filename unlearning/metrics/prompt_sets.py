@@ -43,7 +43,8 @@ def described(
         metrics: of each set, those added to `metrics_of` as well.
 
     Returns:
-        `kind`, `split`, `source`; `front`: metrics that tables put first (all, where empty);
+        `kind`, `split`, `source`, and `part` where only a part of the split is asked; `front`:
+        metrics that tables put first (all, where empty);
         `directions`: which way is better on this set; `generated`: whether it was answered.
     """
     found = {}
@@ -56,6 +57,7 @@ def described(
         found[each.name] = {
             "kind": each.kind,
             "split": each.split,
+            **({"part": each.part} if each.part else {}),
             "source": each.source,
             "front": front,
             "directions": directions,

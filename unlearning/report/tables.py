@@ -22,7 +22,7 @@ from unlearning.report.figures import (
     write_number,
 )
 from unlearning.report.methods import methods_of
-from unlearning.report.sets import split_of
+from unlearning.report.sets import set_facts, split_of
 from unlearning.report.specs import front, order, spec
 from unlearning.report.stages import stages
 
@@ -66,6 +66,7 @@ class Table:
     kind: str
     n: int | None
     split: str
+    part: str
     rows: list[Row]
     more: list[Row]
 
@@ -80,8 +81,8 @@ def metric_tables(metrics: Mapping[str, Any]) -> list[Table]:
         rows = {metric: _row(metrics, name, metric, shown[metric]) for metric in names}
         ahead = [rows[metric] for metric in names if not first or metric in first]
         more = [rows[metric] for metric in names if first and metric not in first]
-        split = split_of(metrics, name)
-        tables.append(Table(name, kind, max(counts, default=None), split, ahead, more))
+        split, part = split_of(metrics, name), str(set_facts(metrics, name).get("part") or "")
+        tables.append(Table(name, kind, max(counts, default=None), split, part, ahead, more))
     return tables
 
 

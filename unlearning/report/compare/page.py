@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from unlearning.files.made import Made
 from unlearning.report.compare.arms import Arm
@@ -20,6 +21,7 @@ from unlearning.report.compare.picture import COLOURS, find_marks, picture
 from unlearning.report.compare.results import Results, read_results
 from unlearning.report.compare.study import RECORD
 from unlearning.report.describe import describe
+from unlearning.report.figures import write_number
 from unlearning.report.own import is_page_or_table
 from unlearning.report.page import environment
 from unlearning.report.panels import Panel
@@ -88,6 +90,7 @@ def render(results: Results) -> str:
         r=results,
         rows=[_row(results, arm, number) for number, arm in enumerate(results.arms)],
         panels=_panels(results),
+        began=_began(results),
         alike=[d for d in results.differences if d.differs is not True],
         pairs=[(d, _cell(d)) for d in results.differences],
         swept=swept,
@@ -135,6 +138,19 @@ def _panels(results: Results) -> list[Panel]:
             note = f"Not drawn: {left} trials without finite figures." if left else ""
             panels.append(Panel(f"{goal.label} against {cost.in_words}", drawn, note))
     return panels
+
+
+def _began(results: Results) -> str:
+    """Says what the goal's figure was before, which a BLEU to a book, say, is to be held to."""
+    runs = [job.metrics for arm in results.arms for job in arm.runs]
+    if not runs or results.main[0].difference:
+        return ""
+    goal, said = results.main[0], []
+    for stage, when in (("before", "before unlearning"), ("original", "before fine-tuning")):
+        found = [value for metrics in runs if (value := goal.at(metrics, stage)) is not None]
+        if found:
+            said.append(f"{write_number(fmean(found), goal.unit)} {when}")
+    return f"{goal.label}: {', '.join(said)}, on the same prompts." if said else ""
 
 
 def _cell(difference: Difference) -> Cell:

@@ -29,6 +29,7 @@ class Study:
         steps: optimizer steps of every run.
         validation: the choice of `evaluation` that makes a job a trial.
         told: how many trials of a method have ended, for methods whose search is over.
+        apart: overrides by which sets of the test ask the part of a split that no trial is asked.
     """
 
     space: Mapping[str, Mapping[str, str]]
@@ -40,10 +41,16 @@ class Study:
     goal: Goal
     budget: tuple[Limit, ...]
     told: Mapping[str, int]
+    apart: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
         return tuple(self.space)
+
+    @property
+    def in_parts(self) -> list[str]:
+        """The sets of the test that ask a part of their split."""
+        return [word.rpartition(".")[0].rpartition(".")[2] for word in self.apart]
 
     def with_told(self, method: str, count: int) -> Study:
         """Returns the study with the search of one more method over."""
@@ -61,6 +68,7 @@ class Study:
             "forget": str(self.goal),
             "budget": [str(limit) for limit in self.budget],
             "told": dict(self.told),
+            "apart": list(self.apart),
         }
 
 
@@ -88,6 +96,7 @@ def read_study(folder: Path) -> Study:
             goal=Goal.parse(found["forget"]),
             budget=tuple(map(Limit.parse, found["budget"])),
             told={str(method): int(count) for method, count in found["told"].items()},
+            apart=tuple(map(str, found.get("apart", ()))),
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(

@@ -22,6 +22,7 @@ from unlearning.run.config.answers import answers_of, check_answers
 from unlearning.run.config.build import build_alternate, build_data
 from unlearning.run.config.method import mismatch_per_prompt, objective_of
 from unlearning.run.config.prompt_sets import check_metrics, prompt_sets
+from unlearning.run.stages.utility import utility_examples
 from unlearning.run.stages.watched import check_watched
 
 Data = Mapping[str, ExampleDataModule | None]
@@ -54,6 +55,7 @@ def check_data(config: DictConfig) -> tuple[list[str], Data]:
         sets = prompt_sets(config, data)
         aggregates(config, sets)
         check_watched(config, data, sets)
+        utility_examples(config, data)
     return found, data
 
 

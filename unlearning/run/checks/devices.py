@@ -71,7 +71,7 @@ def _check_strategy(config: DictConfig) -> None:
     guard, finetune, strategy = config.callbacks.guard, config.finetune, config.trainer.strategy
     check_sharded(
         strategy, config.reference.mode, config.model.lora, config.unlearn.optimizer,
-        guard_action=guard.action if guard else None,
+        guard_action=guard.get("action", "stop") if guard else None,
     )  # fmt: skip
     if sharding(strategy) == "fsdp":
         check_method_split(config)

@@ -23,6 +23,8 @@ from unlearning.run.config.answers import asks_model_alone, samples_on_policy
 from unlearning.run.config.build import build_template
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.stages.taught import finetuned_sets
+from unlearning.run.stages.utility import KEY as UTILITY
+from unlearning.run.stages.utility import utility_examples
 from unlearning.types import Example, PromptSet
 
 
@@ -72,6 +74,11 @@ def check_lengths(
                 new = config.method.get("max_new_tokens", MAX_NEW_TOKENS)
                 check_room(tokenize().sequences, new, length)
         _finetuned(config, data, tokenizer, look, cache_dir)
+        if held_out := utility_examples(config, data):
+            tokenize = partial(
+                tokenize_examples, held_out, tokenizer, template, length, cache_dir
+            )  # fmt: skip
+            look(UTILITY, f"data.max_length={length}", tokenize)
     for each in sets:
         if needs_of(each) & {"target", "alternatives"}:
             key = f"evaluation.prompt_sets.{each.name}"

@@ -31,6 +31,7 @@ from unlearning.run.config.method import check_method
 from unlearning.run.config.prompt_sets import prompt_sets
 from unlearning.run.stages.callbacks import build_checkpoints, build_guard
 from unlearning.run.stages.user_callbacks import check_user_callbacks, unlearning_callbacks
+from unlearning.run.stages.utility import utility_examples
 from unlearning.run.stages.watched import check_watched
 from unlearning.run.tracking.config import check_tracking
 from unlearning.training.optimizers import build_optimizer, build_schedule
@@ -77,6 +78,7 @@ def look_through(config: DictConfig, data: Data) -> list[PromptSet]:
     sets = prompt_sets(config, data)
     check_figures(config, sets, online=True)
     check_watched(config, data, sets)
+    utility_examples(config, data)
     named = config.model.tokenizer or config.model.name_or_path
     if named is not None:
         check_lengths(config, data, sets, tokenizer_named(config, named))

@@ -23,7 +23,8 @@ from unlearning.run.config.build import build_template, own_source
 from unlearning.run.config.targets import build
 from unlearning.types import Example, PromptSet
 
-SET_KEYS = ("source", "split", "limit", "kind", "metrics", "template", "max_length")
+SET_KEYS = ("source", "split", "part", "limit", "kind", "metrics", "template", "max_length")
+PARTS = ("validation", "test")
 _METRIC = ("path", "name", "label", "direction", "interval", "options")
 
 
@@ -64,12 +65,20 @@ def _prompt_set(
         raise ConfigError(f"{where}: kind={kind!r} must be one of {known}, or absent.")
     if split not in (*SPLITS, "all"):
         raise ConfigError(f"{where}: split={split!r} must be one of {', '.join(SPLITS)} or all.")
-    splits = [part for part in SPLITS if split in (part, "all")]
-    examples = _one_per_prompt([module.examples(part) for part in splits], settings.get("limit"))
-    if not examples:
+    part = settings.get("part") or ""
+    if part and (part not in PARTS or split == "all"):
         raise ConfigError(
-            f"{where}: {source} has no example in its {split} split. Change the fractions of "
-            "its data set, or remove the set."
+            f"{where}: part={part!r} must be one of {', '.join(PARTS)}, of one split; split is "
+            f"{split}."
+        )
+    splits = [each for each in SPLITS if split in (each, "all")]
+    asked = [module.examples(each) for each in splits]
+    examples = one_per_prompt(asked, settings.get("limit"), part)
+    if not examples:
+        of_part = f" for the {part} part" if part else ""
+        raise ConfigError(
+            f"{where}: {source} has no example in its {split} split{of_part}. Change the "
+            "fractions of its data set, or remove the set."
         )
     own = _own_template(settings.get("template") or {}, template, f"{where}.template")
     metrics = tuple(
@@ -77,7 +86,7 @@ def _prompt_set(
         for number, node in enumerate(settings.get("metrics") or ())
     )
     length = settings.get("max_length")
-    return PromptSet(name, kind, examples, split, source, metrics, own, length)
+    return PromptSet(name, kind, examples, split, source, metrics, own, length, part)
 
 
 def _own_template(node: Any, template: Template, where: str) -> Mapping[str, Any] | Template:
@@ -178,15 +187,24 @@ def checked_mapping(node: Any, known: Sequence[str], where: str) -> dict[str, An
     return dict(plain)
 
 
-def _one_per_prompt(parts: Sequence[Sequence[Example]], limit: int | None) -> list[Example]:
+def one_per_prompt(
+    parts: Sequence[Sequence[Example]], limit: int | None, part: str = ""
+) -> list[Example]:
     """The first Example of each prompt: greedy answers to one prompt are all the same.
 
     Prompts come in the order in which they stand for the last time. Only what is returned is held.
+
+    Args:
+        part: `validation` takes every third prompt, `test` the others.
     """
     prompts = digests(example.conversation for part in parts for example in part)
     first = np.unique(prompts, return_index=True)[1]
     last = len(prompts) - 1 - np.unique(prompts[::-1], return_index=True)[1]
-    chosen = first[np.argsort(last)][:limit].tolist()
+    ordered = first[np.argsort(last)]
+    if part:
+        to_choose_by = np.arange(len(ordered)) % 3 == 2
+        ordered = ordered[to_choose_by if part == "validation" else ~to_choose_by]
+    chosen = ordered[:limit].tolist()
     wanted = set(chosen)
     numbered = enumerate(chain.from_iterable(parts))
     found = {number: example for number, example in numbered if number in wanted}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from unlearning.callbacks import (
     GracefulStop,
     HarmEvaluation,
     LossCurve,
+    RetainUtility,
     SampleGenerations,
 )
 from unlearning.callbacks.budget import LABELS
@@ -28,9 +29,10 @@ from unlearning.run.config.build import build_template, evaluation_settings
 from unlearning.run.config.method import objective_of
 from unlearning.run.stages.user_callbacks import unlearning_callbacks
 from unlearning.run.stages.watched import Watched
-from unlearning.types import Role
+from unlearning.types import Example, Role
 
 Callbacks = dict[str, Callback]
+OF_LOSSES = [limit for limit in LABELS if limit != "retain_utility"]
 CHECKPOINTS, LOSSES = "checkpoints", "losses.csv"
 
 
@@ -42,6 +44,7 @@ def callbacks(
     scorer: HarmScorer | None,
     stop_at: float | None = None,
     after_save: Callable[[], None] | None = None,
+    retain: Sequence[Example] = (),
 ) -> Callbacks:
     """Returns the callbacks by name, in the order in which they are called.
 
@@ -49,6 +52,7 @@ def callbacks(
         watched: prompts to answer during the training.
         stop_at: BLEU that the model before fine-tuning has on them; there the training stops.
         after_save: called on rank 0 after each checkpoint.
+        retain: prompts that the guard measures retain utility on; none where it has no such limit.
     """
     settings = config.callbacks
     examples = watched.examples if watched else []
@@ -62,7 +66,7 @@ def callbacks(
     }  # fmt: skip
     found: Callbacks = {}
     if settings.guard:  # first: no other callback may save weights that it is about to restore
-        found["guard"] = build_guard(config)
+        found["guard"] = build_guard(config, _retain_utility(config, tokenizer, retain))
     found["losses"] = LossCurve(folder / LOSSES)
     if settings.harm and scorer is not None and watched and watched.kind == "harmful":
         chosen, every = examples[: settings.harm.prompts], settings.harm.every_n_steps
@@ -100,13 +104,30 @@ def kept_steps(callbacks: Mapping[str, Callback], steps: int) -> int:
     return min((guard.kept_steps(steps) for guard in guards), default=steps)
 
 
-def build_guard(config: DictConfig) -> CollapseGuard:
+def _retain_utility(
+    config: DictConfig, tokenizer: Any, retain: Sequence[Example]
+) -> RetainUtility | None:
+    if not retain:
+        return None
+    return RetainUtility(
+        retain, tokenizer, config.callbacks.guard.retain_utility.perplexity,
+        build_template(config), config.data.max_length, config.evaluation.batch_size,
+        config.cache_dir,
+    )  # fmt: skip
+
+
+def build_guard(config: DictConfig, retain_utility: RetainUtility | None = None) -> CollapseGuard:
     """Builds the collapse guard, without limits on what this objective does not compute (a term
-    of weight 0)."""
+    of weight 0).
+
+    Args:
+        retain_utility: what is measured of held-out prompts, which needs the data sets.
+    """
     settings: dict[str, Any] = OmegaConf.to_container(config.callbacks.guard)  # type: ignore[assignment]
+    settings["retain_utility"] = retain_utility
     objective = objective_of(config)
     if objective is None:  # a module of its own, whose metrics are not known here
-        return CollapseGuard(**{**settings, **dict.fromkeys(LABELS)})
+        return CollapseGuard(**{**settings, **dict.fromkeys(OF_LOSSES)})
     watched: dict[str, Role] = {"retain_perplexity": "retain", "forget_nll": "forget"}
     absent = {limit for limit, role in watched.items() if role not in objective.roles}
     # Towards the model before fine-tuning the KL starts wherever the fine-tuning has left it.

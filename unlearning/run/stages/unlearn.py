@@ -44,6 +44,7 @@ from unlearning.run.stages.unlearned import (
     is_unlearned,
     keep_unlearned,
 )
+from unlearning.run.stages.utility import utility_examples
 from unlearning.run.stages.watched import Watched, watched
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def unlearn_or_find(
             watch = partial(
                 callbacks, config, folder, watched=prompts, scorer=judge.scorer,
                 stop_at=_stop_at(run, base, prompts), after_save=run.stages.note,
+                retain=utility_examples(config, run.data),
             )  # fmt: skip
             result = unlearn(
                 config, folder, start, base, run.data, watch, run.ranks,

@@ -19,6 +19,7 @@ from unlearning.data.split import Split
 from unlearning.errors import ConfigError
 from unlearning.metrics.likeness import bleu_to_target
 from unlearning.run.config.method import edits_weights
+from unlearning.run.config.prompt_sets import one_per_prompt
 from unlearning.types import Example, PromptSet
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def _unasked(stands_for: PromptSet, data: Data, sets: Iterable[PromptSet]) -> It
         return
     seen = {example.conversation for each in sets for example in each.examples}
     for split in _SPLITS[stands_for.kind]:
-        for example in module.examples(split):
+        examples = module.examples(split)
+        if stands_for.part and split == stands_for.split:  # the other part is asked elsewhere
+            examples = one_per_prompt([examples], None, stands_for.part)
+        for example in examples:
             if example.conversation not in seen:
                 seen.add(example.conversation)
                 yield example

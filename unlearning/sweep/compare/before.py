@@ -14,7 +14,7 @@ from unlearning.errors import ConfigError
 from unlearning.report.compare.rule import Goal, Limit
 from unlearning.report.compare.study import Study
 from unlearning.run.config.schema import check_schema
-from unlearning.sweep.compare.fair import check_apart, check_path, check_same
+from unlearning.sweep.compare.fair import check_apart, check_path, check_same, words_apart
 from unlearning.sweep.compare.space import Space, ends, find_space, split
 from unlearning.sweep.compare.words import test_words, trial_words
 from unlearning.sweep.plugins import MODULE
@@ -52,6 +52,8 @@ def checked_study(
     test = _composed(context, config, test_of, methods[0])
     check_same(trials)
     first = trials[methods[0]]
+    apart = words_apart(first, test)
+    test = _composed(context, config, [*test_of, *apart], methods[0])
     check_apart(first, test, validation)
     for path in (goal.path, *(limit.path for limit in budget)):
         check_path(path, first, test)
@@ -65,6 +67,7 @@ def checked_study(
         goal=goal,
         budget=budget,
         told={},
+        apart=tuple(apart),
     )
 
 

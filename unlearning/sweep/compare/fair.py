@@ -8,7 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
+from unlearning.report.sets import UNSEEN
 
+SPLITS = ("train", "validation", "test")
 SAME = (
     "task", "seed", "debug", "oracle", "model", "finetune", "classifier", "trainer.max_epochs",
     "data.seed", "data.forget", "data.retain", "data.related", "data.template", "data.max_length",
@@ -46,18 +48,40 @@ def check_apart(trial: DictConfig, test: DictConfig, validation: str) -> None:
     Raises:
         ConfigError: a prompt set of the trials is of a split that one of the test is of.
     """
-    asked = dict(_splits(trial))
-    in_test = {part: name for name, parts in _splits(test) for part in parts}
-    for name, parts in asked.items():
-        for source, split in parts:
-            other = in_test.get((source, split))
-            if other is not None:
+    in_test = _asked(test)
+    for name, source, split, part in _asked(trial):
+        for other, *of, other_part in in_test:
+            apart = part and other_part and part != other_part
+            if of == [source, split] and not apart:
                 raise ConfigError(
                     f"hydra.sweeper.validation={validation}: {name} asks prompts of the {split} "
                     f"split of {source}, and so does {other} of the test. What was picked by those "
                     "prompts would be judged by them. Choose an evaluation of the validation "
                     "splits alone, as conf/evaluation/validation.yaml is."
                 )
+
+
+def words_apart(trial: DictConfig, test: DictConfig) -> list[str]:
+    """Returns overrides that keep the test from what the trials are asked of the same splits.
+
+    Where a trial asks the validation part of a split, what was taught or is held out is all of that
+    split, and a set of the test that asks it whole asks the other part.
+
+    Examples:
+        >>> from omegaconf import OmegaConf
+        >>> book = {"source": "forget", "split": "train"}
+        >>> def asking(**sets):
+        ...     return OmegaConf.create({"evaluation": {"prompt_sets": sets}})
+        >>> words_apart(asking(choose={**book, "part": "validation"}), asking(report=book))
+        ['++evaluation.prompt_sets.report.part=test']
+    """
+    in_part = {(source, split) for _, source, split, part in _asked(trial) if part == "validation"}
+    whole = {name for name, each in _sets(test).items() if each.get("split") in SPLITS}
+    return [
+        f"++evaluation.prompt_sets.{name}.part=test"
+        for name, source, split, part in _asked(test)
+        if name in whole and not part and (source, split) in in_part
+    ]
 
 
 def check_path(path: str, trial: DictConfig, test: DictConfig) -> None:
@@ -78,11 +102,15 @@ def check_path(path: str, trial: DictConfig, test: DictConfig) -> None:
             "these, or hydra.sweeper.validation to an evaluation with that set."
         )
     kind = sets[name].get("kind")
+    book = kind == "copyright"  # what was taught is what is forgotten
     if kind and not any(
-        each.get("kind") == kind and each.get("split") != "train" for each in _sets(test).values()
+        each.get("kind") == kind
+        and (each.get("split") not in UNSEEN if book else each.get("split") != "train")
+        for each in _sets(test).values()
     ):
+        which = "prompt set of taught passages" if book else "held-out prompt set"
         raise ConfigError(
-            f"{path}: the test asks no held-out prompt set of the kind {kind!r}, so that this "
+            f"{path}: the test asks no {which} of the kind {kind!r}, so that this "
             "figure would be missing there. Add one under evaluation.prompt_sets."
         )
 
@@ -100,13 +128,13 @@ def _sets(config: DictConfig) -> dict[str, dict[str, Any]]:
     return {name: each for name, each in plain.items() if each is not None}
 
 
-def _splits(config: DictConfig) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Returns the parts of data sets that each prompt set is from."""
+def _asked(config: DictConfig) -> list[tuple[str, str, str, str]]:
+    """Returns name, source, split and part ("" for all of it) of what each prompt set is from."""
     found = []
     for name, each in _sets(config).items():
-        source, split = str(each.get("source")), each.get("split") or "all"
-        splits = ("train", "validation", "test") if split == "all" else (split,)
-        found.append((name, [(source, part) for part in splits]))
+        split = each.get("split") or "all"
+        for one in SPLITS if split == "all" else (split,):
+            found.append((name, str(each.get("source")), one, each.get("part") or ""))
     return found
 
 

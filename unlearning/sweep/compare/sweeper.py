@@ -120,7 +120,7 @@ class Compare(Sweeper):
             tell(f"{arm.method}: picked job {arm.picked.trial.job}, {where} the budget")
             chosen = arm.job(arm.picked.trial.job).overrides
             methods.append(arm.method)
-            jobs += [test_words(arguments, chosen, seed) for seed in study.seeds]
+            jobs += [test_words(arguments, chosen, seed, study.apart) for seed in study.seeds]
         if jobs:
             tell(f"Test: {', '.join(methods)}, {len(study.seeds)} seed(s) each")
             launcher = Plugins.instance().instantiate_launcher(

@@ -17,16 +17,19 @@ def trial_words(arguments: Sequence[str], method: str, validation: str, seed: in
     return [*kept, f"method={method}", f"evaluation={validation}", f"seed={seed}"]
 
 
-def test_words(arguments: Sequence[str], chosen: Sequence[str], seed: int) -> list[str]:
+def test_words(
+    arguments: Sequence[str], chosen: Sequence[str], seed: int, apart: Sequence[str] = ()
+) -> list[str]:
     """Returns the words of a test: those of the chosen trial, with the user's evaluation.
 
     Args:
         chosen: overrides of the trial.
+        apart: what keeps the test from the prompts of the trials, see `fair.words_apart`.
     """
     own = [word for word in chosen if key_of(word) not in ("evaluation", "seed")]
     kept = [word for word in arguments if key_of(word) == "evaluation"]
     kept += [word for word in arguments if _of(word, ("evaluation.prompt_sets",))]
-    return [*own, *kept, f"seed={seed}"]
+    return [*own, *kept, *apart, f"seed={seed}"]
 
 
 def _of(word: str, keys: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from unlearning.ranges import Count, InnerShare, Positive, Whole
+from unlearning.ranges import AboveOne, Count, InnerShare, Positive, Whole
 from unlearning.run.config.schema.kinds import Closed, Open, Target, Text
 
 
@@ -16,6 +16,11 @@ class Prompts(Closed):
 class Bleu(Prompts):
     stop: bool
     patience: Count
+
+
+class RetainUtility(Closed):
+    perplexity: AboveOne | None = None
+    prompts: Count = 64
 
 
 class Guard(Closed):
@@ -34,6 +39,7 @@ class Guard(Closed):
     retain_nll_metric: Text = ""
     forget_nll_metric: Text = ""
     loss_metric: Text = ""
+    retain_utility: RetainUtility | None = None
 
 
 class Checkpoint(Closed):

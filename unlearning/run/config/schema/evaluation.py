@@ -44,6 +44,7 @@ MetricNode = ImportPath | Metric | Target
 class PromptSet(Closed):
     source: Text | Target
     split: Split | None = "all"
+    part: Literal["validation", "test"] | None = None
     limit: Count | None = None
     kind: Literal["harmful", "copyright", "retain", "related", ""] | None = None
     metrics: list[MetricNode] | None = None
