@@ -248,6 +248,7 @@ def test_a_book_that_cannot_be_compared_is_one_sentence(words, said, runs, capsy
         (["seed=0,1"], "seed=0,1: it is no part of a method"),
         (["+hydra.sweeper.own.npo.evaluation.max_new_tokens=9"], "it is no part of a method"),
         (["+hydra.sweeper.own.npo.unlearn.max_steps=90"], "max_steps is 90 for npo and 150"),
+        (["+hydra.sweeper.own.npo.callbacks.guard.retain_kl=9"], "equal terms: callbacks is"),
         (["+hydra.sweeper.own.nope.method.x=9"], "hydra.sweeper.own: there is no method=nope"),
         (
             ["unlearn.learning_rate=1e-4", "objective.retain.weight=1"],

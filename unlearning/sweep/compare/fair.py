@@ -15,10 +15,10 @@ SAME = (
     "task", "seed", "debug", "oracle", "model", "finetune", "classifier", "trainer.max_epochs",
     "data.seed", "data.forget", "data.retain", "data.related", "data.template", "data.max_length",
     "unlearn.max_steps", "unlearn.batch_size", "unlearn.retain_batch_size",
-    "unlearn.accumulate_grad_batches", "evaluation",
+    "unlearn.accumulate_grad_batches", "callbacks", "evaluation",
 )  # fmt: skip
-"""Keys that no method may have to itself: what is forgotten by which model, in how many steps, and
-how it is measured."""
+"""Keys that no method may have to itself: what is forgotten by which model, in how many steps, how
+it is stopped and how it is measured."""
 
 
 def check_same(configs: Mapping[str, DictConfig]) -> None:
