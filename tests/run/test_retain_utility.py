@@ -109,5 +109,6 @@ def test_a_breach_is_told_in_log_metrics_and_report(compose_config, tmp_path, ca
     assert metrics["steps"] == 3 and metrics["kept_steps"] < 2
     said = "the perplexity of retain answers held out, relative to that before unlearning"
     assert said in metrics["stop_reason"]
-    assert sum(said in message for message in caplog.messages) == 1
+    warned = [record for record in caplog.records if record.name == "unlearning.callbacks.guard"]
+    assert [said in record.getMessage() for record in warned] == [True]
     assert said in (tmp_path / "run/report.html").read_text()
