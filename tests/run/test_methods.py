@@ -241,3 +241,10 @@ def test_mismatch_answers_are_drawn_where_a_term_is_on_them(words, drawn, compos
     if not words:
         assert config.data.mismatch_per_prompt == drawn
     assert mismatch_per_prompt(config) == drawn
+
+
+def test_npo_has_its_own_papers_terms(compose_config):
+    terms = compose_config("method=npo").objective
+    assert terms.forget.weight == 1.0 and terms.forget.options == {"beta": 0.1}
+    assert terms.mismatch.weight == 0.0, "of arXiv 2405.15152 alone"
+    assert (terms.retain.loss, terms.retain.weight) == ("unlearning.losses.nll", 1.0)
