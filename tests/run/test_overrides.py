@@ -77,6 +77,14 @@ def test_the_keys_of_a_search_are_looked_up(monkeypatch):
         check_overrides(["-m"])
 
 
+def test_the_keys_of_a_search_may_be_nested():
+    params = {"unlearn.learning_rate": "interval(0,1)", "objective": {"retain": {"weight": 2}}}
+    made = searched(OmegaConf.create({"hydra": {"sweeper": {"params": params}}}))
+    assert [word.key_or_group for word in made] == [
+        "unlearn.learning_rate", "objective.retain.weight",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("word", ["logger=null", "model=tiny.x"])
 def test_what_is_no_choice_of_a_group(word):
     with pytest.raises(ConfigError, match=word):

@@ -9,11 +9,12 @@ from typing import Any
 import optuna
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from unlearning.errors import ConfigError
+from unlearning.nested import leaves
 from unlearning.sweep.pruning import PruningSweeper
 from unlearning.sweep.words import quoted
 
@@ -30,7 +31,7 @@ class Search(OptunaSweeper):
         study_name: what trials are stored under.
         n_trials: how many there are.
         sampler: which parameters to try next.
-        params: the search space.
+        params: the search space, written flat or nested.
         n_jobs: trials at a time.
     """
 
@@ -51,7 +52,7 @@ class Search(OptunaSweeper):
             max_failure_rate=1.0,  # a trial that fails is told as failed, and the search goes on
             search_space=None,
             custom_search_space=None,
-            params=params,
+            params=OmegaConf.create(dict(leaves(params or {}, lists=False))),
         )
         self.paths = [pair[-1] for pair in pairs]
         self.objectives, self.directions = list(objectives), directions

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from unlearning.errors import ConfigError
-from unlearning.nested import walk
+from unlearning.nested import leaves, walk
 from unlearning.run.config.folder import config_folder
 from unlearning.run.config.hydra_node import check_hydra
 from unlearning.run.config.searchpath import searchpath_of
@@ -73,9 +73,10 @@ def check_overrides(arguments: Sequence[str]) -> DictConfig:
 
 
 def searched(config: DictConfig) -> list[Override]:
-    """Returns the sweeper's own `params` as overrides."""
-    params = config.hydra.sweeper.get("params") or {}
-    return OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+    """Returns the sweeper's own `params`, written flat or nested, as overrides."""
+    params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create())
+    words = [f"{key}={value}" for key, value in leaves(params, lists=False)]
+    return OverridesParser.create().parse_overrides(words)
 
 
 def explained(words: Sequence[str], error: Exception) -> str:
