@@ -13,6 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearning.errors import ConfigError
 from unlearning.losses import TokenLosses
+from unlearning.methods.graddiff import GRADDIFF_TERMS
+from unlearning.methods.gru import GRU
+from unlearning.methods.sam import SAM
 from unlearning.models.adapter import add_lora
 from unlearning.models.load import disable_dropout
 from unlearning.module import UnlearningModule
@@ -179,6 +182,25 @@ def test_retain_answers_stand_apart_only_for_a_reference_that_runs(
         width = batch.rows.input_ids.shape[1]
         rows = {r: set((a.loss_index // width).tolist()) for r, a in batch.answers.items()}
         assert rows["retain"].isdisjoint(rows["forget"]) == data.retain_apart
+
+
+@pytest.mark.parametrize(
+    ("rule", "apart"),
+    [(None, False), (SAM(), True), (GRU(), True)],
+    ids=["sum of the terms", "sam", "gru"],
+)
+@pytest.mark.parametrize("retain", ["nll", "kl_to_reference"])
+def test_and_for_a_rule_whose_forwards_are_of_some_terms(
+    make_model, make_data, quiet_trainer, rule, apart, retain
+):
+    loss = f"unlearning.losses.{retain}"
+    terms = {**GRADDIFF_TERMS, "retain": {**GRADDIFF_TERMS["retain"], "loss": loss}}
+    data, module = make_data(), UnlearningModule(make_model(), terms, rule=copy.deepcopy(rule))
+    quiet_trainer(max_steps=1).fit(module, data)
+    assert data.retain_apart == apart
+    whole = data.batch_at(0)
+    forget = whole.only({"forget"}).rows.input_ids
+    assert (len(forget) < len(whole.rows.input_ids)) == apart
 
 
 @pytest.mark.parametrize(("lora", "mode"), CASES)

@@ -173,6 +173,15 @@ class UnlearningModule(OptimizedModule):
             self.to(strategy.root_device)
             with self.trainer.precision_plugin.forward_context():
                 self.build_reference(data, is_sharded(strategy))
+        if data is not None:
+            self._choose_layout(data)
+
+    def _choose_layout(self, data: UnlearningDataModule) -> None:
+        """Keeps retain answers in rows of their own where some forward needs one side alone: a
+        reference that runs, or a step rule's terms. Elsewhere rows that mix them have fewer
+        pads."""
+        runs = self.reference is not None and self.reference.runs
+        data.retain_apart = runs or self.rule is not None
 
     @classmethod
     def check_split(cls, settings: Mapping[str, Any]) -> None:

@@ -99,7 +99,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         if self.retain_batch_size < 1:
             raise ConfigError(f"retain_batch_size={retain_batch_size} must be at least 1, or None.")
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
-        self.retain_apart = True  # a module whose reference runs at no step sets it to False
+        self.retain_apart = True  # a module none of whose forwards is of one side sets it to False
         self.sequences: dict[Literal["forget", "retain"], Sequence[TokenizedExample]] = {}
         self.truncated: dict[str, int] = {}
         self.alternates: Alternates | None = None

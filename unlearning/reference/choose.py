@@ -64,8 +64,6 @@ def choose_reference(
     )  # fmt: skip
     if sequences and data is not None:
         reference.prepare(sequences, data.pad_token_id)
-        # Where no model runs at a step, rows that mix the roles have fewer pads.
-        data.retain_apart = reference.runs
     return reference
 
 
