@@ -203,6 +203,23 @@ def test_and_for_a_rule_whose_forwards_are_of_some_terms(
     assert (len(forget) < len(whole.rows.input_ids)) == apart
 
 
+@pytest.mark.parametrize("role", ["forget", "retain"])
+@pytest.mark.parametrize("loss", ["nll", "kl_to_reference"])
+def test_rows_that_no_term_reads_are_not_run(make_model, make_data, quiet_trainer, role, loss):
+    """As of a method without a retain term: its reference may be cached, which mixes the rows."""
+    module = UnlearningModule(
+        make_model(), {"only": {"loss": f"unlearning.losses.{loss}", "role": role}}
+    )
+    data, run = make_data(mismatch_per_prompt=0), []
+    quiet_trainer(max_steps=1).fit(module, data)
+    whole = data.batch_at(0)
+    decoder = module.policy.get_decoder()
+    decoder.register_forward_hook(lambda *seen: run.append(seen[-1][0].shape[:2]))
+    module.loss(whole).total.backward()
+    assert run == [whole.only({role}).rows.input_ids.shape]
+    assert len(whole.only({role}).rows.input_ids) < len(whole.rows.input_ids)
+
+
 @pytest.mark.parametrize(("lora", "mode"), CASES)
 def test_the_reference_is_in_no_checkpoint_and_no_optimizer(
     model, make_data, quiet_trainer, lora, mode

@@ -178,10 +178,12 @@ class UnlearningModule(OptimizedModule):
 
     def _choose_layout(self, data: UnlearningDataModule) -> None:
         """Keeps retain answers in rows of their own where some forward needs one side alone: a
-        reference that runs, or a step rule's terms. Elsewhere rows that mix them have fewer
-        pads."""
+        reference that runs, a step rule's terms, or an objective that reads no other. Elsewhere
+        rows that mix them have fewer pads."""
         runs = self.reference is not None and self.reference.runs
-        data.retain_apart = runs or self.rule is not None
+        roles = self.objective.roles
+        one_side = "retain" not in roles or roles == {"retain"}
+        data.retain_apart = runs or one_side or self.rule is not None
 
     @classmethod
     def check_split(cls, settings: Mapping[str, Any]) -> None:
@@ -254,6 +256,8 @@ class UnlearningModule(OptimizedModule):
         A subclass that is another method overrides this; `BatchValues(total)` is enough.
         """
         reference = self._reference_for(batch)
+        if self.objective.roles < batch.answers.keys():
+            batch = batch.only(self.objective.roles)  # without the rows that no term reads
         return self._batch_loss(self.policy, batch, reference, *self.head_memory())
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:

@@ -181,7 +181,7 @@ def check(module: Any, plain: PlainStep, data: MethodData, number: int) -> dict[
         "plain_forwards": plain_forwards,
         "mib": mib,
         "plain_mib": plain_mib,
-        "positions": batch.rows.input_ids.numel(),
+        "positions": batch.only(module.objective.roles).rows.input_ids.numel(),
         "answer_tokens": {role: tokens[role] for role in sorted(module.objective.roles)},
         "loss": [ours_loss, sum(terms)],
         # By the terms' sizes: ascent and descent nearly cancel out.
