@@ -12,10 +12,10 @@ from unlearning.losses import (
     gradient_ascent,
     kl_to_reference,
     needs,
-    npo,
     separable_in,
 )
 from unlearning.losses import nll as plain_nll
+from unlearning.methods.npo import npo
 from unlearning.objective import PAPER_TERMS, Objective
 from unlearning.terms import Term
 

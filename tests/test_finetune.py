@@ -233,3 +233,4 @@ def test_two_ranks_make_the_step_of_one_also_with_unlike_numbers_of_tokens():
     for name in ("curve", "weights"):
         assert first[name] == pytest.approx(one[name], rel=1e-4, abs=2e-6), name
     assert one["curve"][0] > one["curve"][-1]
+    assert first["validation/nll"] == pytest.approx(one["validation/nll"], rel=1e-4)

@@ -8,7 +8,8 @@ import pytest
 
 from unlearning.errors import ConfigError
 from unlearning.imports import import_object, import_path, stored_name
-from unlearning.losses import TokenLosses, gradient_ascent, npo
+from unlearning.losses import TokenLosses, gradient_ascent
+from unlearning.methods.npo import npo
 
 
 def mine(tokens: TokenLosses, by: float = 2.0):
@@ -47,7 +48,7 @@ def nameless() -> dict[str, object]:
         f"<{here}.nameless.<locals>.local>": local,
         f"<{here}.mine>": wrapped,  # the path leads to another function
         f"<partial({here}.mine, by=3)>": functools.partial(mine, by=3),
-        "<partial(unlearning.losses.npo, beta=0.2)>": functools.partial(npo, beta=0.2),
+        "<partial(unlearning.methods.npo.npo, beta=0.2)>": functools.partial(npo, beta=0.2),
         f"<{here}.Holder.method>": Holder().method,
         f"<{here}.Holder>": Holder(),
     }

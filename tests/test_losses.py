@@ -17,7 +17,6 @@ from unlearning.losses import (
     kl_to_reference,
     match_reference,
     nll,
-    npo,
     random_mismatch,
 )
 
@@ -110,26 +109,7 @@ def test_match_reference_rests_where_ascent_to_reference_does():
     assert target.tolist() == [-0.5, 0.5]
 
 
-def test_npo_against_its_formula():
-    # log(p / p_ref) of the sequences: (0.5 + 1) - (1 + 3) = -2.5 and 2 - 1 = 1.
-    tokens = tokens_of([1.0, 3.0, 1.0], [0, 0, 1], reference_nll=torch.tensor([0.5, 1.0, 2.0]))
-    beta = 0.3
-    expected = [2 / beta * math.log(1 + math.exp(beta * ratio)) for ratio in (-2.5, 1.0)]
-    assert npo(tokens, beta).item() == pytest.approx(sum(expected) / 2)
-    # The weight of its gradient is that of gradient ascent times 2 p^b / (p^b + p_ref^b).
-    (gradient,) = torch.autograd.grad(npo(tokens, beta), tokens.nll)
-    weights = [2 / (1 + math.exp(-beta * ratio)) for ratio in (-2.5, -2.5, 1.0)]
-    assert gradient.tolist() == pytest.approx([-weight / 2 for weight in weights])
-
-
-def test_npo_sums_over_tokens_whatever_the_reduction():
-    reference = torch.tensor([0.5, 1.0, 2.0])
-    mean = npo(tokens_of([1.0, 3.0, 1.0], [0, 0, 1], reference_nll=reference))
-    total = npo(tokens_of([1.0, 3.0, 1.0], [0, 0, 1], reference_nll=reference, reduction="sum"))
-    assert mean.item() == total.item()
-
-
-@pytest.mark.parametrize("loss", [kl_to_reference, npo])
+@pytest.mark.parametrize("loss", [kl_to_reference, ascent_to_reference, match_reference])
 def test_losses_that_need_a_reference_say_so(loss):
     with pytest.raises(ValueError, match="needs a reference"):
         loss(tokens_of([1.0], [0]))
@@ -169,7 +149,3 @@ def test_a_loss_that_is_declared_separable_is():
                 expected = slope(function, values, reduction)[n]  # type: ignore[arg-type]
                 found = slope(function, mixed, reduction)[n]  # type: ignore[arg-type]
                 assert found == expected, (function.__name__, n)
-
-
-def test_npo_is_not_separable():
-    assert not hasattr(npo, "separable_in")

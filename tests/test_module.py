@@ -348,7 +348,7 @@ def test_without_a_term_on_the_reference_there_is_none(model, make_data, quiet_t
 
 def test_npo_on_the_forget_answers_uses_the_reference_there(model, make_data, quiet_trainer):
     terms = {
-        "forget": {"loss": "unlearning.losses.npo", "role": "forget", "needs_reference": True},
+        "forget": {"loss": "unlearning.methods.npo.npo", "role": "forget", "needs_reference": True},
         "retain": {"loss": "unlearning.losses.nll", "role": "retain"},
     }
     recorder = Recorder()

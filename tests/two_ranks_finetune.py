@@ -43,9 +43,11 @@ def main() -> None:
         enable_model_summary=False, use_distributed_sampler=False, callbacks=[curve],
     )  # fmt: skip
     trainer.fit(module, batches)
+    heldout = DataLoader([batch_of(mine)], batch_size=None, num_workers=0)
+    (validated,) = trainer.validate(module, heldout, verbose=False)
     sums = [float(parameter.double().sum()) for parameter in model.parameters()]
     first = torch.cat([p.detach().flatten() for p in model.parameters()])[::97].tolist()
-    print(json.dumps({"curve": curve.values, "sums": sums, "weights": first}))
+    print(json.dumps({"curve": curve.values, "sums": sums, "weights": first, **validated}))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from unlearning.methods.loku import LoKU
 from unlearning.methods.on_policy import OnPolicy
 from unlearning.methods.pdu import PDU
 from unlearning.methods.rerouting import Rerouting
+from unlearning.methods.rmu import RMU
 from unlearning.models.adapter import merge_adapter
 from unlearning.models.decoder import CausalLM
 from unlearning.models.load import save_model
@@ -70,11 +71,17 @@ CASES: dict[str, dict[str, Any]] = {
     "clipped by value": {**SGD, "trainer": {"gradient_clip_val": 0.01,
                                             "gradient_clip_algorithm": "value"}},
 }  # fmt: skip
+KTO_TERMS: dict[str, dict[str, Any]] = {
+    "forget": {"loss": "unlearning.methods.kto.undesirable", "role": ["forget", "mismatch"]},
+    "desirable": {"loss": "unlearning.methods.kto.desirable", "role": ["retain", "mismatch"]},
+}
 METHODS: dict[str, dict[str, Any]] = {
     "pdu": {"method": PDU, "epsilon": 2.0, "dual_warmup_epochs": 1, "dual_step": 0.5},
     "jensun": {"method": JensUn, "refusal": "look not"},
     "rerouting": {"method": Rerouting, "layers": (0, 1), "lora": LORA},
     "altpo": {"terms": DPO_TERMS, "lora": LORA},
+    "rmu": {"method": RMU, "layer": 0, "scale": 2.0, "lora": LORA},
+    "kto": {"terms": KTO_TERMS, "lora": LORA},
 }
 CANNOT: dict[str, dict[str, Any]] = {
     "gru": {"rule": {"_target_": "unlearning.methods.gru.GRU"}},
@@ -83,6 +90,8 @@ CANNOT: dict[str, dict[str, Any]] = {
     "on_policy": {"method": OnPolicy, "max_new_tokens": 6},
     "pdu": {"method": PDU},
     "rerouting": {"method": Rerouting, "layers": (0, 1)},
+    "rmu": {"method": RMU, "layer": 0},
+    "kto": {"terms": KTO_TERMS},
 }
 
 
@@ -152,6 +161,7 @@ def equality(folder: Path, case: str) -> dict[str, Any]:
     result = {
         "loss": max(abs(a[n] - b[n]) for a, b in pairs for n in a),
         "steps": len(ours.curve.rows),
+        "first": ours.curve.rows[0],
         "last": ours.curve.rows[-1],
         "first_kl": [run.curve.rows[0].get("train/retain") for run in (ours, theirs)],
         "held": ours.curve.held / theirs.curve.held,

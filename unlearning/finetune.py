@@ -120,13 +120,10 @@ class CausalLMModule(OptimizedModule):
         return self.add_penalty(loss + gradient)
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
-        sequences = sum(tokens.num_sequences for tokens in batch.answers.values())
-        self.log("validation/nll", self._loss(batch), batch_size=sequences, sync_dist=True)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Computes the mean over all answer tokens: unlike in unlearning, a long answer counts
-        more."""
-        return self._token_nll(batch).mean()
+        """Logs the mean over all answer tokens of the split: unlike in unlearning, a long answer
+        counts more."""
+        nll_N = self._token_nll(batch)
+        self.log_over_split("validation/nll", nll_N.mean(), len(nll_N))
 
     def _token_nll(self, batch: Batch) -> Tensor:
         """Computes the NLL [N] of all answer tokens."""

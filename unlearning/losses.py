@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -241,22 +242,12 @@ def nll(tokens: TokenLosses) -> Tensor:
     return tokens.reduce(tokens.nll)
 
 
-@needs("reference_nll")
-def npo(tokens: TokenLosses, beta: Positive = 0.1) -> Tensor:
-    """Negative preference optimisation (arXiv 2404.05868, Eq. 3): 2/beta log(1 + (p/p_ref)^beta).
+_MOVED = {"npo": "unlearning.methods.npo"}
+"""Where names of version 0.9 are today; configurations and checkpoints have the old paths."""
 
-    Sums over a sequence's tokens, as its paper does, whatever the declared reduction.
+if not TYPE_CHECKING:
 
-    Raises:
-        ValueError: if no reference ran on this role.
-
-    Examples:
-        >>> same = torch.tensor([2.0])  # policy and reference agree: 2 / beta * log 2
-        >>> tokens = TokenLosses(same, torch.tensor([0]), 1, reference_nll=same)
-        >>> round(npo(tokens, beta=2.0).item(), 4)
-        0.6931
-    """
-    if tokens.reference_nll is None:
-        raise ValueError("npo needs a reference, and tokens.reference_nll is None.")
-    log_ratio_S = tokens.per_sequence(tokens.reference_nll - tokens.nll, "sum")
-    return reduce_sequences(2 / beta * functional.softplus(beta * log_ratio_S))
+    def __getattr__(name: str) -> Any:
+        if name not in _MOVED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MOVED[name]), name)

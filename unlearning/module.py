@@ -313,31 +313,39 @@ class UnlearningModule(OptimizedModule):
     # --- what it tells --------------------------------------------------------------------------
 
     def _log(self, values: BatchValues, further: Mapping[str, Tensor]) -> None:
-        """Logs every term, weighted and not, every role's NLL and what a rule has noted, with one
-        collective for all of them."""
+        """Logs every term, weighted and not, every role's NLL of a token and what a rule has noted,
+        with one collective for all of them.
+
+        Ranks have equally many answers, so that a term is the mean of theirs; not equally many
+        tokens, so that an NLL is a sum of theirs over a number of theirs.
+        """
         parts = {"train/total": values.total.detach()}
         parts |= {f"train/{name}": value for name, value in further.items()}
         for name, value in values.terms.items():
             parts[f"train/{name}"] = value.detach()
             parts[f"train/{name}_weighted"] = self.objective.terms[name].weight * value.detach()
-        for role, losses in values.tokens.items():
-            parts[f"train/nll_{role}"] = losses.nll.detach().mean()
+        nll = {f"train/nll_{role}": of.nll.detach() for role, of in values.tokens.items()}
         if self.trainer.world_size > 1:
             means = torch.stack([*parts.values()]) / self.trainer.world_size
-            torch.distributed.all_reduce(means)  # the strategy's own has a barrier before it
+            sums = [each.sum() for each in nll.values()]
+            counts = means.new_tensor([len(each) for each in nll.values()])
+            all_of_them = torch.cat([means, *(each[None] for each in sums), counts])
+            torch.distributed.all_reduce(all_of_them)  # the strategy's own has a barrier before it
+            means, of_token, counts = all_of_them.split([len(parts), len(nll), len(nll)])
             parts = dict(zip(parts, means.unbind(), strict=True))
+            parts |= dict(zip(nll, (of_token / counts).unbind(), strict=True))
+        else:
+            parts |= {name: each.mean() for name, each in nll.items()}
         self.log_dict(parts, batch_size=1)
 
     def _log_heldout(self, name: str, batch: Batch) -> None:
         """Logs every term, and every role's NLL of a token, as means over the whole split."""
         values = self.loss(batch)
-        several = self.trainer.world_size > 1
         for term, value in values.terms.items():
             sequences = batch.answers[self.objective.terms[term].roles[0]].num_sequences
-            self.log(f"{name}/{term}", value, batch_size=sequences, sync_dist=several)
-        for role, losses in values.tokens.items():
-            size = len(losses.nll)
-            self.log(f"{name}/nll_{role}", losses.nll.mean(), batch_size=size, sync_dist=several)
+            self.log_over_split(f"{name}/{term}", value, sequences)
+        for role, of in values.tokens.items():
+            self.log_over_split(f"{name}/nll_{role}", of.nll.mean(), len(of.nll))
 
     def _average(self, gradient: Gradient) -> Gradient:
         """Averages over the ranks."""

@@ -219,6 +219,40 @@ def test_patience_is_for_limits_and_not_for_nan(fit):
     assert [event["action"] for event in patient.events] == ["stop"]
 
 
+@pytest.mark.parametrize("action", ["stop", "lower"])
+@pytest.mark.parametrize(
+    ("every", "ends", "waited", "restored"),
+    [
+        (2, {"max_steps": 6}, [], 3),  # the last step is one that is checked anyway
+        (4, {"max_steps": 6}, [], 3),  # a check of the end alone
+        (2, {"max_steps": -1, "max_epochs": 2}, [6], 3),  # whose last step is not foreseen
+        (1, {"max_steps": 6}, [5], 3),
+    ],
+)
+def test_a_breach_that_is_pending_at_the_end_counts(fit, action, every, ends, waited, restored):
+    """Step 5 is the first above the limit, and with some patience nothing was done about it."""
+    script = {"train/nll_forget": lambda step: 99.0 if step >= 5 else 1.0}
+    guard, weights = (
+        CollapseGuard(forget_nll=10, action=action, every_n_steps=every, window=1, patience=9),
+        Weights(),
+    )
+    batches = {"limit_train_batches": 3}
+    trainer, module = fit(guard, weights, **ends, **batches, module={"script": script})
+    assert trainer.global_step == 6
+    found = [(event["step"], event["action"], event["restored_step"]) for event in guard.events]
+    assert found == [*((step, "wait", None) for step in waited), (6, "stop", restored)]
+    assert guard.kept_steps(6) == restored and "training ends" in str(guard.reason)
+    assert torch.equal(flat(module), weights.after[restored])
+
+
+def test_a_breach_that_has_passed_by_the_end_is_none(fit):
+    script = {"train/nll_forget": lambda step: 99.0 if step == 5 else 1.0}
+    guard = CollapseGuard(forget_nll=10, every_n_steps=1, window=1, patience=9)
+    fit(guard, max_steps=6, module={"script": script})
+    assert [(event["step"], event["action"]) for event in guard.events] == [(5, "wait")]
+    assert guard.reason is None and guard.kept_steps(6) == 6
+
+
 def test_a_resumed_run_keeps_window_weights_and_events(fit, tmp_path):
     """The breach at 4 lowers; the check at 8 rests on steps 5 and 6, from before the resume."""
     values = [1, 1, 1, 40, 1, 30, 1, 1]

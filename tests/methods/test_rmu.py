@@ -36,6 +36,22 @@ def pairs(data, batch, role):
     ]
 
 
+def test_what_is_frozen_above_the_layer_stays_so_when_the_adapter_is_the_reference(
+    make_model, make_data
+):
+    module = RMU(make_model(), layer=0, lora={"r": 2, "dropout": 0.0}, reference="adapter_off")
+    data = make_data(mismatch_per_prompt=0)
+    data.setup()
+
+    def trained():
+        return {name for name, p in module.policy.named_parameters() if p.requires_grad}
+
+    before = trained()
+    assert before and not any("layers.1." in name for name in before)
+    module.loss(data.batch_at(0))
+    assert trained() == before
+
+
 @pytest.fixture
 def moved(make_model, make_data):
     """An RMU module in fp64 whose policy has moved away from its reference, and its data."""

@@ -10,6 +10,7 @@ from typing import Any
 import conftest
 import torch
 from lightning import Callback, Trainer
+from torch.utils.data import DataLoader
 
 from unlearning.data.datamodule import UnlearningDataModule
 from unlearning.methods.gru import GRU
@@ -102,11 +103,15 @@ def main(method: str, world: int) -> None:
         accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", logger=False,
         max_steps=STEPS, accumulate_grad_batches=micro, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[curve],
+        use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, data)
     last = weights(module.policy)
     moved = (last - weights(conftest.tiny_opt())).abs().max().item()
     found = {"curve": curve.values, "weights": last.tolist(), "moved": moved}
+    if method == "gru":
+        batches = DataLoader([data.batch_at(n) for n in range(3)], batch_size=None)  # type: ignore[arg-type,var-annotated]
+        found["heldout"] = trainer.validate(module, batches, verbose=False)[0]
     if isinstance(module, PDU):
         found["limit"], found["dual"] = module.epsilon, module.dual
     if isinstance(module, UnlearningModule) and isinstance(module.rule, GRU):

@@ -45,6 +45,11 @@ def test_several_machines_are_started_from_outside(compose_config):
         check_devices(config)
 
 
+NOT_CACHED = "with the reference's, and those are not cached"
+ADAPTER = r"\. Either train an adapter \(model.lora=\{\}\), or take trainer=ddp"
+OF_BASE = ["finetune=tiny", "reference.of=base"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -53,6 +58,12 @@ def test_several_machines_are_started_from_outside(compose_config):
         (["method=on_policy"], "sampled by the whole policy.*trainer=ddp"),
         (["method=loku"], "LoKU takes a part out of the weights.*trainer=ddp"),
         (["method=pdu"], "PDU measures the loss before.*method.epsilon.*trainer=ddp"),
+        (["method=rmu"], f"hidden states of inner layers {NOT_CACHED}{ADAPTER}"),
+        (["method=rerouting"], f"hidden states of inner layers {NOT_CACHED}{ADAPTER}"),
+        (["method=kto"], f"mismatch answers {NOT_CACHED}{ADAPTER}"),
+        (["method=idk_dpo"], f"alternate answers {NOT_CACHED}{ADAPTER}"),
+        ([*OF_BASE, "method=rmu", "model.lora={}"], f"{NOT_CACHED}.*Either take reference.of=fin"),
+        ([*OF_BASE, "method=kto"], rf"{NOT_CACHED}.*lora=\{{\}}\) and take reference.of=finetuned"),
     ],
 )
 def test_a_method_that_cannot_be_split_is_refused_before_anything(compose_config, words, message):
@@ -61,7 +72,9 @@ def test_a_method_that_cannot_be_split_is_refused_before_anything(compose_config
 
 
 def test_other_methods_can_be_split(compose_config):
-    for words in (["method=pdu", "method.epsilon=3"], ["method=jensun"], ["method=task_vector"]):
+    taken = [["method=pdu", "method.epsilon=3"], ["method=jensun"], ["method=task_vector"]]
+    taken += [[f"method={name}", "model.lora={}"] for name in ("rmu", "rerouting", "kto")]
+    for words in [*taken, ["method=dpo", "+data/alternate=refusals", "model.lora={}"]]:
         config = compose_config("experiment=demo", *words, "trainer=fsdp", "trainer.devices=2")
         assert check_devices(config) == 2
     for words in (["method=gru"], ["method=loku"], ["method=pdu"]):

@@ -11,7 +11,7 @@ from unlearning import cli
 from unlearning.objective import Objective
 from unlearning.run import start as start_module
 
-NPO = "objective.forget.loss=unlearning.losses.npo"
+NPO = "objective.forget.loss=unlearning.methods.npo.npo"
 BOUNDED = "objective.forget.loss=unlearning.losses.bounded_ascent"
 
 
@@ -68,7 +68,7 @@ def test_a_shown_configuration_is_the_one_that_runs(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["unlearn"])
     cli._main(["experiment=demo", NPO, "--cfg", "job"])
     shown = capsys.readouterr().out
-    assert "unlearning.losses.npo" in shown and "cap:" not in shown
+    assert "unlearning.methods.npo.npo" in shown and "cap:" not in shown
 
 
 def test_other_terms_keep_theirs(forget_term):

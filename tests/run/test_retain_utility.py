@@ -70,8 +70,13 @@ def test_a_guard_of_nothing_else_is_one_mapping(compose_config, tokenizer, tmp_p
     config = compose_config("experiment=demo", "callbacks.guard=null", f"cache_dir={tmp_path}")
     with open_dict(config):
         config.callbacks.guard = {"retain_utility": {"perplexity": 1.05}}
+    with pytest.raises(ConfigError, match=r"guard\.retain_utility\.prompts is missing"):
+        check_schema(config)  # the number has one place, conf/callbacks/default.yaml
+    with open_dict(config):
+        config.callbacks.guard.retain_utility.prompts = 7
     checked(config)
     found = utility_examples(config, build_data(config))
+    assert len(found) == 7
     guard = callbacks(config, tmp_path, tokenizer, None, None, retain=found)["guard"]
     assert guard.budget.limits == {"retain_utility": 1.05} and guard.action == "stop"
 

@@ -34,7 +34,8 @@ class CollapseGuard(StepCallback):
     their own losses have passed; the untrained weights count as good. After a breach they are
     restored, and the training stops or continues with smaller weights of the forget terms and with
     the optimizer as it was. Every rank decides from the same, reduced numbers. The last step is
-    checked at the end. Between checks nothing is read by the host.
+    checked at the end, where nothing is left to wait for: a breach there brings the weights back
+    whatever the patience. Between checks nothing is read by the host.
     With `retain_utility` a check also measures the perplexity of held-out retain answers by the
     weights as they are, and logs it as `retain_utility/perplexity`.
 
@@ -51,7 +52,8 @@ class CollapseGuard(StepCallback):
         every_n_steps: steps between checks. Each copies the trained weights to the host.
         window: steps over which a value is averaged.
         patience: checks in a row that may exceed a limit before anything is done. Those weights
-            are not kept as good. For a value that is not finite there is none.
+            are not kept as good. For a value that is not finite, and at the end of the training,
+            there is none.
         max_lowerings: the next breach stops.
         kl_metric: what is logged as the retain KL; default: `train/<term>` of the one term of role
             retain that needs the reference.
@@ -190,13 +192,14 @@ class CollapseGuard(StepCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        last = step == trainer.max_steps
         if not self._checking:
             self._losses.end_step()
         elif self._breaches:
-            self._act(trainer, step, self.action)
+            self._act(trainer, step, last)
         self._checking = False
         # Before this step is saved: from its checkpoint on, a resume makes no step and no check.
-        if step == trainer.max_steps:
+        if last:
             self._check_end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -207,7 +210,7 @@ class CollapseGuard(StepCallback):
         self._ended = True
         self._breaches = self._check(trainer)
         if self._breaches:
-            self._act(trainer, trainer.global_step, "stop")
+            self._act(trainer, trainer.global_step, last=True)
 
     def _check(self, trainer: Trainer) -> list[Breach]:
         """Returns the limits that are exceeded, the same on every rank."""
@@ -228,12 +231,13 @@ class CollapseGuard(StepCallback):
             found["retain_utility"] = self.retain_utility.relative(trainer)
         return self.budget.breaches(found)
 
-    def _act(self, trainer: Trainer, step: int, action: str) -> None:
+    def _act(self, trainer: Trainer, step: int, last: bool) -> None:
         self.failures += 1
-        if self.failures <= self.patience and self._breaches[0].limit != "finite":
-            action = "wait"
-        elif self.lowerings >= self.max_lowerings:
+        action: str = self.action
+        if last or self.lowerings >= self.max_lowerings:
             action = "stop"
+        if not last and self.failures <= self.patience and self._breaches[0].limit != "finite":
+            action = "wait"
         restored = None if action == "wait" else self._good.step
         for breach in self._breaches:
             event = {"step": step, **vars(breach), "action": action, "restored_step": restored}

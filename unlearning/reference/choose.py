@@ -42,6 +42,8 @@ def choose_reference(
     """
     if isinstance(model, str):
         model = load_model(model)
+    if sharded:
+        check_split(objective, isinstance(policy, PeftModel), model is not None)
     inner = {role for roles in objective.reference_layers.values() for role in roles}
     roles = objective.reference_roles | inner
     sequences: dict[Role, Sequence[TokenizedExample]] = {}
@@ -65,6 +67,36 @@ def choose_reference(
     if sequences and data is not None:
         reference.prepare(sequences, data.pad_token_id)
     return reference
+
+
+def check_split(objective: Objective, adapter: bool, other: bool) -> None:
+    """Checks that a policy which is split over devices can have the reference that an objective
+    needs: one that is cached, or the policy without its adapter.
+
+    Args:
+        adapter: the policy has one.
+        other: the reference is another model than the policy before its first step.
+
+    Raises:
+        ConfigError: what is not cached, and what to take instead.
+    """
+    apart = objective.reference_roles - CACHEABLE
+    if objective.reference_layers:
+        compared = "hidden states of inner layers"
+    elif apart:
+        compared = f"{' and '.join(sorted(apart))} answers"
+    else:
+        return
+    if adapter and not other:
+        return
+    instead = "" if adapter else "train an adapter (model.lora={})"
+    if other:
+        instead += f"{' and ' if instead else ''}take reference.of=finetuned"
+    raise ConfigError(
+        "With trainer=fsdp the reference has to be cached, or the policy without its adapter: a "
+        f"second model would be whole on every device. Here a loss compares {compared} with the "
+        f"reference's, and those are not cached. Either {instead}, or take trainer=ddp."
+    )
 
 
 def _tokens(sequences: Mapping[Role, Sequence[TokenizedExample]]) -> int:

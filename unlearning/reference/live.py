@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from peft import PeftModel
 from torch import Tensor, nn
@@ -47,17 +48,33 @@ class AdapterOff(Reference):
         self._policy = (policy,)
 
     def hidden(self, batch: Batch, roles: set[Role]) -> dict[Role, Tensor]:
-        with self._policy[0].disable_adapter():
+        with _adapter_off(self._policy[0]):
             return hidden_states(self._policy[0], batch, roles)
 
     def layers(
         self, batch: Batch, wanted: Mapping[Layer, set[Role]]
     ) -> dict[Layer, dict[Role, Tensor]]:
-        with self._policy[0].disable_adapter():
+        with _adapter_off(self._policy[0]):
             return states_in_layers(self._policy[0], batch, wanted)
 
     def head(self) -> Head:
         return output_head(self._policy[0])  # frozen: adapters on the head are refused
+
+
+@contextmanager
+def _adapter_off(policy: PeftModel) -> Iterator[None]:
+    """Switches the adapter off within the block, and leaves every weight as trainable as it was.
+
+    PEFT makes all of an adapter trainable when it switches it on again, also what is frozen since
+    no loss depends on it (above the layers of RMU, say).
+    """
+    frozen = [p for p in policy.parameters() if not p.requires_grad]
+    try:
+        with policy.disable_adapter():
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 class Copy(Reference):

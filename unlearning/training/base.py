@@ -144,6 +144,17 @@ class OptimizedModule(LightningModule):
         self.log("train/orthogonality", penalty.detach(), batch_size=1)
         return loss + penalty
 
+    def log_over_split(self, name: str, mean: Tensor, size: int) -> None:
+        """Logs a value as its mean over a whole split.
+
+        Args:
+            mean: over a batch.
+            size: of how many answers or tokens of the batch.
+        """
+        world = self.trainer.world_size
+        # Lightning averages the sizes over ranks in whole numbers: 18 and 1 would count as 9 each.
+        self.log(name, mean, batch_size=size * world, sync_dist=world > 1)
+
     def optimizer_step(
         self,
         epoch: int,

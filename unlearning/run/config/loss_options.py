@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 def with_own_options(arguments: Sequence[str], config: DictConfig) -> list[str]:
     """Returns the arguments, with the options dropped of every loss that they replace.
 
-    Hydra merges: after `objective.forget.loss=unlearning.losses.npo` the term would keep the `cap`
-    of the bounded ascent that stood there. Options on the command line are the new loss's.
+    Hydra merges: after `objective.forget.loss=unlearning.methods.npo.npo` the term would keep the
+    `cap` of the bounded ascent that stood there. Options on the command line are the new loss's.
 
     Args:
         arguments: of one run.

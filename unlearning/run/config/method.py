@@ -15,6 +15,7 @@ from unlearning.methods.weight_edit import ModelNeed, WeightEdit
 from unlearning.models.decoder import CausalLM
 from unlearning.module import UnlearningModule
 from unlearning.objective import Objective
+from unlearning.reference.choose import check_split
 from unlearning.run.config.targets import check_target
 from unlearning.training.step_rule import make_rule
 
@@ -153,7 +154,8 @@ def further_logs(config: DictConfig) -> set[str]:
 
 
 def check_method_split(config: DictConfig) -> None:
-    """Checks that the method can work with weights that are split over devices.
+    """Checks that the method, and the reference that its objective needs, can work with weights
+    that are split over devices.
 
     Raises:
         ConfigError: naming what to take instead.
@@ -164,6 +166,10 @@ def check_method_split(config: DictConfig) -> None:
         rule = make_rule(arguments.get("rule"))
         if rule is not None:
             rule.check_strategy(sharded=True, masters=False)
+    objective = objective_of(config)
+    if objective is not None:
+        of_base = config.finetune is not None and config.reference.of == "base"
+        check_split(objective, config.model.lora is not None, of_base)
 
 
 def _made(config: DictConfig, *inputs: Any, **arguments: Any) -> Any:

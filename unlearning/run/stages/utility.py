@@ -17,7 +17,6 @@ from unlearning.run.config.prompt_sets import one_per_prompt
 from unlearning.types import Example
 
 KEY = "callbacks.guard.retain_utility"
-PROMPTS = 64
 
 
 def utility_examples(
@@ -33,7 +32,7 @@ def utility_examples(
     if limit is None or retain is None or edits_weights(config):
         return []
     where = f"{KEY}.perplexity={limit} is measured on the validation split of data.retain"
-    found = one_per_prompt([retain.examples("validation")], settings.get("prompts", PROMPTS))
+    found = one_per_prompt([retain.examples("validation")], settings.prompts)
     if not found:
         raise ConfigError(
             f"{where}, which is empty. Give it a share, such as data.retain.fractions=[0.7,0.1,0.2]"

@@ -20,7 +20,7 @@ class Bleu(Prompts):
 
 class RetainUtility(Closed):
     perplexity: AboveOne | None = None
-    prompts: Count = 64
+    prompts: Count
 
 
 class Guard(Closed):
