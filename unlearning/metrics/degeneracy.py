@@ -42,7 +42,8 @@ def is_empty(text: str) -> bool:
 
 @lru_cache(maxsize=8192)  # several metrics ask for the same text
 def is_repetitive(text: str) -> bool:
-    """Whether a text repeats itself or has very few different words, or counts. Any one of four criteria:
+    """Whether a text repeats itself, has very few different words, or counts. Any one of four
+    criteria:
 
     - at least 3 immediate copies of a unit of up to 50 words cover half of the text and at least
       6 words ("the the the the the the", one sentence over and over);
