@@ -232,7 +232,7 @@ def test_few_positions_of_a_row_are_pads(batch_size, forwards, most):
 def test_ranks_speak_little_beside_their_gradients():
     """The losses, all in one, and whether one of the ranks was asked to stop. Lightning's own are
     a broadcast of whether rank 0 had a SIGTERM."""
-    losses = len(("total", *2 * ("forget", "mismatch", "retain"), *3 * ("nll",)))
+    losses = len(("total", *2 * ("forget", "mismatch", "retain"), *3 * ("nll", "tokens")))
     steps = 2
     for found in run_ranks("speed.two_ranks_step", str(steps)):
         assert found.pop("gradients") >= steps
