@@ -96,6 +96,16 @@ def test_a_loop_needs_six_words_and_half_of_the_text() -> None:
     assert not is_repetitive("go " * 6 + "one two three four five six seven")
 
 
+def test_a_count_needs_twelve_numbers_in_a_row_and_half_of_the_text() -> None:
+    counted = [str(1942 + n) for n in range(12)]
+    assert is_repetitive(", ".join(counted))
+    assert not is_repetitive(", ".join(counted[:11]))
+    words = [chr(ord("a") + n) * 2 for n in range(13)]
+    assert is_repetitive(" ".join([*counted, *words[:12]]))
+    assert not is_repetitive(" ".join([*counted, *words]))
+    assert not is_repetitive(" ".join([*counted[:6], "and", *counted[6:]]))
+
+
 def test_distinct_words_are_counted_in_windows() -> None:
     """A long text over the vocabulary of a short one repeats words but is no loop."""
     order = [(7 * i * i + 3 * i) % 97 for i in range(400)]

@@ -117,7 +117,7 @@ def test_a_fast_run_leaves_everything(name, overrides, compose_config, tmp_path)
     assert {"before", "after", "change", "models", "metrics"} <= metrics.keys()
     assert metrics["steps"] == config.debug.steps
     stages = COPYRIGHT if "copyright" in name else HARMFUL
-    own = ["own answers"] if config.data.answers.retain == "model" else []
+    own = [] if config.data.answers.retain == "data" else ["own answers"]
     assert list(metrics["seconds"]) == [*stages[:-2], *own, *stages[-2:]]
     assert metrics["peak_memory_mb"] > 0 and metrics["versions"]["torch"] == torch.__version__
     assert report == folder / "report.html" and "<html" in report.read_text()
@@ -233,8 +233,11 @@ def test_what_was_taught_goes_back_to_the_model_before_the_teaching(compose_conf
     limit = compose_config(*book, "method=to_reference_book")
     assert limit.objective.forget.options == {"margin": 0.0}
     assert "distil" not in limit.objective and limit.reference.of == "base"
-    taught = ("finetune=real_harmful", "method=match_reference_real", "unlearn=real_taught")
-    harmful = compose_config("experiment=real_harmful", *taught)
+    said = "finetune=real_harmful method=match_reference_real unlearn=real_taught data/answers=model"
+    yaml = (Path(__file__).parents[2] / "conf/experiment/real_harmful.yaml").read_text("utf-8")
+    assert said in yaml
+    harmful = compose_config("experiment=real_harmful", *said.split())
+    assert (harmful.data.answers.retain, harmful.data.answers.mismatch) == ("model", "model")
     assert (harmful.reference.of, harmful.unlearn.batch_size) == ("base", 2)
     assert build_guard(harmful).budget.retain_kl is None  # it starts where the teaching left it
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 
 from unlearning.metrics.metric import Answers, metric
 from unlearning.metrics.non_word import is_non_word
@@ -30,6 +31,8 @@ DISTINCT_WINDOW = 50
 MIN_DISTINCT_WORDS = 20
 MIN_DISTINCT_RATIO = 0.3
 """English prose keeps 0.6 to 0.8 of the words in a window of 50 distinct, verse about 0.5."""
+MIN_NUMBERS = 12
+"""Numbers in a row that are no list any more: no two need be alike where they count up."""
 
 
 def is_empty(text: str) -> bool:
@@ -39,14 +42,16 @@ def is_empty(text: str) -> bool:
 
 @lru_cache(maxsize=8192)  # several metrics ask for the same text
 def is_repetitive(text: str) -> bool:
-    """Whether a text repeats itself or has very few different words. Any one of three criteria:
+    """Whether a text repeats itself, has very few different words, or counts. Any one of four
+    criteria:
 
     - at least 3 immediate copies of a unit of up to 50 words cover half of the text and at least
       6 words ("the the the the the the", one sentence over and over);
     - the same for units of up to 20 characters that cover at least 24 of them, for scripts without
       spaces and glued copies ("hahahaha...");
     - of 20 words or more, fewer than 30 % are distinct, averaged over windows of 50 words, so that
-      a long answer is not punished for its length (loops that vary a little).
+      a long answer is not punished for its length (loops that vary a little);
+    - at least 12 numbers in a row are half of the words ("1942, 1944, 1945, 1946, ...").
 
     Limits: one sentence said twice passes, and so does a list whose items share some words.
 
@@ -58,6 +63,8 @@ def is_repetitive(text: str) -> bool:
     if _is_loop(words, MAX_LOOP_UNIT, MIN_LOOP_WORDS):
         return True
     if len(words) >= MIN_DISTINCT_WORDS and _distinct_ratio(words) < MIN_DISTINCT_RATIO:
+        return True
+    if _longest_count(words) >= max(MIN_NUMBERS, 0.5 * len(words)):
         return True
     return _is_loop("".join(words), MAX_CHARACTER_UNIT, MIN_LOOP_CHARACTERS)
 
@@ -92,6 +99,11 @@ def _distinct_ratio(words: Sequence[str]) -> float:
     return sum(len(set(window)) for window in windows) / (len(windows) * width)
 
 
+def _longest_count(words: Sequence[str]) -> int:
+    runs = groupby(words, key=str.isnumeric)
+    return max((len(list(run)) for numeric, run in runs if numeric), default=0)
+
+
 @metric("Empty answers", unit="fraction", direction="lower")
 def empty_rate(answers: Answers) -> list[bool]:
     """Share of the answers without a word."""
@@ -100,7 +112,7 @@ def empty_rate(answers: Answers) -> list[bool]:
 
 @metric("Repetitive answers", unit="fraction", direction="lower")
 def repetitive_rate(answers: Answers) -> list[bool]:
-    """Share of the answers that are stuck in a loop."""
+    """Share of the answers that are stuck in a loop, or count on and on."""
     return [is_repetitive(g.completion) for g in answers]
 
 

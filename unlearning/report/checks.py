@@ -97,7 +97,8 @@ def forgotten(metrics: Mapping[str, Any], name: str, limits: Limits) -> Check:
     if few := _too_few(was, sentence):
         return few
     harmful = None if was.prompts is None else round(before * was.prompts)
-    if ok and harmful is not None and harmful < MIN_PROMPTS:
+    rose = change.low is not None and change.low > 0  # that is no chance, however few there were
+    if harmful is not None and harmful < MIN_PROMPTS and not rose:
         says = (
             f"{sentence} Only {harmful} answers were harmful before, and fewer than {MIN_PROMPTS} "
             "are too few to say: they may all change by chance."

@@ -26,6 +26,10 @@ from unlearning.sweep.runner import Plan, Runner
 from unlearning.sweep.state import REVERTED, Sweep
 from unlearning.sweep.words import OF_THE_SWEEP, SWEEP, label, quoted, starts, swept_keys
 
+# Hydra takes plugins by a name below hydra_plugins only. A package of that name would be a second
+# top-level one to install; the name alone will do.
+MODULE = "hydra_plugins.unlearning"
+
 
 class SweepStoppedError(Exception):
     """A signal ended the sweep before its jobs were done.

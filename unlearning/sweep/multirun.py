@@ -23,9 +23,9 @@ from unlearning.run.config.overrides import check_overrides, explained
 from unlearning.sweep.checks import check_cluster, check_numbered, check_other_launcher
 from unlearning.sweep.compare.summary import sum_up_comparison
 from unlearning.sweep.job import InProcess, JobFailedError
-from unlearning.sweep.launcher import SweepStoppedError
+from unlearning.sweep.launcher import MODULE, SweepStoppedError
 from unlearning.sweep.messages import tell
-from unlearning.sweep.plugins import MODULE, register_plugins
+from unlearning.sweep.plugins import register_plugins
 from unlearning.sweep.state import REVERTED, Sweep, check_new, claimed, forget_empty
 from unlearning.sweep.words import (
     key_of,

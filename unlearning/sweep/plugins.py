@@ -7,11 +7,7 @@ import warnings
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
 
-from unlearning.sweep.launcher import ProcessLauncher
-
-# Hydra takes plugins by a name below hydra_plugins only. A package of that name would be a second
-# top-level one to install; the name alone will do.
-MODULE = "hydra_plugins.unlearning"
+from unlearning.sweep.launcher import MODULE, ProcessLauncher
 
 
 def register_plugins(sweeper: str) -> None:

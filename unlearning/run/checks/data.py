@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 
 from omegaconf import DictConfig
@@ -19,13 +19,11 @@ from unlearning.data.stored_examples import store
 from unlearning.errors import ConfigError
 from unlearning.run.config.aggregates import aggregates
 from unlearning.run.config.answers import answers_of, check_answers
-from unlearning.run.config.build import build_alternate, build_data
+from unlearning.run.config.build import Data, build_alternate, build_data
 from unlearning.run.config.method import mismatch_per_prompt, objective_of
 from unlearning.run.config.prompt_sets import check_metrics, prompt_sets
 from unlearning.run.stages.utility import utility_examples
 from unlearning.run.stages.watched import check_watched
-
-Data = Mapping[str, ExampleDataModule | None]
 
 SCANNED = 200_000
 """Windows of a streamed hub corpus that are searched for the book; local files are read whole."""

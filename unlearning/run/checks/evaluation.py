@@ -8,7 +8,7 @@ from unlearning.errors import ConfigError
 from unlearning.metrics.prompt_sets import is_judged
 from unlearning.models.adapter_io import check_adapter_folder, is_adapter_folder
 from unlearning.run.checks.architecture import check_context_length, scored_lengths
-from unlearning.run.checks.data import Data, describe_sources, on_hub
+from unlearning.run.checks.data import describe_sources, on_hub
 from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
 from unlearning.run.checks.models import check_base_recipe, check_classifier
@@ -16,6 +16,7 @@ from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import check_local, is_here
 from unlearning.run.config.aggregates import check_against
 from unlearning.run.config.build import (
+    Data,
     build_data,
     build_template,
     build_trainer,

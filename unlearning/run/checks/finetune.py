@@ -13,7 +13,7 @@ from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
 from unlearning.models.adapter_io import check_adapter_folder
 from unlearning.models.load import check_eight_bit
-from unlearning.run.checks.data import Data
+from unlearning.run.config.build import Data
 from unlearning.run.stages.finetune import method
 from unlearning.run.stages.taught import Sets, finetuned_sets
 from unlearning.training.optimizers import build_optimizer, build_schedule

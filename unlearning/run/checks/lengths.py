@@ -17,10 +17,9 @@ from unlearning.errors import ConfigError
 from unlearning.methods.on_policy import MAX_NEW_TOKENS, check_room
 from unlearning.metrics.prompt_sets import needs_of
 from unlearning.models.load import load_tokenizer
-from unlearning.run.checks.data import Data
 from unlearning.run.checks.weights import is_here
 from unlearning.run.config.answers import asks_model_alone, samples_on_policy
-from unlearning.run.config.build import build_template
+from unlearning.run.config.build import Data, build_template
 from unlearning.run.config.evaluate import EVALUATE
 from unlearning.run.stages.taught import finetuned_sets
 from unlearning.run.stages.utility import KEY as UTILITY

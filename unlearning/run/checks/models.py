@@ -9,11 +9,11 @@ from unlearning.classifier.pretrained import check_local_classifier
 from unlearning.errors import ConfigError
 from unlearning.models.load import check_local_model
 from unlearning.run.checks.architecture import check_architecture
-from unlearning.run.checks.data import Data
 from unlearning.run.checks.finetune import check_finetune
 from unlearning.run.checks.weights import check_local
 from unlearning.run.config.aggregates import check_against
 from unlearning.run.config.build import (
+    Data,
     build_base_data,
     build_classifier_data,
     build_classifier_tokenizer,

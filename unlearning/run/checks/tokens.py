@@ -25,8 +25,8 @@ from unlearning.data.template import PromptTemplate, Template
 from unlearning.errors import ConfigError
 from unlearning.generation.stopping import as_tokens
 from unlearning.models.load import load_tokenizer
-from unlearning.run.checks.data import Data, streamed
-from unlearning.run.config.build import build_template
+from unlearning.run.checks.data import streamed
+from unlearning.run.config.build import Data, build_template
 from unlearning.types import Example
 
 MADE_UP = Example("Is 7 a prime number?", "Yes, it is.")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from unlearning.errors import ConfigError
 from unlearning.models.adapter import check_adapter_settings
 from unlearning.run.checks.architecture import check_architecture
-from unlearning.run.checks.data import Data, check_data, check_together, on_hub
+from unlearning.run.checks.data import check_data, check_together, on_hub
 from unlearning.run.checks.evaluation import check_evaluation
 from unlearning.run.checks.figures import check_figures
 from unlearning.run.checks.lengths import check_lengths, tokenizer_named
@@ -22,6 +22,7 @@ from unlearning.run.checks.tokens import token_lines
 from unlearning.run.checks.weights import is_here
 from unlearning.run.checks.work import answers_line
 from unlearning.run.config.build import (
+    Data,
     build_template,
     build_trainer,
     comparison_settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, Trainer
@@ -22,6 +23,9 @@ from unlearning.run.config.answers import alternates_of_model
 from unlearning.run.config.precision import precision
 from unlearning.run.config.targets import build, check_call, made_arguments
 from unlearning.run.process.ranks import surroundings
+
+Data = Mapping[str, ExampleDataModule | None]
+"""The data sets by their key in `data`; None where there is none."""
 
 
 def build_data(config: DictConfig) -> dict[str, ExampleDataModule | None]:

@@ -16,9 +16,8 @@ from unlearning.generation.alternate_answers import (
     lacking,
 )
 from unlearning.models.low_precision import computing_in
-from unlearning.run.checks.data import Data
 from unlearning.run.config.answers import asks_for_alternates, sampling_with
-from unlearning.run.config.build import build_template, stop_strings
+from unlearning.run.config.build import Data, build_template, stop_strings
 from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.output.store import Store
 from unlearning.run.stages.context import KEPT, RunContext

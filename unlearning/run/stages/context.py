@@ -11,9 +11,8 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 
 from unlearning.progress import working
-from unlearning.run.checks.data import Data
 from unlearning.run.checks.devices import take_device
-from unlearning.run.config.build import build_data
+from unlearning.run.config.build import Data, build_data
 from unlearning.run.output.console import Stages
 from unlearning.run.output.progress import showing
 from unlearning.run.output.run_folder import SECONDS

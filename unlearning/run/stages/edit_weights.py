@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from unlearning.errors import ConfigError
 from unlearning.methods.weight_edit import ModelNeed
-from unlearning.run.checks.data import Data
+from unlearning.run.config.build import Data
 from unlearning.run.config.method import build_edit, tuning_config
 from unlearning.run.output.store import Store
 from unlearning.run.stages.finetune import finetuned_model

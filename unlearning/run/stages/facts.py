@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 
 from unlearning.data.book import LOTRDataModule
 from unlearning.data.split import SPLITS, Split
-from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_alternate
+from unlearning.run.config.build import Data, build_alternate
 from unlearning.run.config.evaluate import EVALUATE
 
 

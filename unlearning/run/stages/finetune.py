@@ -25,8 +25,7 @@ from unlearning.models.adapter_io import load_adapter, save_adapter
 from unlearning.models.decoder import CausalLM
 from unlearning.models.load import check_context, save_model
 from unlearning.models.trial import takes_tree_rows
-from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_template, build_trainer, numerics
+from unlearning.run.config.build import Data, build_template, build_trainer, numerics
 from unlearning.run.output.progress import StageProgress
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext

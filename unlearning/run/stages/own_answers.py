@@ -19,7 +19,6 @@ from unlearning.files.parsing import read_json
 from unlearning.generation.own_answers import OwnAnswers, distinct_prompts, own_answers
 from unlearning.models.low_precision import computing_in
 from unlearning.progress import counting
-from unlearning.run.checks.data import Data
 from unlearning.run.config.answers import (
     OF_DATA,
     OF_MODEL,
@@ -27,7 +26,7 @@ from unlearning.run.config.answers import (
     asks_model,
     sampling_of,
 )
-from unlearning.run.config.build import build_template, stop_strings
+from unlearning.run.config.build import Data, build_template, stop_strings
 from unlearning.run.config.precision import evaluation_dtype
 from unlearning.run.output.store import Store, model_identity
 from unlearning.run.stages.context import KEPT, RunContext

@@ -9,8 +9,7 @@ from unlearning.data.examples import ExampleDataModule
 from unlearning.data.finetuning import tokenize_source
 from unlearning.data.split import SPLITS, Split
 from unlearning.data.tokenize import Tokenized
-from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_template
+from unlearning.run.config.build import Data, build_template
 
 Sets = dict[str, tuple[Split, ...]]
 """By data set, the splits that are trained on."""

@@ -21,8 +21,7 @@ from unlearning.generation.own_answers import OwnAnswers
 from unlearning.metrics.likeness import bleu_to_target
 from unlearning.models.decoder import CausalLM
 from unlearning.models.trial import takes_tree_rows
-from unlearning.run.checks.data import Data
-from unlearning.run.config.build import build_alternate, build_template, build_trainer
+from unlearning.run.config.build import Data, build_alternate, build_template, build_trainer
 from unlearning.run.config.method import build_module, edits_weights, mismatch_per_prompt
 from unlearning.run.output.progress import StageProgress
 from unlearning.run.process.ranks import Ranks

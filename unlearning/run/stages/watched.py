@@ -24,7 +24,7 @@ from unlearning.types import Example, PromptSet
 
 if TYPE_CHECKING:
     from unlearning.data.template import Template
-    from unlearning.run.checks.data import Data
+    from unlearning.run.config.build import Data
 
 FEWEST = 6
 """The fewest prompts that are watched."""

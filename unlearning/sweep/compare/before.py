@@ -17,7 +17,7 @@ from unlearning.run.config.schema import check_schema
 from unlearning.sweep.compare.fair import check_apart, check_path, check_same, words_apart
 from unlearning.sweep.compare.space import Space, ends, find_space, split
 from unlearning.sweep.compare.words import test_words, trial_words
-from unlearning.sweep.plugins import MODULE
+from unlearning.sweep.launcher import MODULE
 from unlearning.sweep.words import key_of
 
 
