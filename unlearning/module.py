@@ -174,16 +174,20 @@ class UnlearningModule(OptimizedModule):
             with self.trainer.precision_plugin.forward_context():
                 self.build_reference(data, is_sharded(strategy))
         if data is not None:
-            self._choose_layout(data)
+            data.forwards = self.forwards
 
-    def _choose_layout(self, data: UnlearningDataModule) -> None:
-        """Keeps retain answers in rows of their own where some forward needs one side alone: a
-        reference that runs, a step rule's terms, or an objective that reads no other. Elsewhere
-        rows that mix them have fewer pads."""
-        runs = self.reference is not None and self.reference.runs
-        roles = self.objective.roles
-        one_side = "retain" not in roles or roles == {"retain"}
-        data.retain_apart = runs or one_side or self.rule is not None
+    @property
+    def forwards(self) -> list[set[Role]]:
+        """The roles that each forward of a step reads, the policy's and the reference's; see
+        `unlearning.data.parts`."""
+        names = list(self.objective.terms)
+        calls = [tuple(names)] if self.rule is None else self.rule.together(names)
+        found: list[set[Role]] = []
+        for part in map(self.objective.only, calls):
+            found.append(part.roles)
+            if self.reference is not None and self.reference.runs:
+                found += [part.reference_roles, set[Role]().union(*part.reference_layers.values())]
+        return found
 
     @classmethod
     def check_split(cls, settings: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ N positions that carry loss, V vocabulary, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -122,6 +122,15 @@ class Rows:
             *(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
         )
 
+    def part(self, first: int, end: int, width: int) -> Rows:
+        """Returns some of the rows, up to a length."""
+        mask = self.attention_mask[first:end, ..., :width]
+        return Rows(
+            self.input_ids[first:end, :width],
+            self.position_ids[first:end, :width],
+            mask[:, :, :width] if mask.ndim == 4 else mask,
+        )
+
 
 @dataclass
 class AnswerTokens:
@@ -135,6 +144,8 @@ class AnswerTokens:
         num_sequences: S.
         examples: the S indices of the sequences in their data set's training split.
         prompt: [S] int64, which of the batch's prompts each sequence answers.
+        row_range: the first row that holds some of them, and the one behind the last; None where
+            that is not known.
     """
 
     loss_index: Tensor
@@ -143,6 +154,7 @@ class AnswerTokens:
     num_sequences: int
     examples: tuple[int, ...] = ()
     prompt: Tensor | None = None
+    row_range: tuple[int, int] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnswerTokens:
         moved = {
@@ -158,34 +170,36 @@ class Batch:
     """A training batch: token rows, and the answers in them by role.
 
     Args:
-        rows: the token rows, those of the retain answers last.
+        rows: the token rows.
         answers: per role, where its answers stand. A role that is not drawn is absent.
-        retain_start: first row that holds retain answers; the reference may run on these alone.
         index: this batch's number in the stream of its rank, from which the stream resumes.
+        widths: of each row, the length beyond which there are pads alone, in its neighbours as
+            well; () where that is not known.
     """
 
     rows: Rows
     answers: dict[Role, AnswerTokens]
-    retain_start: int = 0
     index: int = 0
+    widths: tuple[int, ...] = ()
 
-    def only(self, roles: set[Role]) -> Batch:
-        """Returns the batch of some roles, with the rows that they need: the retain rows alone,
-        or those before them, where that is enough."""
-        start, end = 0, len(self.rows.input_ids)
-        if roles == {"retain"}:
-            start = self.retain_start
-        elif "retain" not in roles and self.retain_start:
-            end = self.retain_start
-        rows = Rows(*(getattr(self.rows, f.name)[start:end] for f in fields(self.rows)))
-        shift = start * self.rows.input_ids.shape[1]
-        answers = {
-            role: replace(tokens, loss_index=tokens.loss_index - shift)
-            for role, tokens in self.answers.items()
-            if role in roles
-        }
-        retain_start = max(0, self.retain_start - start)
-        return replace(self, rows=rows, answers=answers, retain_start=retain_start)
+    def only(self, roles: Collection[Role]) -> Batch:
+        """Returns the batch of some roles, with the rows from the first to the last that hold their
+        answers, as long as these need."""
+        count, length = self.rows.input_ids.shape
+        answers = {role: tokens for role, tokens in self.answers.items() if role in roles}
+        ranges = [tokens.row_range or (0, count) for tokens in answers.values()] or [(0, count)]
+        first, end = min(each[0] for each in ranges), max(each[1] for each in ranges)
+        width = max(self.widths[first:end], default=length)
+
+        def moved(tokens: AnswerTokens) -> AnswerTokens:
+            row, place = tokens.loss_index // length, tokens.loss_index % length
+            found = tokens.row_range and (tokens.row_range[0] - first, tokens.row_range[1] - first)
+            return replace(tokens, loss_index=(row - first) * width + place, row_range=found)
+
+        return replace(
+            self, rows=self.rows.part(first, end, width), widths=self.widths[first:end],
+            answers={role: moved(tokens) for role, tokens in answers.items()},
+        )  # fmt: skip
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         answers = {role: tokens.to(device, non_blocking) for role, tokens in self.answers.items()}

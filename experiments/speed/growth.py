@@ -53,9 +53,9 @@ def measured(shape: Shape, batch: int, k: int, factor: float, rounds: int) -> di
         batch, k, lengths=Lengths().times(factor), vocabulary=shape.vocabulary, examples=64
     )
     data.setup()
-    data.retain_apart = False
     terms = None if k else _without_mismatch()
     module = UnlearningModule(shape.model(), terms=terms, reference="cached")
+    data.forwards = [module.objective.roles]
     module.reference = build_reference("cached", module.policy)
     module.reference.prepare({"retain": data.sequences["retain"]}, data.pad_token_id)
     other = Textbook(shape, "32-true", "cpu")

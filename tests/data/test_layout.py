@@ -61,12 +61,15 @@ def test_padded_rows_by_hand():
     assert batch.answers["mismatch"].loss_index.tolist() == [7, 8, 9]
     assert batch.answers["retain"].loss_index.tolist() == [11, 12, 13]
     assert batch.answers["retain"].targets.tolist() == [50, 51, 52]
-    assert batch.retain_start == 2
+    assert batch.answers["mismatch"].row_range == (1, 2)
+    assert batch.answers["retain"].row_range == (2, 3)
 
 
 def test_retain_answers_have_rows_of_their_own_at_the_end():
     batch = make_batch(TREES, "tree", pad_token_id=1)
-    first = batch.retain_start * batch.rows.input_ids.shape[1]
+    row, end = batch.answers["retain"].row_range
+    assert end == len(batch.rows.input_ids)
+    first = row * batch.rows.input_ids.shape[1]
     assert (batch.answers["retain"].loss_index >= first).all()
     assert (batch.answers["forget"].loss_index < first).all()
     assert (batch.answers["mismatch"].loss_index < first).all()
@@ -155,7 +158,8 @@ def test_padded_batch_of_plain_sequences():
     items = [(3, TokenizedExample((5, 6), (7, 8))), (0, TokenizedExample((9,), (10,)))]
     batch = padded_batch([("retain", items)], pad_token_id=1)
     assert batch.rows.input_ids.tolist() == [[5, 6, 7], [9, 1, 1]]
-    assert batch.answers["retain"].examples == (3, 0) and batch.retain_start == 0
+    assert batch.answers["retain"].examples == (3, 0)
+    assert batch.answers["retain"].row_range == (0, 2)
 
 
 def test_moving_a_batch_moves_all_of_it():

@@ -96,10 +96,11 @@ def test_every_tensor_of_a_batch_is_pinned(monkeypatch, make_data):
     assert tensors(found).keys() == tensors(batch).keys()
     for name, value in tensors(found).items():
         assert value.is_meta and value.shape == tensors(batch)[name].shape, name
-    assert (found.index, found.retain_start) == (batch.index, batch.retain_start)
+    assert (found.index, found.widths) == (batch.index, batch.widths)
     for role, answers in batch.answers.items():
         theirs = found.answers[role]
         assert (theirs.num_sequences, theirs.examples) == (answers.num_sequences, answers.examples)
+        assert theirs.row_range == answers.row_range
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""What a step of each method costs, counted: forwards of policy and reference, logits held."""
+"""What a step of each method costs, counted: forwards of policy and reference, their tokens, logits
+held."""
 
 from __future__ import annotations
 
@@ -36,6 +37,10 @@ FORWARDS = {
         (1, 0),
     ),
 }
+READS = {  # the roles of each forward of the policy, where that is not one of all terms
+    "sam": [{"forget"}, {"forget"}, {"mismatch", "retain"}],
+    "gru": [{"forget"}, {"retain"}],
+}
 TINY = {
     "rmu": ("method.layer=1",),
     "adaptive_rmu": ("method.layer=1",),
@@ -59,11 +64,15 @@ def stepped(compose_config, make_model, make_data):
         module.build_reference()
         data = make_data(alternate=["the sky is blue", "in the cold sun"])
         data.setup()
+        data.forwards = module.forwards
+        tokens = []
         counts = {"policy": 0, "reference": 0}
 
         def counting(which: str):
-            def count(*_):
+            def count(_, __, inputs):
                 counts[which] += 1
+                if which == "policy":  # all but the first token of a tree, and no pads
+                    tokens.append(int((inputs["position_ids"] > 0).sum()))
 
             return count
 
@@ -71,7 +80,7 @@ def stepped(compose_config, make_model, make_data):
         if module.reference is not None:
             models["reference"] = module.reference._model[0]
         for which, model in models.items():
-            unwrap(model).get_decoder().register_forward_pre_hook(counting(which))
+            unwrap(model).get_decoder().register_forward_pre_hook(counting(which), with_kwargs=True)
         logits: list[int] = []
 
         def saw(func, args, output) -> None:
@@ -85,13 +94,20 @@ def stepped(compose_config, make_model, make_data):
                 module.loss(batch).total.backward()
             else:
                 module.rule.gradient(module.term_gradients(batch))
-        return counts, logits
+        reads = READS.get(name, [module.objective.roles])
+        trees = data.trees_at(0)
+        kept = [[tree.only(a.role in of for a in tree.answers) for tree in trees] for of in reads]
+        least = [sum(tree.length - 1 for tree in part if tree.answers) for part in kept]
+        return counts, logits, tokens, least
 
     return run
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_is_one_forward_and_one_of_a_reference_and_holds_a_chunk_of_logits(name, stepped):
-    counts, logits = stepped(name)
+    """And no forward has a branch that it does not read: of mismatch and alternate answers there
+    are some for every method."""
+    counts, logits, tokens, least = stepped(name)
+    assert tokens == least
     assert (counts["policy"], counts["reference"]) == FORWARDS.get(name, (1, 1))
     assert max((rows for rows in logits if rows != WIDTH), default=0) <= CHUNK

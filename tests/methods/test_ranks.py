@@ -24,19 +24,19 @@ def test_two_ranks_make_the_step_of_one(method):
     (one,) = run_ranks("methods.two_ranks_methods", method, world=1)
     first, second = run_ranks("methods.two_ranks_methods", method, world=2)
     assert first == second
-    assert first["weights"] == pytest.approx(one["weights"], rel=1e-4, abs=2e-5)
+    assert first["weights"] == pytest.approx(one["weights"], rel=1e-8, abs=1e-10)
     for ours, theirs in zip(first["curve"], one["curve"], strict=True):
         assert ours.keys() == theirs.keys()
         for name in ours:
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-8, abs=1e-10), name
     if method == "gru":
         assert one["heldout"].keys() >= {"validation/forget", "validation/nll_forget"}
-        assert first["heldout"] == pytest.approx(one["heldout"], rel=1e-4)
+        assert first["heldout"] == pytest.approx(one["heldout"], rel=1e-6)
     if method == "on_policy":  # both ranks' continuations are in the checkpoint
         (alone,), (ours, theirs) = one["sampled"], first["sampled"]
         assert ours and alone == {n: ours[n] + theirs[n] for n in ours}
     for name in {"limit", "dual", "smoothed", "taken"} & one.keys():
-        assert first[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), name
+        assert first[name] == pytest.approx(one[name], rel=1e-8, abs=1e-10), name
     assert_it_is_at_work(method, one)
 
 

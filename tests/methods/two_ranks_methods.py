@@ -56,7 +56,7 @@ class Curve(Callback):
 
 
 def made(method: str) -> UnlearningModule:
-    model = conftest.tiny_opt()
+    model = conftest.tiny_opt().double()  # else rounding decides: some retain terms begin at 0
     settings: dict[str, Any] = {"optimizer": "torch.optim.SGD", "learning_rate": 0.05}
     settings["schedule"] = "constant"
     if method == "sam":
@@ -79,7 +79,7 @@ def made(method: str) -> UnlearningModule:
             model, dual_warmup_epochs=1, dual_step=0.5, measured_batches=2, terms=terms, **settings
         )
     if method == "rerouting":
-        before = conftest.tiny_opt()
+        before = conftest.tiny_opt().double()
         with torch.no_grad():  # where both are the same, rounding alone decides on a direction
             for weight in before.parameters():
                 weight.mul_(0.7).add_(0.05)
@@ -103,7 +103,7 @@ def main(method: str, world: int) -> None:
         accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", logger=False,
         max_steps=STEPS, accumulate_grad_batches=micro, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[curve],
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, precision="64-true",
     )  # fmt: skip
     trainer.fit(module, data)
     last = weights(module.policy)

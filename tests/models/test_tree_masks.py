@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from unlearning.data.layout import Answer, Tree, make_batch
+from unlearning.data.parts import ALL
 from unlearning.models.decoder import decode, output_head
 from unlearning.models.tree_masks import attention_masks
 from unlearning.models.trial import takes_tree_rows, why_no_tree_rows
@@ -63,7 +64,7 @@ def test_loss_and_gradient_beyond_the_window(kind, attention):
     naive = mean_of(token_nlls(model, pair).mean() for pair in PAIRS)
     wanted = gradients(naive, model)
     for layout in ("tree", "padded"):
-        batch = make_batch(TREES, layout, pad_token_id=1, retain_apart=False)
+        batch = make_batch(TREES, layout, pad_token_id=1, forwards=[ALL])
         assert len(batch.rows.input_ids) == (1 if layout == "tree" else 3)
         loss = mean_nll(model, batch)
         torch.testing.assert_close(loss, naive, atol=1e-5, rtol=1e-5)

@@ -17,6 +17,7 @@ from two_processes import run_ranks
 from workload import RandomData, Shape
 
 from unlearning.callbacks import CollapseGuard, GracefulStop, KeepCheckpoints, LossCurve
+from unlearning.data.parts import ALL, RETAIN_APART
 from unlearning.head.fused import chunk_rows
 from unlearning.models.decoder import unwrap
 from unlearning.module import UnlearningModule
@@ -214,14 +215,14 @@ def test_off_the_cpu_a_loss_and_its_gradient_ask_for_no_value(started, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "retain_apart", "most"),
-    [(2, False, 0.03), (8, False, 0.06), (32, False, 0.04),
-     (2, True, 0.2), (8, True, 0.15), (32, True, 0.07)],
+    ("batch_size", "forwards", "most"),
+    [(2, [ALL], 0.03), (8, [ALL], 0.06), (32, [ALL], 0.04),
+     (2, RETAIN_APART, 0.2), (8, RETAIN_APART, 0.15), (32, RETAIN_APART, 0.07)],
 )  # fmt: skip
-def test_few_positions_of_a_row_are_pads(batch_size, retain_apart, most):
+def test_few_positions_of_a_row_are_pads(batch_size, forwards, most):
     data = RandomData(batch_size, vocabulary=VOCABULARY)
     data.setup()
-    data.retain_apart = retain_apart
+    data.forwards = forwards
     fed = sum(tree.length for number in range(20) for tree in data.trees_at(number))
     positions = sum(data.batch_at(number).rows.input_ids.numel() for number in range(20))
     assert 1 - fed / positions < most
@@ -231,7 +232,7 @@ def test_few_positions_of_a_row_are_pads(batch_size, retain_apart, most):
 def test_ranks_speak_little_beside_their_gradients():
     """The losses, all in one, and whether one of the ranks was asked to stop. Lightning's own are
     a broadcast of whether rank 0 had a SIGTERM."""
-    losses = len(("total", *2 * ("forget", "mismatch", "retain"), *3 * ("nll",)))
+    losses = len(("total", *2 * ("forget", "mismatch", "retain"), *3 * ("nll", "tokens")))
     steps = 2
     for found in run_ranks("speed.two_ranks_step", str(steps)):
         assert found.pop("gradients") >= steps

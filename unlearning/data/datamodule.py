@@ -16,6 +16,7 @@ from unlearning.data.example_stream import StreamedExamples
 from unlearning.data.examples import ExampleDataModule
 from unlearning.data.heldout import HeldOut, HeldOutBatches
 from unlearning.data.layout import Answer, Layout, Tree, make_batch
+from unlearning.data.parts import RETAIN_APART, Forwards
 from unlearning.data.records.source import fingerprint
 from unlearning.data.retained import listed, streamed
 from unlearning.data.split import SPLITS
@@ -99,7 +100,7 @@ class UnlearningDataModule(BatchStreamDataModule):
         if self.retain_batch_size < 1:
             raise ConfigError(f"retain_batch_size={retain_batch_size} must be at least 1, or None.")
         self.max_length, self.layout, self.cache_dir = max_length, layout, cache_dir
-        self.retain_apart = True  # a module none of whose forwards is of one side sets it to False
+        self.forwards: Forwards = RETAIN_APART  # an `UnlearningModule` sets those of its steps
         self.sequences: dict[Literal["forget", "retain"], Sequence[TokenizedExample]] = {}
         self.truncated: dict[str, int] = {}
         self.alternates: Alternates | None = None
@@ -166,8 +167,11 @@ class UnlearningDataModule(BatchStreamDataModule):
         return batches * world * self.retain_batch_size
 
     def batch_at(self, number: int) -> Batch:
-        trees = self.trees_at(number)
-        return make_batch(trees, self.layout, self.pad_token_id, number, self.retain_apart)
+        return self.lay_out(self.trees_at(number), number)
+
+    def lay_out(self, trees: Sequence[Tree], number: int) -> Batch:
+        """Lays prompts and answers out in the rows of a batch of that number."""
+        return make_batch(trees, self.layout, self.pad_token_id, number, self.forwards)
 
     def trees_at(self, number: int) -> list[Tree]:
         """Returns the prompts and answers of a batch, before they are laid out in rows."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from unlearning.data.alternates import Alternates
 from unlearning.data.examples import ExampleDataModule
-from unlearning.data.layout import Answer, Layout, Tree, make_batch
+from unlearning.data.layout import Answer, Tree
 from unlearning.data.mismatch import MismatchSampler
 from unlearning.errors import ConfigError
 from unlearning.types import Batch, Example, TokenizedExample
@@ -25,11 +25,6 @@ class TrainingData(Protocol):
     batch_size: int
     mismatch_per_prompt: int
     seed: int
-    layout: Layout
-    retain_apart: bool
-
-    @property
-    def pad_token_id(self) -> int: ...
 
     def setup(self, stage: str | None = None) -> None: ...
 
@@ -40,6 +35,8 @@ class TrainingData(Protocol):
     def make_alternates(self, forget: Sequence[Example], name: str) -> Alternates | None: ...
 
     def forget_tree(self, forget: TokenizedExample, number: int, others: Any) -> Tree: ...
+
+    def lay_out(self, trees: Sequence[Tree], number: int) -> Batch: ...
 
 
 class HeldOutBatches:
@@ -83,8 +80,7 @@ class HeldOutBatches:
     def __iter__(self) -> Iterator[Batch]:
         for number in range(self.rank, self.batches, self.world):
             trees = [*self._forget_trees(number), *self._retain_trees(number)]
-            data = self.data
-            yield make_batch(trees, data.layout, data.pad_token_id, number, data.retain_apart)
+            yield self.data.lay_out(trees, number)
 
     def _forget_trees(self, number: int) -> Iterator[Tree]:
         first, size = number * self.data.batch_size, self.data.batch_size

@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from operator import neg
 from typing import Literal
 
@@ -26,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unlearning.data.parts import RETAIN_APART, Forwards, split_trees
 from unlearning.types import AnswerTokens, Batch, Role, Rows, TokenizedExample
 
 Layout = Literal["tree", "padded"]
@@ -58,6 +60,10 @@ class Tree:
     answers: tuple[Answer, ...]
     number: int = 0  # of its prompt in the batch
 
+    def only(self, which: Iterable[bool]) -> Tree:
+        """Returns the prompt with some of its answers."""
+        return replace(self, answers=tuple(compress(self.answers, which)))
+
     @cached_property
     def length(self) -> int:
         """Positions it takes in a row."""
@@ -69,13 +75,13 @@ def make_batch(
     layout: Layout,
     pad_token_id: int,
     index: int = 0,
-    retain_apart: bool = True,
+    forwards: Forwards = RETAIN_APART,
 ) -> Batch:
     """Lays trees out in the rows of a Batch.
 
     Args:
-        retain_apart: retain answers get rows of their own, the last ones, on which a reference can
-            run alone. Where none runs, rows that mix them with others have fewer pads.
+        forwards: roles that each forward of a step reads, see `unlearning.data.parts`: `only` of
+            these has no rows but theirs. Every answer is in the batch all the same.
 
     Raises:
         ValueError: for an unknown layout, or a tree with an empty prompt or answer.
@@ -102,17 +108,22 @@ def make_batch(
         pad_token_id = trees[0].prompt_ids[0]
     else:
         raise ValueError(f"Unknown layout {layout!r}; choose 'tree' or 'padded'.")
-    retain = [tree for tree in trees if tree.answers[0].role == "retain"]
-    others = [tree for tree in trees if tree.answers[0].role != "retain"]
-    if layout == "padded":
-        rows, retain_start = [[tree] for tree in others + retain], len(others)
-    elif retain_apart:
-        capacity = best_capacity([others, retain])
-        first = pack(others, capacity)
-        rows, retain_start = first + pack(retain, capacity), len(first)
-    else:
-        rows, retain_start = pack(trees, best_capacity([trees])), 0
-    return _lay_out(rows, layout, pad_token_id, retain_start, index)
+    read, unread = split_trees(trees, forwards)
+    rows: list[list[Tree]] = []
+    widths: list[int] = []
+    for parts in filter(None, (read, unread)):  # the rows of either are of one length
+        if layout == "padded":
+            found = [[tree] for part in parts for tree in part]
+        else:
+            capacity = best_capacity(parts)
+            found = [row for part in parts for row in pack(part, capacity)]
+        rows += found
+        widths += [max(map(_fed, found))] * len(found)
+    return _lay_out(rows, widths, layout, pad_token_id, index)
+
+
+def _fed(row: Sequence[Tree]) -> int:
+    return sum(tree.length for tree in row)
 
 
 def padded_batch(
@@ -194,10 +205,9 @@ def best_capacity(groups: Sequence[Sequence[Tree]]) -> int:
 
 
 def _lay_out(
-    rows: list[list[Tree]], layout: Layout, pad_token_id: int, retain_start: int, index: int
+    rows: list[list[Tree]], widths: list[int], layout: Layout, pad_token_id: int, index: int
 ) -> Batch:
-    width = max(sum(tree.length for tree in row) for row in rows)
-    table = _Table(len(rows), width, pad_token_id)
+    table = _Table(len(rows), max(widths), pad_token_id)
     collected: dict[Role, _Collected] = {}
     for number, row in enumerate(rows):
         table.fill(number, row, collected)
@@ -205,7 +215,7 @@ def _lay_out(
     mask = tree_mask(tree_RL, branch_RL) if layout == "tree" else tree_RL > 0
     tensors = Rows(torch.from_numpy(table.ids), torch.from_numpy(table.positions), mask)
     answers = {role: tokens.finish() for role, tokens in collected.items()}
-    return Batch(tensors, answers, retain_start, index)
+    return Batch(tensors, answers, index, tuple(widths))
 
 
 def tree_mask(tree_RL: Tensor, branch_RL: Tensor) -> Tensor:
@@ -240,14 +250,15 @@ class _Collected:
     targets: list[Ints]
     examples: list[int]
     prompts: list[int]
+    rows: list[int]
 
     def finish(self) -> AnswerTokens:
         count = len(self.examples)
         sequence = np.repeat(np.arange(count), [len(each) for each in self.targets])
         joined = (np.concatenate(self.index), np.concatenate(self.targets), sequence)
         index, targets, sequences = map(torch.from_numpy, joined)
-        prompts = torch.tensor(self.prompts)
-        return AnswerTokens(index, targets, sequences, count, tuple(self.examples), prompts)
+        prompts, rows = torch.tensor(self.prompts), (min(self.rows), max(self.rows) + 1)
+        return AnswerTokens(index, targets, sequences, count, tuple(self.examples), prompts, rows)
 
 
 class _Table:
@@ -281,9 +292,10 @@ class _Table:
                 branches[fed] = branch
                 index = np.arange(offset + at - 1, offset + fed.stop)
                 index[0] = trunk_end
-                role = collected.setdefault(answer.role, _Collected([], [], [], []))
+                role = collected.setdefault(answer.role, _Collected([], [], [], [], []))
                 role.index.append(index)
                 role.targets.append(tokens)
                 role.examples.append(answer.example)
                 role.prompts.append(tree.number)
+                role.rows.append(row)
                 at = fed.stop

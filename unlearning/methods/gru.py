@@ -72,6 +72,11 @@ class GRU(StepRule):
                 "them in method.rule.rectified and .constraints, with a weight above 0."
             )
 
+    def together(self, names: list[str]) -> list[tuple[str, ...]]:
+        both = {*self.rectified, *self.constraints}
+        others = tuple(name for name in names if name not in both)
+        return [tuple(self.rectified), tuple(self.constraints), others]
+
     def gradient(self, terms: TermGradients) -> Gradient:
         forget, retain = terms(*self.rectified), terms(*self.constraints)
         others = terms.others(*self.rectified, *self.constraints)

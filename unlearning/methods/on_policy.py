@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unlearning.data.datamodule import UnlearningDataModule
-from unlearning.data.layout import Tree, make_batch
+from unlearning.data.layout import Tree
 from unlearning.data.token_store import token_counts
 from unlearning.errors import ConfigError
 from unlearning.generation.generate import generate
@@ -118,9 +118,7 @@ class OnPolicy(UnlearningModule):
                 filter(_is_retain, trees), self._sampled[batch.index], strict=True
             )
         ]  # fmt: skip
-        made = make_batch(
-            [*others, *retain], data.layout, data.pad_token_id, batch.index, data.retain_apart
-        )
+        made = data.lay_out([*others, *retain], batch.index)
         return made.to(batch.rows.input_ids.device)
 
     def _sample_from(self, data: UnlearningDataModule, first: int) -> None:

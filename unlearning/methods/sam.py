@@ -47,6 +47,9 @@ class SAM(StepRule):
                 "method.rule.terms, with a weight above 0."
             )
 
+    def together(self, names: list[str]) -> list[tuple[str, ...]]:
+        return [tuple(self.terms), tuple(name for name in names if name not in self.terms)]
+
     def gradient(self, terms: TermGradients) -> Gradient:
         ascent = terms(*self.terms)
         # No perturbation where the gradient is 0: every token is above its cap, say.

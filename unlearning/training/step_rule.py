@@ -47,6 +47,15 @@ class StepRule(ABC):
         another."""
         return None
 
+    def together(self, names: list[str]) -> list[tuple[str, ...]]:
+        """Returns the terms whose gradient `gradient` asks for in one call, for each of its calls;
+        by default every term by itself.
+
+        Answers to one prompt that no call reads together are laid out apart, so that each call runs
+        its own alone. It changes what a step costs, and no gradient.
+        """
+        return [(name,) for name in names]
+
     def check(self, names: list[str]) -> None:
         """Checks that the rule can work with terms of these names.
 
