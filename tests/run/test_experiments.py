@@ -233,7 +233,8 @@ def test_what_was_taught_goes_back_to_the_model_before_the_teaching(compose_conf
     limit = compose_config(*book, "method=to_reference_book")
     assert limit.objective.forget.options == {"margin": 0.0}
     assert "distil" not in limit.objective and limit.reference.of == "base"
-    said = "finetune=real_harmful method=match_reference_real unlearn=real_taught data/answers=model"
+    taught = "method=match_reference_real unlearn=real_taught data/answers=model"
+    said = f"finetune=real_harmful {taught}"
     yaml = (Path(__file__).parents[2] / "conf/experiment/real_harmful.yaml").read_text("utf-8")
     assert said in yaml
     harmful = compose_config("experiment=real_harmful", *said.split())
