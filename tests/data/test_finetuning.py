@@ -162,7 +162,7 @@ def test_packed_or_padded_the_loss_is_the_mean_over_all_tokens(make_model, data_
     wanted = gradients(expected, model)
     for packing in (True, False):
         batch = on(data_of(windows, packing=packing)).batch_at(0)
-        loss = module._loss(batch)
+        loss = module._token_nll(batch).mean()
         torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
         assert relative_error(gradients(loss, model), wanted) < 1e-4
 
@@ -177,7 +177,7 @@ def test_one_padded_window_has_the_loss_that_transformers_computes(model, data_o
     mask = (torch.arange(13) < 10)[None].long()
     theirs = model(input_ids=ids, attention_mask=mask, labels=labels).loss
     batch = on(data_of(windows)).batch_at(0)
-    torch.testing.assert_close(module._loss(batch), theirs)
+    torch.testing.assert_close(module._token_nll(batch).mean(), theirs)
     assert decode(model, batch.rows).shape == (1, 9, 32)  # the last token predicts nothing
 
 
@@ -200,7 +200,7 @@ def test_the_loss_of_pairs_is_on_their_answers_and_end_tokens(
     pairs = [written_out(tokenizer, example) for example in forget_examples[:4]]
     expected = torch.cat([token_nlls(model, pair) for pair in pairs]).mean()
     batch = data.batch_at(0)
-    loss = module._loss(batch)
+    loss = module._token_nll(batch).mean()
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     assert relative_error(gradients(loss, model), gradients(expected, model)) < 1e-4
     assert len(batch.answers["train"].targets) == sum(len(answer) for _, answer in pairs)
