@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
 from sweep.conftest import calls, jobs
 
@@ -10,6 +11,7 @@ optuna = pytest.importorskip("optuna")
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 
 from unlearning.sweep import multirun  # noqa: E402
+from unlearning.sweep.search import Search  # noqa: E402
 
 SEARCH = ["experiment=demo", "hydra/sweeper=pareto", "hydra.launcher.n_jobs=2"]
 
@@ -38,6 +40,12 @@ def test_two_objectives_and_a_study_to_look_at(stand_in, capsys):
     found = {trial.params["objective.forget.weight"] for trial in study(stand_in / "s").trials}
     assert len(found) == 6, "went on with trials that had been made"
     assert len(jobs(stand_in / "s")) == 6
+
+
+def test_what_is_searched_may_be_nested():
+    nested = OmegaConf.create({"seed": 1, "objective": {"retain": {"weight": "interval(1, 2)"}}})
+    search = Search(["minimize after.x"], "sqlite://", "s", 1, sampler=None, params=nested)
+    assert search.sweeper.params == {"seed": 1, "objective.retain.weight": "interval(1, 2)"}
 
 
 def test_a_failed_trial_is_told_so_and_the_search_goes_on(stand_in, capsys):
