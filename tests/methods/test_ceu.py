@@ -10,6 +10,7 @@ from naive import answer_log_probs, mean_of
 
 from unlearning.losses import TokenLosses
 from unlearning.methods.ceu import ceu, cross_entropy_without, place_in_sequence
+from unlearning.objective import Objective
 from unlearning.quantities import TokenQuantity
 
 from .forget_losses import held_to
@@ -35,6 +36,12 @@ def naive(skip):
 def test_the_loss_is_the_naive_one(make_model, make_data, layout, skip):
     forget = {"loss": ceu, "options": {"skip_first": skip}}
     held_to(naive(skip), forget, make_model, make_data, layout)
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+def test_one_pass_over_the_head_serves_it(skip):
+    terms = {"forget": {"loss": ceu, "role": "forget", "options": {"skip_first": skip}}}
+    assert Objective(terms).separable_in("forget") == TokenQuantity.of(cross_entropy_without)
 
 
 def test_a_token_by_hand_and_its_gradient_pushes_that_token_down_alone_among_equals():

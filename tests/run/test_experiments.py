@@ -255,3 +255,14 @@ def test_real_harmful_takes_the_settings_of_the_paper_whole(compose_config):
     assert found.model.lora is papers.model.lora is None
     assert (found.data.answers.retain, found.data.answers.mismatch) == ("data", "data")
     assert found.data.mismatch_per_prompt == papers.data.mismatch_per_prompt
+
+
+def test_real_harmful_goes_without_a_judge_and_with_another(compose_config):
+    """None of the experiment's own choices is left over another choice of `classifier`."""
+    folder = ("experiment=real_harmful", "sources=folder", "sources.folder=/data")
+    assert compose_config(*folder, "classifier=none").classifier.train is None
+    for judge in ("minilm_jigsaw", "bert_jigsaw"):
+        data = compose_config(*folder, f"classifier={judge}").classifier.train.data
+        assert data.source == "/data/jigsaw/toxic_binary.csv" and data.labels == ["toxic"]
+    hub = compose_config("experiment=harmful").classifier.train.data
+    assert hub.source.startswith("thesofakillers/") and len(hub.labels) == 6

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from sweep.conftest import calls, jobs
 
@@ -101,6 +102,30 @@ def test_the_picked_setting_alone_is_tested_and_on_other_prompts(runs):
         assert float(chosen["objective.retain.weight"]) == least
     asked = [set(job.metrics["prompt_sets"]) for arm in results.arms for job in arm.runs]
     assert asked == [{"harmful_heldout", "retain_heldout"}] * 6
+
+
+def test_the_grid_of_the_demo_is_tried_whole(runs):
+    command = [*COMPARE, "hydra/sweeper=compare_demo", "hydra.sweeper.methods=[paper,rmu]"]
+    command.remove("hydra/sweeper=compare")
+    assert multirun(command) == 0
+    trials, tests = parts(runs / "s")
+    tried = {method: [e for e in trials if e["method"] == method] for method in ("paper", "rmu")}
+    searched = {"paper": "objective.retain.weight", "rmu": "method.scale"}
+    for method, key in searched.items():
+        pairs = {(e["unlearn.learning_rate"], e[key]) for e in tried[method]}
+        assert len(pairs) == len(tried[method]) == 4
+        assert [len(set(each)) for each in zip(*pairs, strict=True)] == [2, 2]
+    assert {e["method.layer"] for e in tried["rmu"]} == {"2"}
+    assert len(tests) == 6
+
+
+def test_the_demo_compares_every_method_that_it_can():
+    conf = Path(__file__).parents[2] / "conf"
+    sweeper = OmegaConf.load(conf / "hydra/sweeper/compare_demo.yaml")
+    named = {path.stem for path in (conf / "method").glob("*.yaml")}
+    presets = {name for name in named if name.startswith(("bounded_", "to_", "match_"))}
+    assert set(sweeper.methods) == named - presets - {"dpo", "loku"}
+    assert set(sweeper.own) <= set(sweeper.methods)
 
 
 def test_failed_and_reverted_trials_are_told_and_not_run_again(runs, monkeypatch, capsys):

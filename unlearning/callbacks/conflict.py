@@ -13,7 +13,7 @@ from unlearning.callbacks.step_metrics import on_host
 from unlearning.errors import ConfigError
 from unlearning.fsdp import is_sharded
 from unlearning.module import UnlearningModule
-from unlearning.training.step_rule import Gradient, inner
+from unlearning.training.step_rule import Gradient, gram
 
 log = logging.getLogger(__name__)
 METRIC = "gradients/cosine_forget_retain"
@@ -107,5 +107,5 @@ class GradientConflict(Callback):
 
 def cosine(first: Gradient, second: Gradient) -> Tensor:
     """Computes the cosine of two gradients over all weights; NaN where one of them is 0."""
-    lengths = (inner(first, first) * inner(second, second)).sqrt()
-    return inner(first, second) / lengths
+    products = gram(first, second)
+    return products[0, 1] / (products[0, 0] * products[1, 1]).sqrt()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unlearning.losses import TokenLosses, needs, reduce_sequences
+from unlearning.losses import TokenLosses, reduce_sequences, separable_in
 from unlearning.quantities import token_quantity
 from unlearning.ranges import Whole
 
@@ -33,7 +33,7 @@ def cross_entropy_without(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return -(without_NV.softmax(-1) * logits_NV.log_softmax(-1)).sum(-1)
 
 
-@needs(cross_entropy_without)
+@separable_in(cross_entropy_without)
 def ceu(tokens: TokenLosses, skip_first: Whole = 1) -> Tensor:
     """Computes the mean cross-entropy to the model's own distribution without the forget tokens.
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unlearning.errors import ConfigError
 from unlearning.ranges import Share
-from unlearning.training.step_rule import Gradient, StepRule, TermGradients, inner
+from unlearning.training.step_rule import Gradient, StepRule, TermGradients, gram
 
 
 class GRU(StepRule):
@@ -89,26 +90,31 @@ class GRU(StepRule):
             step = {name: step[name] - before[name] for name in step}
         return _sum(step, terms(*others)) if others else step
 
-    def _smooth(self) -> Gradient:
-        """Computes the smoothed retain gradient of this step."""
-        new = {name: self.gamma / self._seen * g for name, g in self._retain.items()}
-        old = {name: (1 - self.gamma) * g.to(new[name]) for name, g in self._smoothed.items()}
-        return _sum(new, old)
+    def _smooth(self, name: str) -> Tensor:
+        """Computes a weight's smoothed retain gradient of this step; anew where it is needed, so
+        that one weight's is held at a time."""
+        smooth = self._retain[name] * (self.gamma / self._seen)
+        if self._smoothed:
+            smooth.add_(self._smoothed[name].to(smooth), alpha=1 - self.gamma)
+        return smooth
 
     def _rectified_sum(self) -> tuple[Gradient, Tensor]:
         """Computes the rectified gradient of the micro-batches so far, times their number, and the
         cosine before it was rectified."""
-        smooth = self._smooth()
-        product, square = inner(self._forget, smooth), inner(smooth, smooth)
-        cosine = product / (square * inner(self._forget, self._forget)).sqrt().clamp(min=1e-30)
+        products = torch.stack(
+            [gram({name: g}, {name: self._smooth(name)}) for name, g in self._forget.items()]
+        ).sum(0)
+        length, product, square = products[0, 0], products[0, 1], products[1, 1]
+        cosine = product / (square * length).sqrt().clamp(min=1e-30)
         if not product < 0:  # then every bit of it stays
             return self._forget, cosine
-        share = product / square
-        return {n: g - share.to(g) * smooth[n] for n, g in self._forget.items()}, cosine
+        share = float(product / square)
+        return {n: self._smooth(n).mul_(-share).add_(g) for n, g in self._forget.items()}, cosine
 
     def step_done(self) -> None:
         if self._seen:
-            self._smoothed = self._smooth()
+            self._forget = {}
+            self._smoothed = {name: self._smooth(name) for name in self._retain}
         self._reset()
 
     def state_dict(self) -> dict[str, Any]:

@@ -204,10 +204,21 @@ def rule_settings(rule: StepRule | Mapping[str, Any] | None) -> Any:
     return {"_target_": stored_name(type(rule)), **settings}
 
 
-def inner(one: Gradient, other: Gradient) -> Tensor:
-    """Computes the inner product over all weights, in fp64: its sign decides, and large parts may
-    cancel."""
-    return torch.stack([(one[n].double() * other[n].double()).sum() for n in one]).sum()
+def gram(one: Gradient, other: Gradient) -> Tensor:
+    """Computes the inner products of two gradients over all weights, [[one one, one other],
+    [other one, other other]], in fp64: a sign decides, and large parts may cancel."""
+    return torch.stack([_gram(one[n].reshape(-1), other[n].reshape(-1)) for n in one]).sum(0)
+
+
+def _gram(one_N: Tensor, other_N: Tensor) -> Tensor:
+    """Computes it of one weight, in blocks: the fp64 copies of a whole head took more memory than
+    its gradient."""
+    size = 2**18 if one_N.device.type == "cpu" else 2**26
+    total = one_N.new_zeros(2, 2, dtype=torch.float64)
+    for a, b in zip(one_N.split(size), other_N.split(size), strict=True):
+        pair = torch.stack((a, b)).double()
+        total += pair @ pair.T
+    return total
 
 
 def norm(gradient: Gradient) -> Tensor:
@@ -232,4 +243,13 @@ class _Given(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return (None, *(gradient * grad.to(gradient) for gradient in ctx.gradients))
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "The gradient of a step rule was differentiated a second time; it is made once and "
+                "handed over. Compute the loss anew."
+            )
+        # Handed over, not kept: what nobody else holds becomes the parameter's gradient uncopied.
+        gradients, ctx.gradients = ctx.gradients, None
+        if grad.device.type != "cpu" or grad != 1:  # on a GPU, to ask would be to wait
+            gradients = [gradient * grad.to(gradient) for gradient in gradients]
+        return (None, *gradients)
