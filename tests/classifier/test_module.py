@@ -130,3 +130,16 @@ def test_scores_of_the_test_part_equal_one_pass_over_it(toy, make_bert, bert_tok
     assert found["accuracy"] == pytest.approx(sum(right) / len(right))
     assert found["examples"] == len(comments)
     assert logged["test/accuracy"] == pytest.approx(found["accuracy"])
+
+
+def test_the_validation_loss_counts_every_comment_alike(toy, make_bert, bert_tokenizer):
+    module = HarmClassifierModule(make_bert(1), labels=("toxic",))
+    data = toy(tokenizer=bert_tokenizer, max_length=64, batch_size=13)  # 20: a batch of 13, one of 7
+    logged = quiet_trainer().validate(module, datamodule=data, verbose=False)[0]
+    comments = data.comments("validation")
+    assert len(comments) == 20
+    inputs = bert_tokenizer([c.text for c in comments], padding=True, return_tensors="pt")
+    targets = torch.tensor([[float(c.harmful)] for c in comments])
+    with torch.no_grad():
+        whole = harm_loss(module.model.eval()(**inputs).logits, targets)
+    assert logged["val/loss"] == pytest.approx(whole.item(), rel=1e-5)

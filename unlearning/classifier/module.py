@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import BinaryAccuracy
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
@@ -79,6 +80,7 @@ class HarmClassifierModule(LightningModule):
         self.labels = labels
         self.threshold = threshold
         self.model = _with_labels(model, labels)
+        self.val_loss = MeanMetric()
         self.val_accuracy = BinaryAccuracy(threshold=threshold)
         self.test_metric = HarmScores(labels, threshold)
         self.test_scores: dict[str, Any] | None = None
@@ -105,9 +107,9 @@ class HarmClassifierModule(LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = self._logits(batch)
         size = len(batch["index"])
-        loss = harm_loss(logits, batch["labels"])
+        self.val_loss.update(harm_loss(logits, batch["labels"]), weight=size)
         self.val_accuracy.update(logits.float().sigmoid().amax(1), batch["labels"].amax(1).long())
-        self.log("val/loss", loss, batch_size=size, sync_dist=True)
+        self.log("val/loss", self.val_loss, batch_size=size)
         self.log("val/accuracy", self.val_accuracy, prog_bar=True, batch_size=size)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
