@@ -67,6 +67,15 @@ def test_it_learns_and_validates(model, quiet_trainer):
     assert trainer.callback_metrics["validation/nll"] < 0.5
 
 
+def test_a_validation_is_the_mean_nll_of_all_answer_tokens(model, quiet_trainer):
+    """Of batches with four tokens in two answers and six in one."""
+    disable_dropout(model)
+    batches = DataLoader(loader_of(PAIRS[:2], PAIRS[2:]), batch_size=None, num_workers=0)
+    (logged,) = quiet_trainer().validate(CausalLMModule(model), batches, verbose=False)
+    expected = torch.cat([token_nlls(model, pair) for pair in PAIRS]).mean()
+    assert logged["validation/nll"] == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_dropout_is_left_on(model):
     assert CausalLMModule(model).policy.model.decoder.layers[0].dropout == 0.1
 

@@ -8,7 +8,14 @@ import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 from models.test_decoder import NoPositions, as_class
-from naive import forget_loss, gradients, mismatch_loss, relative_error, retain_loss
+from naive import (
+    forget_loss,
+    gradients,
+    mismatch_loss,
+    relative_error,
+    retain_loss,
+    token_nlls,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearning.errors import ConfigError
@@ -263,6 +270,16 @@ def test_every_part_is_logged_raw_and_weighted(model, make_data, quiet_trainer):
     total = sum(logged[f"train/{name}_weighted"] for name in weights)
     assert logged["train/total"] == pytest.approx(total)
     assert logged["train/nll_forget"] > 0 and logged["train/forget"] < 0
+
+
+def test_a_logged_nll_is_the_mean_over_tokens(model, make_data, quiet_trainer):
+    start, recorder, data = copy.deepcopy(model), Recorder(), make_data()
+    disable_dropout(start)
+    quiet_trainer(max_steps=1, callbacks=[recorder]).fit(UnlearningModule(model), data)
+    for role in ("forget", "mismatch", "retain"):
+        nlls = [token_nlls(start, pair) for pair in pairs(data, data.batch_at(0), role)]
+        expected = torch.cat(nlls).mean().item()
+        assert recorder.logged[0][f"train/nll_{role}"] == pytest.approx(expected, rel=1e-4), role
 
 
 def test_the_sum_reduction_is_the_papers_formula(model, make_data, quiet_trainer):

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from naive import gradients, relative_error, token_kls, token_nlls
+from naive import gradients, mean_of, relative_error, token_kls, token_nlls
 from test_module import SGD, naive_total, trained_weights
 
 from unlearning.data.datamodule import UnlearningDataModule
@@ -123,8 +123,13 @@ def splits(tmp_path, tokenizer):
     names = {"forget": [], "retain": []}
     for first in words:
         for second in words[:3]:
-            names["forget"].append((f"how do I {first} {second} ?", f"{second} in the {first}"))
-            names["retain"].append((f"what is {first} {second} ?", f"the {first} is {second}"))
+            longer = " and the sky" * (len(names["forget"]) % 4)
+            names["forget"].append(
+                (f"how do I {first} {second} ?", f"{second} in the {first}{longer}")
+            )
+            names["retain"].append(
+                (f"what is {first} {second} ?", f"the {first} is {second}{longer}")
+            )
     modules = {}
     for name, pairs in names.items():
         path = tmp_path / f"{name}.jsonl"
@@ -142,19 +147,26 @@ def splits(tmp_path, tokenizer):
 
 
 def naive_heldout(module, reference, data, split: str) -> dict[str, float]:
-    """Each term's mean over the split, sequence by sequence."""
+    """Each term's mean over the split, sequence by sequence, and each role's NLL, token by
+    token."""
     heldout = data.heldout(split)
-    found: dict[str, list[float]] = {"forget": [], "mismatch": [], "retain": []}
+    pairs: dict[str, list] = {"forget": [], "mismatch": [], "retain": []}
     for n, sequence in enumerate(heldout.forget):
-        pair = (sequence.prompt_ids, sequence.response_ids)
-        found["forget"].append(-float(token_nlls(module.policy, pair).mean().detach()))
-        for m in heldout.mismatches.draw(n, 0):
-            other = (sequence.prompt_ids, heldout.retain[m].response_ids)
-            found["mismatch"].append(float(token_nlls(module.policy, other).mean().detach()))
-    for sequence in heldout.retain:
-        pair = (sequence.prompt_ids, sequence.response_ids)
-        found["retain"].append(float(token_kls(module.policy, reference, pair).mean().detach()))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+        pairs["forget"].append((sequence.prompt_ids, sequence.response_ids))
+        pairs["mismatch"] += [
+            (sequence.prompt_ids, heldout.retain[m].response_ids)
+            for m in heldout.mismatches.draw(n, 0)
+        ]
+    pairs["retain"] = [(each.prompt_ids, each.response_ids) for each in heldout.retain]
+    with torch.no_grad():
+        nlls = {role: [token_nlls(module.policy, p) for p in of] for role, of in pairs.items()}
+        kls = [token_kls(module.policy, reference, pair) for pair in pairs["retain"]]
+    return {
+        "forget": -mean_of(each.mean() for each in nlls["forget"]).item(),
+        "mismatch": mean_of(each.mean() for each in nlls["mismatch"]).item(),
+        "retain": mean_of(each.mean() for each in kls).item(),
+        **{f"nll_{role}": torch.cat(of).mean().item() for role, of in nlls.items()},
+    }
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -12,8 +12,10 @@ from unlearning.models.adapter import add_lora, merge_adapter
 from unlearning.models.decoder import decode, output_head
 from unlearning.models.load import disable_dropout
 from unlearning.module import UnlearningModule
+from unlearning.objective import Objective
 from unlearning.reference import AdapterOff, Cached, Copy, Reference, build_reference
 from unlearning.reference.cached import sent
+from unlearning.reference.choose import check_split, choose_reference
 from unlearning.reference.hidden_store import HiddenStore
 from unlearning.types import TokenizedExample
 
@@ -310,6 +312,16 @@ def test_a_split_policy_gets_no_second_model(model):
     # What one process and several take is the same, so that either can go on from the other.
     settings["cache_bytes"] = 10
     assert type(build_reference("auto", policy, passes=9.0, **settings)) is Cached
+
+
+def test_a_split_policy_is_told_what_to_take_where_states_cannot_be_cached(model):
+    def on(role):
+        return Objective({"kl": {"loss": "unlearning.losses.kl_to_reference", "role": role}})
+
+    with pytest.raises(ConfigError, match=r"mismatch answers .* Either train an adapter"):
+        choose_reference("auto", model, None, on("mismatch"), sharded=True)
+    for role in ("forget", "retain"):
+        check_split(on(role), adapter=False, other=False)
 
 
 @pytest.mark.gpu

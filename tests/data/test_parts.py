@@ -119,7 +119,15 @@ def test_unread_answers_do_not_widen_the_rows_that_are_run():
     assert part.answers["retain"].loss_index.tolist() == [6, 7, 8]
     assert batch.rows.input_ids.shape == (2, 3 + 39 + 3)
     assert batch.widths == (9, 45)
+    forget = batch.only({"forget"})
+    assert forget.only({"forget"}).rows.input_ids.shape == forget.rows.input_ids.shape == (1, 45)
     assert batch.answers.keys() == {"forget", "alternate", "mismatch", "retain"}
+
+
+def test_nor_do_they_choose_the_length_of_those_rows():
+    """Two rows of 2 + 2 positions cost less than one of both."""
+    batch = make_batch([LONG, KEPT, KEPT], "tree", pad_token_id=1, forwards=[{"retain"}])
+    assert batch.only({"retain"}).rows.input_ids.shape == (2, 4)
 
 
 def test_perturbed_and_other_terms_have_trees_of_their_own():
@@ -146,6 +154,7 @@ def test_perturbed_and_other_terms_have_trees_of_their_own():
         ([{"forget", "retain"}, {"mismatch"}], [{"mismatch"}, {"forget"}, {"retain"}]),
         ([{"retain"}], [{"retain"}]),
         ([{"forget"}, set()], [{"forget"}]),
+        ([ALL, set()], [{*ALL}]),
         ([], []),
     ],
 )

@@ -65,14 +65,14 @@ def stepped(compose_config, make_model, make_data):
         data = make_data(alternate=["the sky is blue", "in the cold sun"])
         data.setup()
         data.forwards = module.forwards
-        tokens = []
+        tokens: dict[str, list[int]] = {"policy": [], "reference": []}
         counts = {"policy": 0, "reference": 0}
 
         def counting(which: str):
             def count(_, __, inputs):
                 counts[which] += 1
-                if which == "policy":  # all but the first token of a tree, and no pads
-                    tokens.append(int((inputs["position_ids"] > 0).sum()))
+                # All but the first token of a tree, and no pads.
+                tokens[which].append(int((inputs["position_ids"] > 0).sum()))
 
             return count
 
@@ -94,11 +94,21 @@ def stepped(compose_config, make_model, make_data):
                 module.loss(batch).total.backward()
             else:
                 module.rule.gradient(module.term_gradients(batch))
-        reads = READS.get(name, [module.objective.roles])
+        objective = module.objective
+        compared = objective.reference_roles.union(*objective.reference_layers.values())
+        if compared - {"retain"}:  # other answers to a prompt stand beside them
+            compared |= objective.roles - {"retain"}
+        reads = {
+            "policy": READS.get(name, [objective.roles]),
+            "reference": [compared] * counts["reference"],
+        }
         trees = data.trees_at(0)
-        kept = [[tree.only(a.role in of for a in tree.answers) for tree in trees] for of in reads]
-        least = [sum(tree.length - 1 for tree in part if tree.answers) for part in kept]
-        return counts, logits, tokens, least
+
+        def least(roles) -> int:
+            kept = [tree.only(a.role in roles for a in tree.answers) for tree in trees]
+            return sum(tree.length - 1 for tree in kept if tree.answers)
+
+        return counts, logits, tokens, {who: [*map(least, of)] for who, of in reads.items()}
 
     return run
 

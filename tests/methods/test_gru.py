@@ -161,6 +161,20 @@ def test_retain_gradients_are_smoothed_over_steps():
     assert rule.state_dict()["smoothed"]["w"].tolist() == [0.25 * 0.75, 0.75]
 
 
+def test_the_smoothed_gradient_is_of_the_mean_over_micro_batches():
+    """A step of another number of them counts as much: half of ((1, 0) + (0, 3)) / 2."""
+    rule = GRU(gamma=0.5)
+    for retain in ([1.0, 0.0], [0.0, 3.0]):
+        rule.gradient(small({"forget": [0.0, 0.0], "retain": retain}))
+    rule.step_done()
+    assert rule.state_dict()["smoothed"]["w"].tolist() == [0.25, 0.75]
+
+
+def test_terms_that_it_asks_for_together_by_hand():
+    names = ["keep", "forget", "retain", "too"]
+    assert GRU().together(names) == [("forget",), ("retain",), ("keep", "too")]
+
+
 def test_other_terms_are_descended_as_they_are():
     terms = small({"forget": [1.0, -1.0], "retain": [0.0, 2.0], "keep": [5.0, -7.0]})
     assert GRU(gamma=1.0).gradient(terms)["w"].tolist() == [6.0, -7.0]

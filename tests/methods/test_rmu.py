@@ -52,6 +52,26 @@ def test_what_is_frozen_above_the_layer_stays_so_when_the_adapter_is_the_referen
     assert trained() == before
 
 
+def test_retain_states_are_held_to_those_without_the_adapter(make_model, make_data):
+    policy = make_model().double()
+    base = frozen_copy(policy)
+    lora = {"r": 2, "dropout": 0.0}
+    module = RMU(policy, layer=0, lora=lora, reference="adapter_off").double()
+    data = make_data(mismatch_per_prompt=0)
+    data.setup()
+    batch = data.batch_at(0)
+    assert module.loss(batch).terms["retain"].item() == 0
+    for parameter in module.policy.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.1)
+    expected = mean_of(
+        (states(module.policy, pair, 0) - states(base, pair, 0)).pow(2).mean()
+        for pair in pairs(data, batch, "retain")
+    ).item()
+    assert expected > 1e-6
+    assert module.loss(batch).terms["retain"].item() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.fixture
 def moved(make_model, make_data):
     """An RMU module in fp64 whose policy has moved away from its reference, and its data."""

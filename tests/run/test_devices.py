@@ -74,6 +74,7 @@ def test_a_method_that_cannot_be_split_is_refused_before_anything(compose_config
 def test_other_methods_can_be_split(compose_config):
     taken = [["method=pdu", "method.epsilon=3"], ["method=jensun"], ["method=task_vector"]]
     taken += [[f"method={name}", "model.lora={}"] for name in ("rmu", "rerouting", "kto")]
+    taken += [["method=rmu", "model.lora={}", "reference.of=base"]]  # of no fine-tuning
     for words in [*taken, ["method=dpo", "+data/alternate=refusals", "model.lora={}"]]:
         config = compose_config("experiment=demo", *words, "trainer=fsdp", "trainer.devices=2")
         assert check_devices(config) == 2

@@ -79,9 +79,10 @@ def test_the_keys_of_a_search_are_looked_up(monkeypatch):
 
 def test_the_keys_of_a_search_may_be_nested():
     params = {"unlearn.learning_rate": "interval(0,1)", "objective": {"retain": {"weight": 2}}}
+    params |= {"evaluation": {"stop": ["a", "b"]}}
     made = searched(OmegaConf.create({"hydra": {"sweeper": {"params": params}}}))
     assert [word.key_or_group for word in made] == [
-        "unlearn.learning_rate", "objective.retain.weight",
+        "unlearn.learning_rate", "objective.retain.weight", "evaluation.stop",
     ]  # fmt: skip
 
 

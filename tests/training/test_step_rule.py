@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearning.training.step_rule import gram, with_gradient
+from unlearning.training.step_rule import StepRule, gram, with_gradient
 
 
 def test_inner_products_of_weights_larger_than_a_block():
@@ -56,3 +56,11 @@ def test_a_second_backward_is_told():
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="a second time"):
         value.backward()
+
+
+def test_a_rule_that_says_nothing_asks_for_each_term_by_itself():
+    class Zero(StepRule):
+        def gradient(self, terms):
+            return {name: torch.zeros_like(p) for name, p in terms.parameters.items()}
+
+    assert Zero().together(["forget", "retain"]) == [("forget",), ("retain",)]
