@@ -134,7 +134,7 @@ def test_scores_of_the_test_part_equal_one_pass_over_it(toy, make_bert, bert_tok
 
 def test_the_validation_loss_counts_every_comment_alike(toy, make_bert, bert_tokenizer):
     module = HarmClassifierModule(make_bert(1), labels=("toxic",))
-    data = toy(tokenizer=bert_tokenizer, max_length=64, batch_size=13)  # 20: a batch of 13, one of 7
+    data = toy(tokenizer=bert_tokenizer, max_length=64, batch_size=13)  # 13 and 7
     logged = quiet_trainer().validate(module, datamodule=data, verbose=False)[0]
     comments = data.comments("validation")
     assert len(comments) == 20

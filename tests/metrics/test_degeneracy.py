@@ -106,6 +106,19 @@ def test_a_count_needs_twelve_numbers_in_a_row_and_half_of_the_text() -> None:
     assert not is_repetitive(" ".join([*counted[:6], "and", *counted[6:]]))
 
 
+@pytest.mark.parametrize(
+    "number", ["2026-11-{}", "{}.11.2026", "{}:30:05", "{}:30", "0.{}", "1,2{}", "1,2{},345"]
+)
+def test_what_is_written_with_points_or_commas_is_one_number(number) -> None:
+    different = [number.format(10 + n) for n in range(12)]
+    assert is_repetitive("; ".join(different))
+    assert not is_repetitive("; ".join(different[:11]))
+
+
+def test_numbers_without_a_space_between_them_are_several() -> None:
+    assert is_repetitive(",".join(str(1942 + n) for n in range(12)))
+
+
 def test_distinct_words_are_counted_in_windows() -> None:
     """A long text over the vocabulary of a short one repeats words but is no loop."""
     order = [(7 * i * i + 3 * i) % 97 for i in range(400)]

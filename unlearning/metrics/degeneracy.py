@@ -10,6 +10,7 @@ abbreviations and names pass. `non_word` holds what a word is and where that fai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -33,6 +34,11 @@ MIN_DISTINCT_RATIO = 0.3
 """English prose keeps 0.6 to 0.8 of the words in a window of 50 distinct, verse about 0.5."""
 MIN_NUMBERS = 12
 """Numbers in a row that are no list any more: no two need be alike where they count up."""
+_ONE_NUMBER = re.compile(
+    r"\d{1,3}(?:,\d{3})+(?!\d)"  # 1,234,567
+    r"|\d{1,4}([-/.:])\d{1,2}\1\d{1,4}"  # a date or a time of day
+    r"|\d+[.:]\d+"
+)
 
 
 def is_empty(text: str) -> bool:
@@ -51,7 +57,8 @@ def is_repetitive(text: str) -> bool:
       spaces and glued copies ("hahahaha...");
     - of 20 words or more, fewer than 30 % are distinct, averaged over windows of 50 words, so that
       a long answer is not punished for its length (loops that vary a little);
-    - at least 12 numbers in a row are half of the words ("1942, 1944, 1945, 1946, ...").
+    - at least 12 numbers in a row are half of the words ("1942, 1944, 1945, 1946, ..."); a date, a
+      time, a decimal fraction and 1,234 are one each.
 
     Limits: one sentence said twice passes, and so does a list whose items share some words.
 
@@ -64,7 +71,8 @@ def is_repetitive(text: str) -> bool:
         return True
     if len(words) >= MIN_DISTINCT_WORDS and _distinct_ratio(words) < MIN_DISTINCT_RATIO:
         return True
-    if _longest_count(words) >= max(MIN_NUMBERS, 0.5 * len(words)):
+    whole = split_words(_ONE_NUMBER.sub("0", text))
+    if _longest_count(whole) >= max(MIN_NUMBERS, 0.5 * len(whole)):
         return True
     return _is_loop("".join(words), MAX_CHARACTER_UNIT, MIN_LOOP_CHARACTERS)
 
