@@ -37,6 +37,7 @@ class JigsawDataModule(LightningDataModule):
         source: local csv, jsonl or parquet file, or a hub id.
         tokenizer: instance, hub id or path. It may be set later (`datamodule.tokenizer = ...`), as
             a tokenizer trained on `train_texts()` must be.
+        labels: columns of labels; None for the six of the original file.
         fractions: shares of training, validation and test.
         max_rows: use about this many comments, both classes in proportion.
         balance: train on as many harmless as harmful comments, by leaving out some of the larger
@@ -58,7 +59,7 @@ class JigsawDataModule(LightningDataModule):
         self,
         source: str,
         tokenizer: PreTrainedTokenizerBase | str | None = None,
-        labels: Sequence[str] = JIGSAW_LABELS,
+        labels: Sequence[str] | None = None,
         text_column: str = "comment_text",
         fractions: Sequence[Share] = (0.8, 0.1, 0.1),
         batch_size: Count = 32,
@@ -77,7 +78,7 @@ class JigsawDataModule(LightningDataModule):
         super().__init__()
         self.source = source
         self.tokenizer = tokenizer
-        self.labels = tuple(labels)
+        self.labels = JIGSAW_LABELS if labels is None else tuple(labels)
         self.text_column = text_column
         self.fractions = tuple(float(fraction) for fraction in fractions)
         self.batch_size = batch_size
