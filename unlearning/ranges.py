@@ -1,13 +1,14 @@
-"""Types of numbers with their range, for arguments of classes and keys of the configuration.
+"""Types of numbers and lists with their range, for arguments of classes and configuration keys.
 
-A checker reads the range (pydantic, jsonargparse); to Python they are plain numbers.
+A checker reads the range (pydantic, jsonargparse); to Python they are plain numbers and lists.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 LARGEST = 2**31 - 1
 """No count of steps, tokens or rows comes near it."""
@@ -23,3 +24,4 @@ Share = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 InnerShare = Annotated[float, Gt(0), Lt(1)]
 AboveOne = Annotated[float, Gt(1), Le(LARGEST_NUMBER)]
+Names = Annotated[Sequence[str], MinLen(1)]

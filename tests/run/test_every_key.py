@@ -83,7 +83,7 @@ LEGAL = {
         logger.wandb.tags
     """,
     "[text]": "sweep.objectives data.alternate method.trained *.target_modules evaluation.stop "
-    "classifier.labels logger.wandb.tags",
+    "classifier.labels classifier.train.data.labels logger.wandb.tags",
     "{}": "model.lora data.*.where *.optimizer_options evaluation.aggregates *.adapter logger "
     "objective data.forget.cleaning *.require",
     "{key}": "data.*.where *.optimizer_options",

@@ -19,7 +19,7 @@ from unlearning.data.records.cells import checked_text, parse_flag, shortened
 from unlearning.data.records.source import is_hub_id, selected_records
 from unlearning.data.records.where import RowFilter
 from unlearning.errors import ConfigError
-from unlearning.ranges import Count, Seed, Share, Whole
+from unlearning.ranges import Count, Names, Seed, Share, Whole
 
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 
@@ -59,7 +59,7 @@ class JigsawDataModule(LightningDataModule):
         self,
         source: str,
         tokenizer: PreTrainedTokenizerBase | str | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Names | None = None,
         text_column: str = "comment_text",
         fractions: Sequence[Share] = (0.8, 0.1, 0.1),
         batch_size: Count = 32,

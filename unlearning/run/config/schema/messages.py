@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -116,7 +116,9 @@ def _one(annotation: Any) -> str:
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     if origin in (list, tuple, Sequence) or bare in (list, tuple):
         inner = get_args(bare)
-        return f"a list of {expected(inner[0])} each" if inner and inner[0] is not Any else "a list"
+        some = "a list, not empty," if any(isinstance(n, MinLen) for n in notes) else "a list"
+        plain = not inner or inner[0] is Any
+        return some.rstrip(",") if plain else f"{some} of {expected(inner[0])} each"
     if isinstance(bare, type) and issubclass(bare, Target):
         return "a mapping with _target_, the import path of a class"
     if isinstance(bare, type) and issubclass(bare, BaseModel):
